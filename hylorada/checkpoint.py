@@ -1,0 +1,76 @@
+"""Adapter folders: `hylorada_config.json` + `hylorada.safetensors`, written whole or not at all, read strictly."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hylorada.errors import HyLoRADAError
+from hylorada.files import read_json, write_json, written_beside
+
+CONFIG_FILE = "hylorada_config.json"
+TENSOR_FILE = "hylorada.safetensors"
+FORMAT = 1
+
+
+def write_adapter(folder: Path, config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write an adapter folder; config and base (what the base model must look like) hold plain values.
+
+    Raises:
+        HyLoRADAError: a tensor is not finite, or the disk refuses; the folder is then as it was.
+    """
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; the adapter is not saved.")
+    with written_beside(Path(folder)) as beside:
+        beside.mkdir()
+        write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / TENSOR_FILE)
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """Return config, base and tensors of an adapter folder.
+
+    Raises:
+        HyLoRADAError: a file is absent, unreadable or of another format.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_FILE, TENSOR_FILE):
+        if not (folder / name).is_file():
+            raise HyLoRADAError(f"{folder} is no adapter folder: {name} is not in it; give one that was saved whole.")
+    description = read_json(folder / CONFIG_FILE)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise HyLoRADAError(
+            f"{folder / CONFIG_FILE} is not of format {FORMAT}; read it with the version that wrote it."
+        )
+    try:
+        tensors = load_file(folder / TENSOR_FILE)
+    except SafetensorError as error:
+        raise HyLoRADAError(f"{folder / TENSOR_FILE} is damaged ({error}); save the adapter again.") from error
+    return description["adapter"], description["base"], tensors
+
+
+def check_same_names(given: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:
+    """Hold the tensors of a folder to those of the model, by name and shape.
+
+    Raises:
+        HyLoRADAError: some are missing, unknown or of another shape.
+    """
+    missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing or unknown:
+        told = [
+            f"{len(names)} {what} ({names[0]}, ...)"
+            for what, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
+        raise HyLoRADAError(
+            f"{folder} does not fit this model: {' and '.join(told)}; load it on the base it was trained on."
+        )
+    for name, tensor in wanted.items():
+        if given[name].shape != tensor.shape:
+            raise HyLoRADAError(
+                f"{folder} does not fit this model: {name} is {tuple(given[name].shape)}, "
+                f"here {tuple(tensor.shape)}; load it on the base it was trained on."
+            )

@@ -1,0 +1,120 @@
+"""What an adapter is made of: one flat, frozen, checked description (`HyLoRADAConfig`)."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from hylorada.errors import HyLoRADAError, near
+
+BUCKET_SPACINGS = ("log", "linear")
+LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket")
+POSITION_BIAS_PLACES = ("output", "update")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyLoRADAConfig:
+    """Every choice of the method, with the defaults of the published configuration class.
+
+    Sizes are counts, `max_positions` is in tokens (None: the model's own context length) and `lora_target_modules`
+    holds layer names or dotted suffixes (None: the family's attention projections, see `hylorada.model.TARGETS`).
+
+    Raises:
+        HyLoRADAError: a value outside what the field allows, saying what was given and what to do.
+    """
+
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.05
+    lora_target_modules: tuple[str, ...] | None = None
+    use_rslora: bool = True  # alpha/sqrt(r) instead of alpha/r
+    orthogonal_init: bool = True  # A starts with orthonormal rows instead of Kaiming-uniform ones
+    use_dora_magnitude: bool = False
+    position_bias_enabled: bool = True
+    position_num_buckets: int = 64
+    position_bias_on: str = "output"  # one of POSITION_BIAS_PLACES
+    landmark_enabled: bool = True
+    landmark_design: str = "position_adaptive"  # one of LANDMARK_DESIGNS
+    num_landmarks: int = 8
+    num_position_buckets: int = 32
+    bucket_spacing: str = "log"  # one of BUCKET_SPACINGS
+    max_positions: int | None = None
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), field.default)
+        for name in ("lora_rank", "position_num_buckets", "num_landmarks", "num_position_buckets"):
+            _at_least(name, getattr(self, name), 1)
+        if self.max_positions is not None:
+            _at_least("max_positions", self.max_positions, 1)
+        if not (math.isfinite(self.lora_alpha) and self.lora_alpha > 0):
+            raise HyLoRADAError(f"lora_alpha={self.lora_alpha} is not allowed; use a positive number, such as 16.0.")
+        if not 0.0 <= self.lora_dropout < 1.0:
+            raise HyLoRADAError(f"lora_dropout={self.lora_dropout} is not a share; use 0.0 up to, not including, 1.0.")
+        if self.landmark_design == "learnable_bucket" and self.num_position_buckets < 2:
+            raise HyLoRADAError("num_position_buckets=1 leaves no boundary to learn; use 2 or more.")
+        for name, allowed in (
+            ("bucket_spacing", BUCKET_SPACINGS),
+            ("landmark_design", LANDMARK_DESIGNS),
+            ("position_bias_on", POSITION_BIAS_PLACES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise HyLoRADAError(
+                    f"{name}={getattr(self, name)!r} is not known; {near(getattr(self, name), allowed)}"
+                )
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        targets = self.lora_target_modules
+        if targets is None:
+            return
+        if isinstance(targets, list):  # JSON and YAML know lists only; the frozen config keeps a tuple
+            object.__setattr__(self, "lora_target_modules", tuple(targets))
+        names = self.lora_target_modules
+        if not isinstance(names, tuple) or not names or not all(isinstance(n, str) and n for n in names):
+            raise HyLoRADAError(
+                f"lora_target_modules={targets!r} is not a list of layer names; "
+                "give names such as ['q_proj', 'v_proj'], or None for the family's own."
+            )
+        if len(set(names)) != len(names):
+            raise HyLoRADAError(f"lora_target_modules={list(names)} names a layer twice; name each once.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold and `from_dict` reads back."""
+        values = asdict(self)
+        if self.lora_target_modules is not None:
+            values["lora_target_modules"] = list(self.lora_target_modules)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "HyLoRADAConfig":
+        """Build from plain values; a name that is no setting raises HyLoRADAError with the nearest ones."""
+        known = {field.name for field in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise HyLoRADAError(f"{name!r} is no adapter setting; {near(str(name), known)}")
+        return cls(**values)
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    """Hold each field to the type of its default: `True` is no rank and `"8"` no number."""
+    if name == "lora_target_modules":
+        return
+    if name == "max_positions":
+        right = value is None or (isinstance(value, int) and not isinstance(value, bool))
+        wanted = "a whole number or None"
+    elif isinstance(default, bool):
+        right, wanted = isinstance(value, bool), "True or False"
+    elif isinstance(default, int):
+        right, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    elif isinstance(default, float):
+        right, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    else:
+        right, wanted = isinstance(value, str), "a name"
+    if not right:
+        raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {wanted}.")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise HyLoRADAError(f"{name}={value} is too small; use {least} or more.")

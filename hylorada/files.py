@@ -1,0 +1,64 @@
+"""Writing without half-written results: everything is made beside its place and renamed into it."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hylorada.errors import HyLoRADAError
+
+
+@contextmanager
+def written_beside(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write a file or folder to; it takes the place of `target` when all went well."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.parent / f".{target.name}.{os.getpid()}.part"
+    discard(beside)
+    try:
+        yield beside
+        if beside.is_dir() and target.is_dir():
+            retired = target.parent / f".{target.name}.{os.getpid()}.old"
+            discard(retired)
+            target.rename(retired)  # a folder cannot be renamed onto a filled one
+            beside.rename(target)
+            discard(retired)
+        else:
+            beside.replace(target)
+    except OSError as error:
+        raise HyLoRADAError(
+            f"{target} could not be written: {error.strerror or error}; nothing was changed."
+        ) from error
+    finally:
+        discard(beside)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON with sorted keys, so that equal values are equal files."""
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        HyLoRADAError: the file is absent or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise HyLoRADAError(f"{path} is not there; make it first, or check the path.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise HyLoRADAError(f"{path} is not readable JSON ({error}); make it again.") from error

@@ -1,0 +1,59 @@
+"""Position-adaptive landmarks at the final norm: every token adds a gated mix of K trained vectors.
+
+    mix = softmax(position_gates[bucket(p)] + content_gate·h),   h ← h + scale·dropout(mix @ landmarks)
+
+Not neutral at the start: landmarks and gates begin near, not at, zero (standard deviation 0.02, scale 0.1), so a fresh
+adapter moves the logits a little. With all-zero landmarks the gates would get no gradient.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hylorada.errors import HyLoRADAError
+from hylorada.positions import FixedBuckets
+
+START_STD = 0.02
+START_SCALE = 0.1
+
+
+class LandmarkLoRA(nn.Module):
+    """K landmarks with one row of gates for each bucket of positions, and gates on the token's own content.
+
+    Trains 2·K·d + num_buckets·K + 1 numbers. Causal: a token's mix depends on its own state and place alone.
+
+    Raises:
+        HyLoRADAError: fewer than one landmark, bucket or position, or a dropout that is no share.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_landmarks: int = 8,
+        num_buckets: int = 32,
+        max_positions: int = 1024,
+        dropout: float = 0.0,
+        bucket_spacing: str = "log",
+    ) -> None:
+        super().__init__()
+        if num_landmarks < 1 or hidden_size < 1:
+            raise HyLoRADAError(f"num_landmarks={num_landmarks}, hidden_size={hidden_size}: use 1 or more of each.")
+        if not 0.0 <= dropout < 1.0:
+            raise HyLoRADAError(f"dropout={dropout} is not a share; use 0.0 up to, not including, 1.0.")
+        self.bucket = FixedBuckets(num_buckets, max_positions, bucket_spacing)
+        self.landmarks = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
+        self.position_gates = nn.Parameter(torch.randn(num_buckets, num_landmarks) * START_STD)
+        self.content_gate = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
+        self.scale = nn.Parameter(torch.tensor(START_SCALE))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Add each token's mix of landmarks; hidden (batch, seq, d), positions (batch or 1, seq), index from 0."""
+        by_place = self.gates_at(positions)  # (batch or 1, seq, K)
+        by_content = hidden @ self.content_gate.T.to(hidden.dtype)  # (batch, seq, K)
+        mix = (by_place + by_content.float()).softmax(dim=-1)  # (batch, seq, K), each token's weights sum to 1
+        context = mix.to(hidden.dtype) @ self.landmarks.to(hidden.dtype)  # (batch, seq, d)
+        return hidden + self.scale.to(hidden.dtype) * self.dropout(context)
+
+    def gates_at(self, positions: Tensor) -> Tensor:
+        """Return the gate logits that place alone gives, (..., K), for positions (...)."""
+        return self.position_gates[self.bucket(positions)]

@@ -1,0 +1,227 @@
+"""The adapted linear layer and the position bias shared by all of them.
+
+x (batch, seq, d_in); W (d_out, d_in) and bias b frozen; A (r, d_in), B (d_out, r) trained; s = alpha/sqrt(r) or alpha/r.
+
+    v = Wx + s·B(A·dropout(x))                                      LoRA, arXiv:2106.09685; rsLoRA, arXiv:2312.03732
+    y = v + b                                                        without magnitude
+    y = c∘v + b,  c = (1-beta)·m_eff/n + beta                        with magnitude: DoRA, arXiv:2402.09353
+        m_eff = g·m + (1-g)·||W||,  n = ||W + sBA|| row by row, a constant for the gradient (DoRA, section 4.3)
+    y_p ← y_p·(1 + sigmoid(w)·tanh(bias[bucket(p)]))                 position bias of the token at p
+
+Gate g and blend beta are sigmoids of trained scalars. Both fold into the magnitude: they add no function to DoRA's
+class, only another parametrisation of it. Masters are float32; the products run in the dtype of x.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hylorada.errors import HyLoRADAError
+from hylorada.positions import FixedBuckets, PositionIds
+
+BLEND_AT_START = 0.1  # beta before training
+CANCELLATION = 1e-3  # below this share of ||w||^2 the expanded norm has lost too many digits
+
+
+class HyLoRADAUnified(nn.Module):
+    """One frozen linear layer with its low-rank update, and what the configuration puts around them.
+
+    base_layer: `nn.Linear`, or GPT-2's `Conv1D`, whose weight is stored transposed. magnitude: rescale each output
+    row (gated DoRA). scale_at_position: the model's position bias bound to its position ids, acting on the whole
+    output ("output") or on the update alone ("update").
+
+    Raises:
+        HyLoRADAError: another kind of layer, or a rank, alpha or dropout that makes no adapter.
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        rank: int = 8,
+        alpha: float = 16.0,
+        dropout: float = 0.0,
+        use_rslora: bool = True,
+        orthogonal_init: bool = True,
+        magnitude: bool = False,
+        scale_at_position: Callable[[Tensor], Tensor] | None = None,
+        position_bias_on: str = "output",
+    ) -> None:
+        super().__init__()
+        if position_bias_on not in ("output", "update"):
+            raise HyLoRADAError(f"position_bias_on={position_bias_on!r} is not known; use 'output' or 'update'.")
+        weight = weight_rows(base_layer)
+        d_out, d_in = weight.shape
+        self.base_layer = base_layer
+        self.lora = LowRankUpdate(d_in, d_out, rank, alpha, dropout, use_rslora, orthogonal_init).to(weight.device)
+        self.combine = GatedMagnitude(weight) if magnitude else Sum()
+        self.at_position = scale_at_position  # plain attribute: the model owns the shared table, not its layers
+        self.place_output = self.place_update = unchanged
+        if scale_at_position is not None:
+            setattr(self, f"place_{position_bias_on}", scale_at_position)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (batch, seq, d_in) to y (batch, seq, d_out) as in the formulas at the top of the file."""
+        frozen = self.base_layer(x)  # Wx + b
+        update = self.place_update(self.lora(x))  # s·BAx
+        return self.place_output(self.combine(frozen, update, self.base_layer, self.lora))
+
+    @torch.no_grad()
+    def merged_weight(self) -> Tensor:
+        """Return c∘(W + sBA) in float32, (d_out, d_in): the one matrix that replaces layer and adapter.
+
+        Raises:
+            HyLoRADAError: a position bias acts here, and no single matrix gives a token-dependent scale.
+        """
+        if self.at_position is not None:
+            raise HyLoRADAError("a layer with a position bias cannot merge: its scale differs from token to token.")
+        dense = weight_rows(self.base_layer).float() + self.lora.scaling * self.lora.B @ self.lora.A
+        return self.combine.row_factor(self.base_layer, self.lora)[:, None] * dense
+
+
+class LowRankUpdate(nn.Module):
+    """s·B(A·dropout(x)); zero at the start, because B is. A's rows are orthonormal there (QR in float32).
+
+    Orthonormal rows have norm 1, Kaiming-uniform ones about 1/sqrt(3): a matter of step size, not of function class.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        rank: int,
+        alpha: float,
+        dropout: float = 0.0,
+        use_rslora: bool = True,
+        orthogonal_init: bool = True,
+    ) -> None:
+        super().__init__()
+        if rank < 1 or rank > min(d_in, d_out):
+            raise HyLoRADAError(f"rank {rank} does not fit a {d_out} x {d_in} layer; use 1 to {min(d_in, d_out)}.")
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise HyLoRADAError(f"alpha={alpha} is not allowed; use a positive number.")
+        if not 0.0 <= dropout < 1.0:
+            raise HyLoRADAError(f"dropout={dropout} is not a share; use 0.0 up to, not including, 1.0.")
+        self.A = nn.Parameter(torch.empty(rank, d_in))
+        self.B = nn.Parameter(torch.zeros(d_out, rank))
+        if orthogonal_init:
+            nn.init.orthogonal_(self.A)
+        else:
+            nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        self.dropout = nn.Dropout(dropout)
+        self.scaling = alpha / math.sqrt(rank) if use_rslora else alpha / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (batch, seq, d_in) to the update (batch, seq, d_out), in the dtype of x."""
+        down = F.linear(self.dropout(x), self.A.to(x.dtype))  # (batch, seq, r)
+        return F.linear(down * self.scaling, self.B.to(x.dtype))
+
+
+class Sum(nn.Module):
+    """y = (Wx + b) + s·BAx: the layer without magnitude."""
+
+    def forward(self, frozen: Tensor, update: Tensor, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
+        """Add the update; all (batch, seq, d_out)."""
+        return frozen + update
+
+    def row_factor(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
+        """Return the scale of each output row, (d_out,): all one."""
+        return torch.ones_like(lora.B[:, 0])
+
+
+class GatedMagnitude(nn.Module):
+    """DoRA's magnitude with a trained gate towards ||W|| and a trained blend with the unscaled layer."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        squared = weight.detach().float().square().sum(dim=1)
+        self.register_buffer("base_norm_squared", squared, persistent=False)  # ||w||^2, (d_out,)
+        self.magnitude = nn.Parameter(squared.sqrt())
+        self.gate = nn.Parameter(torch.zeros((), device=weight.device))
+        start = math.log(BLEND_AT_START / (1 - BLEND_AT_START))
+        self.residual_weight = nn.Parameter(torch.full((), start, device=weight.device))
+
+    def forward(self, frozen: Tensor, update: Tensor, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
+        """Scale v = frozen - b + update row by row; all (batch, seq, d_out)."""
+        # c - 1 is applied instead of c: near 1, bfloat16 would round c to exactly 1 and the magnitude would not learn
+        extra = (self.row_factor(base_layer, lora) - 1.0).to(frozen.dtype)  # (d_out,)
+        out = frozen + update
+        scaled = torch.addcmul(out, out, extra)
+        return scaled if base_layer.bias is None else scaled - base_layer.bias * extra
+
+    def row_factor(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
+        """Return c of each output row, float32 (d_out,); exactly 1 before training."""
+        with torch.autocast(lora.A.device.type, enabled=False):
+            base_norm = self.base_norm_squared.sqrt()
+            kept = base_norm + torch.sigmoid(self.gate) * (self.magnitude - base_norm)  # m_eff
+            norm = adapted_norm(weight_rows(base_layer), self.base_norm_squared, lora.A, lora.B, lora.scaling)
+            return 1.0 + (1.0 - torch.sigmoid(self.residual_weight)) * (kept / norm - 1.0)
+
+
+class PositionBias(nn.Module):
+    """One table for the whole model: each bucket of positions scales the outputs of every adapted layer.
+
+    Trains `num_buckets` + 1 numbers and is neutral at the start.
+    """
+
+    def __init__(self, num_buckets: int = 64, max_positions: int = 1024, spacing: str = "log") -> None:
+        super().__init__()
+        self.bucket = FixedBuckets(num_buckets, max_positions, spacing)
+        self.bias = nn.Parameter(torch.zeros(num_buckets))
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, values: Tensor, positions: Tensor) -> Tensor:
+        """Scale values (batch, seq, d) token by token; positions (batch or 1, seq), token index from 0."""
+        table = torch.sigmoid(self.weight) * torch.tanh(self.bias)  # (num_buckets,), float32
+        extra = table[self.bucket(positions)].to(values.dtype)  # (batch or 1, seq)
+        return torch.addcmul(values, values, extra[..., None])  # values·(1 + extra), without rounding 1 + extra
+
+
+class AtPosition:
+    """The model's position bias bound to its carrier of position ids: what an adapted layer calls."""
+
+    def __init__(self, bias: PositionBias, positions: PositionIds) -> None:
+        self.bias, self.positions = bias, positions
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Scale values (batch, seq, d) by the place of each token in the running pass."""
+        return self.bias(values, self.positions.get())
+
+
+@torch.no_grad()
+def adapted_norm(weight: Tensor, base_norm_squared: Tensor, A: Tensor, B: Tensor, scaling: float) -> Tensor:
+    """Return ||W + sBA|| of each output row in float32, (d_out,), without building W + sBA.
+
+    ||w||^2 + 2s<WA^T, B> + s^2·B(AA^T)B^T row by row (arXiv:2603.22276); rows where the sum cancels are redone directly.
+    """
+    A, B = A.float(), B.float()
+    cross = ((weight.float() @ A.T) * B).sum(dim=1)  # (d_out,)
+    own = ((B @ (A @ A.T)) * B).sum(dim=1)  # (d_out,)
+    squared = base_norm_squared + 2 * scaling * cross + scaling**2 * own
+    lost = (squared < CANCELLATION * base_norm_squared).nonzero()[:, 0]
+    squared[lost] = (weight[lost].float() + scaling * B[lost] @ A).square().sum(dim=1)
+    return squared.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+
+
+def weight_rows(layer: nn.Module) -> Tensor:
+    """Return the weight as (d_out, d_in), a view, whether the layer stores it so or transposed.
+
+    Raises:
+        HyLoRADAError: the layer is neither `nn.Linear` nor `Conv1D`, or its weight is quantised.
+    """
+    if isinstance(layer, nn.Linear):
+        weight = layer.weight
+    elif type(layer).__name__ == "Conv1D":  # by name, so that this file needs torch alone
+        weight = layer.weight.T
+    else:
+        raise HyLoRADAError(f"a {type(layer).__name__} cannot be adapted; name Linear or Conv1D layers.")
+    if not weight.is_floating_point():
+        raise HyLoRADAError(f"a weight of dtype {weight.dtype} cannot be adapted; load the model unquantised.")
+    return weight
+
+
+def unchanged(values: Tensor) -> Tensor:
+    """Stand where no position bias acts."""
+    return values

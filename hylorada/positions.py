@@ -1,0 +1,66 @@
+"""From a token's index to its bucket, and the carrier that brings the indices to the parts that use them.
+
+With B buckets over P positions: log spacing is floor(B·log(1+p)/log(1+P)), linear floor(B·p/P), both clipped to B-1.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hylorada.errors import HyLoRADAError
+
+
+class FixedBuckets(nn.Module):
+    """The bucket of every position, looked up in a table so that all devices round alike.
+
+    Raises:
+        HyLoRADAError: fewer than one bucket or position, or a spacing other than "log" and "linear".
+    """
+
+    def __init__(self, num_buckets: int, max_positions: int, spacing: str = "log") -> None:
+        super().__init__()
+        if num_buckets < 1 or max_positions < 1:
+            raise HyLoRADAError(
+                f"num_buckets={num_buckets} over max_positions={max_positions} is empty; use 1 or more of each."
+            )
+        places = torch.arange(max_positions + 1, dtype=torch.float64)
+        if spacing == "log":
+            share = torch.log1p(places) / math.log1p(max_positions)
+        elif spacing == "linear":
+            share = places / max_positions
+        else:
+            raise HyLoRADAError(f"bucket spacing {spacing!r} is not known; use 'log' or 'linear'.")
+        table = (num_buckets * share).floor().long().clamp(max=num_buckets - 1)
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return the bucket of each token; positions and result are whole numbers of one shape, from 0.
+
+        Positions at or beyond `max_positions` share the last bucket.
+        """
+        return self.table[positions.clamp(max=len(self.table) - 1)]
+
+
+class PositionIds:
+    """Carries the running forward pass's position ids, (batch or 1, seq), to parts that get hidden states alone."""
+
+    def __init__(self) -> None:
+        self._ids: Tensor | None = None
+
+    def set(self, ids: Tensor | None) -> None:
+        """Hold the ids of the pass that begins, or None when they are not known."""
+        self._ids = ids
+
+    def get(self) -> Tensor:
+        """Return the ids of the running pass.
+
+        Raises:
+            HyLoRADAError: none were delivered, so a part would silently act as if every token stood at one place.
+        """
+        if self._ids is None:
+            raise HyLoRADAError(
+                "a part that uses token positions got none: call the model itself (not a layer of it), "
+                "and pass position_ids when the attention mask is not a plain (batch, seq) one."
+            )
+        return self._ids

@@ -1,0 +1,209 @@
+"""Every claim of the method, for every stage of the ablation, on two families of base models."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import FAMILIES, VOCABULARY, adapt, tokens, without_zeros
+
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
+from hylorada.study.stages import STAGES
+
+ADAPTED = [name for name, stage in STAGES.items() if stage.adapter is not None]
+CLOSE = dict(rtol=1e-4, atol=1e-4)
+
+families = pytest.mark.parametrize("family", FAMILIES)
+stages = pytest.mark.parametrize("stage", ADAPTED)
+
+
+def fresh(family: str, stage: str, **changes) -> HyLoRADAModel:
+    config = HyLoRADAConfig.from_dict(STAGES[stage].adapter.to_dict() | changes)
+    return adapt(FAMILIES[family](), config)
+
+
+def trained(family: str, stage: str, **changes) -> HyLoRADAModel:
+    return without_zeros(fresh(family, stage, **changes))
+
+
+def subject(family: str, stage: str) -> torch.nn.Module:
+    """The model a stage is about: the bare base model for stage 0."""
+    return FAMILIES[family]() if stage == "base" else trained(family, stage)
+
+
+@families
+@stages
+def test_a_fresh_adapter_leaves_the_base_as_it_was_or_its_row_says_why_not(family, stage):
+    ids = tokens()
+    before = FAMILIES[family]()(ids).logits
+    after = fresh(family, stage)(ids).logits
+    if STAGES[stage].not_neutral:
+        assert 0 < (after - before).abs().max() < 1.0
+    else:
+        assert torch.equal(after, before)
+
+
+@families
+@stages
+def test_no_part_is_dead(family, stage):
+    model = trained(family, stage).train()
+    model(tokens(), labels=tokens()).loss.backward()
+    dead = [n for n, p in model.adapter_tensors().items() if p.grad is None or not p.grad.any()]
+    assert not dead, f"stage {stage!r} trains parameters that no gradient reaches: {dead}"
+
+
+@families
+@stages
+def test_only_the_adapter_gets_gradients(family, stage):
+    model = trained(family, stage)
+    model(tokens(), labels=tokens()).loss.backward()
+    own = set(model.adapter_tensors())
+    assert own == {n for n, p in model.named_parameters() if p.grad is not None}
+    assert not any(n.endswith("base_layer.weight") for n in own)
+
+
+@families
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_later_token_never_moves_an_earlier_logit(family, stage):
+    model, ids = subject(family, stage), tokens()
+    changed = ids.clone()
+    changed[:, 15:] = changed[:, 15:] % (VOCABULARY - 1) + 1
+    torch.testing.assert_close(model(changed).logits[:, :15], model(ids).logits[:, :15], **CLOSE)
+    assert not torch.allclose(model(changed).logits[:, 15:], model(ids).logits[:, 15:], atol=1e-2)
+
+
+@families
+@stages
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_moves_neither_the_loss_nor_the_logits_of_real_tokens(family, stage, side):
+    model, ids, pad = trained(family, stage), tokens(), 5
+    filler = torch.full((len(ids), pad), 7)
+    padded = torch.cat([filler, ids] if side == "left" else [ids, filler], dim=1)
+    mask = torch.ones_like(padded)
+    real = slice(pad, None) if side == "left" else slice(None, -pad)
+    mask[:] = 0
+    mask[:, real] = 1
+    plain = model(ids, labels=ids)
+    with_padding = model(padded, attention_mask=mask, labels=padded.masked_fill(mask == 0, -100))
+    torch.testing.assert_close(with_padding.logits[:, real], plain.logits, **CLOSE)
+    torch.testing.assert_close(with_padding.loss, plain.loss, **CLOSE)
+
+
+@families
+@stages
+def test_rows_of_different_length_do_not_disturb_each_other(family, stage):
+    """One batch, two lengths, padded on the left: each row gives what it gives alone."""
+    model, ids = trained(family, stage), tokens(2, 20)
+    mask = torch.ones_like(ids)
+    mask[1, :8] = 0
+    together = model(ids, attention_mask=mask).logits
+    torch.testing.assert_close(together[0], model(ids[:1]).logits[0], **CLOSE)
+    torch.testing.assert_close(together[1, 8:], model(ids[1:, 8:]).logits[0], **CLOSE)
+
+
+@families
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_cached_passes_give_the_logits_of_one_whole_pass(family, stage, chunk):
+    model, ids = subject(family, stage), tokens()
+    whole, cache, pieces = model(ids).logits, None, []
+    for piece in ids.split(chunk, dim=1):
+        out = model(piece, past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        pieces.append(out.logits)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, **CLOSE)
+
+
+@families
+@pytest.mark.parametrize("stage", ADAPTED)
+def test_cached_generation_with_left_padding_equals_uncached(family, stage):
+    model, ids = trained(family, stage), tokens(2, 12)
+    mask = torch.ones_like(ids)
+    mask[1, :4] = 0
+    settings = dict(attention_mask=mask, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None)
+    cached = model.generate(ids, use_cache=True, **settings)
+    assert torch.equal(cached, model.generate(ids, use_cache=False, **settings))
+    alone = model.generate(ids[1:, 4:], **settings | {"attention_mask": mask[1:, 4:]})
+    assert torch.equal(cached[1, 12:], alone[0, 8:])
+
+
+@families
+@stages
+def test_gradients_under_checkpointing_equal_those_without(family, stage):
+    """Two forwards of unlike lengths and padding before one backward: a block run again must not see stale positions."""
+    gradients = []
+    for checkpointing in (False, True):
+        model = trained(family, stage, gradient_checkpointing=checkpointing, lora_dropout=0.0).train()
+        mask = torch.ones(2, 30, dtype=torch.long)
+        mask[0, :9] = 0
+        first = model(tokens(2, 30, seed=5), attention_mask=mask, labels=tokens(2, 30, seed=5)).loss
+        second = model(tokens(2, 11), labels=tokens(2, 11)).loss
+        (first + second).backward()
+        gradients.append({name: p.grad for name, p in model.adapter_tensors().items()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@families
+@stages
+def test_save_then_load_gives_equal_logits(family, stage, tmp_path: Path):
+    model, ids = trained(family, stage), tokens()
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = HyLoRADAModel.from_pretrained(FAMILIES[family](), tmp_path / "adapter").eval()
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert loaded.hylorada_config == model.hylorada_config
+
+
+@families
+@stages
+def test_merge_keeps_the_logits_or_refuses_naming_the_parts(family, stage):
+    model, ids = trained(family, stage), tokens()
+    before = model(ids).logits
+    if STAGES[stage].stays:
+        with pytest.raises(HyLoRADAError) as refusal:
+            model.merge_and_unload()
+        assert all(part in str(refusal.value) for part in STAGES[stage].stays)
+        assert torch.equal(model(ids).logits, before)
+    else:
+        merged = model.merge_and_unload()
+        assert [n for n, _ in merged.named_modules()] == [n for n, _ in FAMILIES[family]().named_modules()]
+        torch.testing.assert_close(merged(ids).logits, before, **CLOSE)
+
+
+@families
+@stages
+def test_disable_adapter_is_exactly_the_base_and_ends_with_the_block(family, stage):
+    model, ids = trained(family, stage), tokens()
+    adapted = model(ids).logits
+    with model.disable_adapter() as base:
+        assert torch.equal(model(ids).logits, FAMILIES[family]()(ids).logits)
+        assert torch.equal(base(ids).logits, FAMILIES[family]()(ids).logits)
+    assert torch.equal(model(ids).logits, adapted)
+    assert not torch.allclose(adapted, FAMILIES[family]()(ids).logits, atol=1e-2)
+
+
+@families
+@stages
+def test_bfloat16_bases_keep_float32_masters_and_come_close(family, stage):
+    model, ids = trained(family, stage), tokens()
+    whole = model(ids).logits
+    base = FAMILIES[family]().to(torch.bfloat16)
+    half = without_zeros(adapt(base, STAGES[stage].adapter))
+    assert all(p.dtype == torch.float32 for p in half.trainable_parameters())
+    out = half(ids).logits
+    assert out.dtype == torch.bfloat16
+    agreement = torch.corrcoef(torch.stack([out.float().flatten(), whole.flatten()]))[0, 1]
+    assert agreement > 0.98
+    half.train()(ids, labels=ids).loss.backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in half.trainable_parameters())
+
+
+@pytest.mark.parametrize("stage", [name for name in ADAPTED if STAGES[name].on in ADAPTED])
+def test_a_row_differs_from_the_row_it_builds_on_in_one_field(stage):
+    here, there = STAGES[stage].adapter.to_dict(), STAGES[STAGES[stage].on].adapter.to_dict()
+    assert len([name for name in here if here[name] != there[name]]) == 1
+
+
+def test_stages_share_the_start_of_a_at_one_seed():
+    starts = [fresh("llama", stage).adapter_tensors() for stage in ADAPTED]
+    names = [name for name in starts[0] if name.endswith("lora.A")]
+    assert names and all(torch.equal(start[name], starts[0][name]) for start in starts for name in names)

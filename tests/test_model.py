@@ -1,0 +1,267 @@
+"""The model around the layers: what it counts, finds, refuses, saves and loads."""
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import FAMILIES, adapt, gpt2, llama, qwen2, tokens, without_zeros
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaModel
+
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, LandmarkLoRA, LearnableBucketLandmark
+from hylorada.model import find_layers
+from hylorada.study.stages import STAGES
+
+PLAIN = HyLoRADAConfig(position_bias_enabled=False, landmark_enabled=False)
+
+
+@pytest.fixture(scope="module")
+def counts_124m():
+    """Count on the published shape of GPT-2; the meta device holds shapes alone."""
+
+    def count(**settings) -> dict[str, int]:
+        with torch.device("meta"):
+            base = GPT2LMHeadModel(GPT2Config())
+        return HyLoRADAModel(base, HyLoRADAConfig.from_dict(PLAIN.to_dict() | settings)).count_params()
+
+    return count
+
+
+def test_parameter_counts_on_the_gpt2_shape_are_the_derived_ones(counts_124m):
+    assert counts_124m()["lora"] == 811_008
+    assert counts_124m(lora_rank=16)["lora"] == 1_622_016
+    assert counts_124m(use_dora_magnitude=True)["magnitude"] == 46_080 + 72
+    assert counts_124m(position_bias_enabled=True)["position_bias"] == 65
+    assert counts_124m(landmark_enabled=True)["landmark"] == 12_545
+    assert counts_124m(landmark_enabled=True, num_landmarks=4)["landmark"] == 6_273
+    learned = counts_124m(landmark_enabled=True, landmark_design="learnable_bucket")
+    assert learned["landmark"] == 12_545 + 31
+
+
+def test_counts_add_up_and_the_base_is_frozen(counts_124m):
+    counts = counts_124m(use_dora_magnitude=True, position_bias_enabled=True, landmark_enabled=True)
+    parts = sum(counts[p] for p in ("lora", "magnitude", "position_bias", "landmark"))
+    assert counts["trainable"] == parts == 811_008 + 46_152 + 65 + 12_545
+    assert counts["total"] == 124_439_808 + parts
+
+
+def test_counts_are_printed_with_their_share(capsys):
+    adapt(llama(), PLAIN).print_trainable_params()
+    line = capsys.readouterr().out
+    assert line.startswith("trainable ") and "lora" in line and "landmark" not in line
+
+
+def test_public_landmark_classes_take_the_documented_arguments():
+    assert sum(p.numel() for p in LandmarkLoRA(768, 8, 32, 1024, 0.05).parameters()) == 12_545
+    assert sum(p.numel() for p in LearnableBucketLandmark(768, 8, 32, 1024, 0.05).parameters()) == 12_576
+
+
+def test_layers_are_found_by_whole_name_or_dotted_end():
+    assert len(find_layers(llama(), None)) == 8
+    assert list(find_layers(llama(), ("mlp.down_proj",))) == [f"model.layers.{i}.mlp.down_proj" for i in (0, 1)]
+    assert list(find_layers(llama(), ("model.layers.1.self_attn.q_proj",))) == ["model.layers.1.self_attn.q_proj"]
+    assert len(find_layers(gpt2(), None)) == 6  # c_attn and both c_proj
+    assert "lm_head" not in find_layers(llama(), None)
+
+
+def test_a_misspelt_layer_among_good_ones_raises_with_near_matches():
+    with pytest.raises(HyLoRADAError, match="'q_porj' matches no layer.*did you mean 'q_proj'"):
+        find_layers(llama(), ("v_proj", "q_porj"))
+
+
+def test_layers_that_are_not_linear_are_refused():
+    with pytest.raises(HyLoRADAError, match="LlamaRMSNorm cannot be adapted"):
+        find_layers(llama(), ("input_layernorm",))
+
+
+def test_an_unknown_family_must_name_its_layers():
+    base = GPTNeoXForCausalLM(
+        GPTNeoXConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=50)
+    )
+    with pytest.raises(HyLoRADAError, match="'gpt_neox' model are not known; set lora_target_modules"):
+        HyLoRADAModel(base, HyLoRADAConfig())
+    named = HyLoRADAConfig(lora_target_modules=("query_key_value",), landmark_enabled=False)
+    assert HyLoRADAModel(base, named).count_params()["lora"] == 8 * (32 + 96)
+
+
+def test_what_is_no_causal_language_model_is_refused():
+    with pytest.raises(HyLoRADAError, match="no causal language model"):
+        HyLoRADAModel(LlamaModel(llama().config), PLAIN)
+    with pytest.raises(HyLoRADAError, match="no causal language model"):
+        HyLoRADAModel(torch.nn.Linear(2, 2), PLAIN)
+
+
+def test_an_adapted_base_is_not_adapted_twice():
+    model = adapt(llama(), PLAIN)
+    with pytest.raises(HyLoRADAError, match="adapted already"):
+        HyLoRADAModel(model.base_model, PLAIN)
+
+
+def test_a_rank_wider_than_the_layer_is_refused():
+    with pytest.raises(HyLoRADAError, match="rank 33 does not fit"):
+        HyLoRADAModel(llama(), HyLoRADAConfig(lora_rank=33))
+
+
+def test_qwen_projections_with_bias_are_adapted_and_merge():
+    model = without_zeros(adapt(qwen2(), STAGES["magnitude"].adapter))
+    before = model(tokens()).logits
+    torch.testing.assert_close(model.merge_and_unload()(tokens()).logits, before, rtol=1e-4, atol=1e-4)
+    full = adapt(qwen2(), STAGES["landmarks"].adapter)
+    assert full(tokens()).logits.isfinite().all()
+
+
+def test_position_bias_acts_on_real_positions():
+    """Two buckets apart, the same token is scaled differently; with one bucket it could not be."""
+    config = HyLoRADAConfig(landmark_enabled=False)
+    model = without_zeros(adapt(llama(), config))
+    ids = tokens(1, 30)
+    shifted = model(ids, position_ids=torch.arange(30)[None] + 20).logits
+    assert not torch.allclose(shifted, model(ids).logits, atol=1e-3)
+
+
+def test_a_four_dimensional_mask_without_position_ids_raises_only_where_positions_matter():
+    ids, mask = tokens(1, 6), torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    assert adapt(llama(), PLAIN)(ids, attention_mask=mask).logits.isfinite().all()
+    with pytest.raises(HyLoRADAError, match="pass position_ids"):
+        adapt(llama(), HyLoRADAConfig(position_bias_enabled=False))(ids, attention_mask=mask)
+
+
+def test_a_model_can_be_copied_whole():
+    model = without_zeros(adapt(llama(), HyLoRADAConfig()))
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.position_bias.bias.fill_(2.0)
+    assert not torch.allclose(twin(tokens()).logits, model(tokens()).logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_folder_holds_the_adapter_alone(family, tmp_path):
+    model = without_zeros(adapt(FAMILIES[family](), HyLoRADAConfig()))
+    model.save_pretrained(tmp_path / "a")
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {"hylorada_config.json", "hylorada.safetensors"}
+    held = load_file(tmp_path / "a" / "hylorada.safetensors")
+    assert sum(t.numel() for t in held.values()) == model.count_params()["trainable"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_loading_is_strict(tmp_path):
+    model = adapt(llama(), HyLoRADAConfig())
+    folder = tmp_path / "a"
+    model.save_pretrained(folder)
+    held = load_file(folder / "hylorada.safetensors")
+    name = next(iter(held))
+    for broken, message in (
+        ({k: v for k, v in held.items() if k != name}, "1 missing"),
+        (held | {"stray": torch.ones(1)}, r"1 unknown \(stray"),
+        (held | {name: torch.ones(1)}, r"\(1,\), here"),
+    ):
+        save_file(broken, folder / "hylorada.safetensors")
+        with pytest.raises(HyLoRADAError, match=message):
+            HyLoRADAModel.from_pretrained(llama(), folder)
+
+
+def test_an_adapter_is_refused_on_another_base(tmp_path):
+    adapt(llama(), PLAIN).save_pretrained(tmp_path / "a")
+    with pytest.raises(HyLoRADAError, match="model_type llama there, qwen2 here"):
+        HyLoRADAModel.from_pretrained(qwen2(), tmp_path / "a")
+
+
+def test_damaged_or_absent_folders_are_told_plainly(tmp_path):
+    with pytest.raises(HyLoRADAError, match="hylorada_config.json is not in it"):
+        HyLoRADAModel.from_pretrained(llama(), tmp_path)
+    adapt(llama(), PLAIN).save_pretrained(tmp_path / "a")
+    (tmp_path / "a" / "hylorada.safetensors").write_bytes(b"\0" * 20)
+    with pytest.raises(HyLoRADAError, match="damaged"):
+        HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
+    description = json.loads((tmp_path / "a" / "hylorada_config.json").read_text())
+    (tmp_path / "a" / "hylorada_config.json").write_text(json.dumps(description | {"format": 99}))
+    with pytest.raises(HyLoRADAError, match="not of format 1"):
+        HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
+
+
+def test_an_adapter_gone_bad_is_not_saved_over_a_good_one(tmp_path):
+    model = adapt(llama(), PLAIN)
+    model.save_pretrained(tmp_path / "a")
+    good = (tmp_path / "a" / "hylorada.safetensors").read_bytes()
+    with torch.no_grad():
+        model.trainable_parameters()[0].fill_(float("nan"))
+    with pytest.raises(HyLoRADAError, match="NaN"):
+        model.save_pretrained(tmp_path / "a")
+    assert (tmp_path / "a" / "hylorada.safetensors").read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(lora_rank=0), "lora_rank=0 is too small"),
+        (dict(lora_rank="8"), "lora_rank='8' is of the wrong kind"),
+        (dict(lora_rank=True), "wrong kind"),
+        (dict(lora_alpha=-1.0), "lora_alpha=-1.0"),
+        (dict(lora_alpha=float("nan")), "lora_alpha=nan"),
+        (dict(lora_dropout=1.0), "lora_dropout=1.0"),
+        (dict(lora_target_modules="q_proj"), "not a list of layer names"),
+        (dict(lora_target_modules=[]), "not a list of layer names"),
+        (dict(lora_target_modules=["q_proj", "q_proj"]), "names a layer twice"),
+        (dict(bucket_spacing="logarithmic"), "allowed: linear, log"),
+        (dict(landmark_design="learnable"), "did you mean 'learnable_bucket'"),
+        (dict(position_bias_on="input"), "position_bias_on='input'"),
+        (dict(num_landmarks=0), "num_landmarks=0"),
+        (dict(max_positions=0), "max_positions=0"),
+        (dict(max_positions=2.5), "wrong kind"),
+        (dict(landmark_design="learnable_bucket", num_position_buckets=1), "no boundary to learn"),
+        (dict(use_rslora=1), "use_rslora=1"),
+        (dict(lora_rnak=8), "did you mean 'lora_rank'"),
+    ],
+)
+def test_misused_settings_say_what_is_wrong(settings, message):
+    with pytest.raises(HyLoRADAError, match=message):
+        HyLoRADAConfig.from_dict(settings)
+
+
+def test_settings_survive_json():
+    config = HyLoRADAConfig(lora_target_modules=["q_proj"], max_positions=7)
+    assert HyLoRADAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+CHANGED = dict(
+    lora_rank=4,
+    lora_alpha=8.0,
+    lora_dropout=0.5,
+    lora_target_modules=["q_proj"],
+    use_rslora=False,
+    orthogonal_init=False,
+    use_dora_magnitude=True,
+    position_bias_enabled=False,
+    position_num_buckets=8,
+    position_bias_on="update",
+    landmark_enabled=False,
+    landmark_design="learnable_bucket",
+    num_landmarks=3,
+    num_position_buckets=5,
+    bucket_spacing="linear",
+    max_positions=9,
+)
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_every_setting_acts(field):
+    """Changing any one field changes the training output of an adapter that is off its start."""
+    start = HyLoRADAConfig(lora_dropout=0.0)
+    changed = HyLoRADAConfig.from_dict(start.to_dict() | {field: CHANGED[field]})
+    outputs = []
+    for config in (start, changed):
+        model = without_zeros(adapt(llama(), config)).train()
+        torch.manual_seed(4)
+        outputs.append(model(tokens()).logits)
+    assert not torch.allclose(*outputs, atol=1e-4)
+
+
+def test_every_setting_is_covered_by_a_test_that_it_acts():
+    tested_elsewhere = {"gradient_checkpointing"}  # equal results by design: tests/test_claims.py
+    assert set(CHANGED) | tested_elsewhere == set(HyLoRADAConfig().to_dict())
+
+
+def test_gradient_checkpointing_is_switched_on():
+    model = adapt(llama(), HyLoRADAConfig(gradient_checkpointing=True))
+    assert model.base_model.is_activation_checkpointing
