@@ -1,0 +1,273 @@
+"""Training an adapter: `TrainingConfig` says how, `HyLoRADATrainer` does it on accelerate and resumes exactly.
+
+A step is a function of the state before it alone: its data come from (seed, epoch), its dropout from (seed, step), so a
+run that was stopped and resumed ends with the same bits as one that was not (on a CPU with one thread).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from hylorada import checkpoint
+from hylorada.errors import HyLoRADAError, near
+from hylorada.files import read_json, write_json, written_beside
+from hylorada.landmarks import LandmarkLoRA
+from hylorada.lora import PositionBias
+from hylorada.loss import causal_lm_nll
+from hylorada.model import HyLoRADAModel
+
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("no", "bf16")
+STATE_FILE, OPTIMIZER_FILE, ADAPTER_FOLDER = "state.json", "optimizer.pt", "adapter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How an adapter is trained; the defaults are the corrected protocol.
+
+    `batch_size` counts sequences of one micro-step, `warmup_ratio` is the share of all steps with a rising rate,
+    `max_grad_norm=None` does not clip. `mixed_precision="bf16"` is for a float32 base; a base loaded in bfloat16
+    already computes in it, with float32 masters, under "no". `checkpoint_every` is in steps, None: never.
+
+    Raises:
+        HyLoRADAError: a value outside what the field allows.
+    """
+
+    learning_rate: float = 5e-4  # A, B, magnitudes
+    position_bias_lr: float = 1e-3
+    landmark_lr: float = 5e-4
+    weight_decay: float = 0.01
+    lr_schedule: str = "cosine"
+    warmup_ratio: float = 0.03
+    max_grad_norm: float | None = 1.0
+    batch_size: int = 4
+    gradient_accumulation_steps: int = 1
+    num_epochs: int = 1
+    seed: int = 0
+    mixed_precision: str = "no"
+    loss_chunk_tokens: int = 512
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("lr_schedule", SCHEDULES), ("mixed_precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise HyLoRADAError(
+                    f"{name}={getattr(self, name)!r} is not known; {near(getattr(self, name), allowed)}"
+                )
+        for name in ("learning_rate", "position_bias_lr", "landmark_lr"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise HyLoRADAError(f"{name}={getattr(self, name)} is no learning rate; use a positive number.")
+        if not 0 <= self.warmup_ratio < 1 or self.weight_decay < 0:
+            raise HyLoRADAError(
+                f"warmup_ratio={self.warmup_ratio}, weight_decay={self.weight_decay}: "
+                "the first is a share below 1, the second not negative."
+            )
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise HyLoRADAError(
+                f"max_grad_norm={self.max_grad_norm} stops all learning; use a positive number or None."
+            )
+        counts = ["batch_size", "gradient_accumulation_steps", "num_epochs", "loss_chunk_tokens"]
+        for name in counts + ["checkpoint_every"] * (self.checkpoint_every is not None):
+            if getattr(self, name) < 1:
+                raise HyLoRADAError(f"{name}={getattr(self, name)} is too small; use 1 or more.")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave: one row a step (step, loss in nats per target, learning_rate, targets) and seconds spent."""
+
+    history: list[dict[str, float]]
+    seconds: float
+
+
+class HyLoRADATrainer:
+    """Trains the adapter of `model` on `train_dataset`, in place.
+
+    train_dataset: anything with a length and items `{"input_ids": ..., "labels": ... (optional), "attention_mask": ...
+    (optional)}`, one sequence each; labels are the ids when not given, -100 is ignored, padding is added here on the
+    right and never a target. output_dir: where the state for resuming goes; needed with `checkpoint_every`.
+
+    Raises:
+        HyLoRADAError: no data, no place for checkpoints, a state of other settings, or a loss that is not finite.
+    """
+
+    def __init__(
+        self,
+        model: HyLoRADAModel,
+        config: TrainingConfig,
+        train_dataset: Sequence[dict[str, Any]],
+        output_dir: str | Path | None = None,
+        progress: bool = True,
+        on_step: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        if len(train_dataset) == 0:
+            raise HyLoRADAError("train_dataset is empty; give at least one sequence.")
+        if config.checkpoint_every is not None and output_dir is None:
+            raise HyLoRADAError("checkpoint_every is set and output_dir is not; say where the state shall go.")
+        self.config, self.dataset, self.progress, self.on_step = config, train_dataset, progress, on_step
+        self.state_folder = None if output_dir is None else Path(output_dir) / "training_state"
+        self.accelerator = Accelerator()
+        optimizer = torch.optim.AdamW(parameter_groups(model, config), weight_decay=config.weight_decay)
+        self.model = model.to(self.accelerator.device)
+        self.optimizer = self.accelerator.prepare(optimizer)
+        sequences = config.batch_size * self.accelerator.num_processes
+        self.batches_per_epoch = math.ceil(len(train_dataset) / sequences)
+        self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.gradient_accumulation_steps)
+        self.total_steps = self.steps_per_epoch * config.num_epochs
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)
+        self.history: list[dict[str, float]] = []
+
+    def train(self, resume: bool = True) -> TrainingResult:
+        """Train to the end, from the last saved state when there is one and `resume` is set."""
+        if resume and self.state_folder is not None and self.state_folder.is_dir():
+            self._load_state()
+        start = time.perf_counter()
+        self.model.train()
+        devices = [self.accelerator.device.index] if self.accelerator.device.type == "cuda" else []
+        bar = tqdm(total=self.total_steps, initial=len(self.history), unit="step", disable=not self.progress)
+        with bar, torch.random.fork_rng(devices):  # the caller's random state is not ours to move
+            for epoch in range(len(self.history) // self.steps_per_epoch, self.config.num_epochs):
+                for micro_batches in self._steps(epoch):
+                    row = self._step(micro_batches)
+                    self.history.append(row)
+                    bar.update()
+                    bar.set_postfix(loss=f"{row['loss']:.3f}")
+                    if self._is_checkpoint():
+                        self._save_state()
+                    if self.on_step is not None:
+                        self.on_step(row)
+        self.model.eval()
+        return TrainingResult(self.history, time.perf_counter() - start)
+
+    def _steps(self, epoch: int) -> Iterator[list[dict[str, Tensor]]]:
+        """Yield the micro-batches of each step of an epoch that is still to be done."""
+        order = torch.randperm(len(self.dataset), generator=_generator(self.config.seed, epoch)).tolist()
+        loader = DataLoader(self.dataset, self.config.batch_size, sampler=order, collate_fn=pad_right)
+        loader = self.accelerator.prepare(loader)
+        done = (len(self.history) - epoch * self.steps_per_epoch) * self.config.gradient_accumulation_steps
+        batches = iter(self.accelerator.skip_first_batches(loader, done))
+        while micro_batches := list(islice(batches, self.config.gradient_accumulation_steps)):
+            yield micro_batches
+
+    def _step(self, micro_batches: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Take one optimiser step on the mean loss over all targets of its micro-batches."""
+        step = len(self.history)
+        targets = sum((batch["labels"][:, 1:] != -100).sum() for batch in micro_batches)
+        targets = self.accelerator.reduce(targets, "sum").item()
+        if targets == 0:
+            raise HyLoRADAError(f"step {step + 1} has no target: every label is -100 or alone in its sequence.")
+        loss = 0.0
+        for index, batch in enumerate(micro_batches):
+            set_seed(_mixed(self.config.seed, step, index, self.accelerator.process_index))  # dropout of this pass
+            with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.config.mixed_precision == "bf16"):
+                nll = causal_lm_nll(self.model, **batch, chunk_tokens=self.config.loss_chunk_tokens).sum()
+            self.accelerator.backward(nll / targets)
+            loss += self.accelerator.reduce(nll.detach(), "sum").item() / targets
+        self._add_up_gradients()
+        if not math.isfinite(loss):
+            raise HyLoRADAError(f"the loss became {loss} at step {step + 1}; lower learning_rate, or look at the data.")
+        if self.config.max_grad_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        rate = self.schedule.get_last_lr()[0]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        return {"step": step + 1, "loss": loss, "learning_rate": rate, "targets": targets}
+
+    def _add_up_gradients(self) -> None:
+        """Sum gradients over processes once a step: adapters are small, and the loss is already a share of the whole."""
+        if self.accelerator.num_processes > 1:
+            for parameter in self.model.trainable_parameters():
+                parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
+
+    def _share_of_rate(self, step: int) -> float:
+        warmup = math.ceil(self.config.warmup_ratio * self.total_steps)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)  # never zero: the first step learns too
+        if self.config.lr_schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.total_steps - warmup)))
+
+    def _is_checkpoint(self) -> bool:
+        done, every = len(self.history), self.config.checkpoint_every
+        return every is not None and (done % every == 0 or done == self.total_steps)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"training": asdict(self.config), "sequences": len(self.dataset), "total_steps": self.total_steps}
+
+    def _save_state(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with written_beside(self.state_folder) as folder:
+            folder.mkdir()
+            self.model.save_pretrained(folder / ADAPTER_FOLDER)
+            torch.save(
+                {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()},
+                folder / OPTIMIZER_FILE,
+            )
+            write_json(folder / STATE_FILE, {"settings": self._settings(), "history": self.history})
+
+    def _load_state(self) -> None:
+        state = read_json(self.state_folder / STATE_FILE)
+        if state["settings"] != self._settings():
+            raise HyLoRADAError(
+                f"{self.state_folder} was left by a run with other settings or data; remove it, or train elsewhere."
+            )
+        self.model.load_adapter_tensors(
+            checkpoint.read_adapter(self.state_folder / ADAPTER_FOLDER)[2], self.state_folder
+        )
+        saved = torch.load(self.state_folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.load_state_dict(saved["schedule"])
+        self.history = state["history"]
+
+
+def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Return the trained parameters in groups with their own learning rates, by the kind of module that owns them."""
+    rates: dict[type[nn.Module], float] = {
+        PositionBias: config.position_bias_lr,
+        LandmarkLoRA: config.landmark_lr,
+    }
+    groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}
+    for module in model.modules():
+        rate = next((rate for kind, rate in rates.items() if isinstance(module, kind)), config.learning_rate)
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        groups.setdefault(rate, []).extend(own)
+    return [{"params": parameters, "lr": rate} for rate, parameters in groups.items() if parameters]
+
+
+def pad_right(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Make one batch of sequences of any length; padding has attention 0 and label -100."""
+    longest = max(len(item["input_ids"]) for item in items)
+    batch = {name: [] for name in ("input_ids", "attention_mask", "labels")}
+    for item in items:
+        ids = torch.as_tensor(item["input_ids"])
+        mask = torch.as_tensor(item.get("attention_mask", torch.ones_like(ids)))
+        labels = torch.as_tensor(item.get("labels", ids)).masked_fill(mask == 0, -100)
+        missing = longest - len(ids)
+        for name, values, filler in (("input_ids", ids, 0), ("attention_mask", mask, 0), ("labels", labels, -100)):
+            batch[name].append(nn.functional.pad(values, (0, missing), value=filler))
+    return {name: torch.stack(rows) for name, rows in batch.items()}
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_mixed(*numbers))
+
+
+def _mixed(*numbers: int) -> int:
+    """Mix small counters into one seed below 2^32, so that (1, 0) and (0, 1) do not meet."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 1_000_003 + number + 0x9E3779B9) % 2**32
+    return mixed

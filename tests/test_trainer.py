@@ -1,0 +1,195 @@
+"""The trainer: what a step is, that it resumes bit for bit, and what it refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import adapt, llama, tokens
+from torch.nn import functional as F
+
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADATrainer, TrainingConfig
+from hylorada.trainer import pad_right, parameter_groups
+
+FULL = HyLoRADAConfig(use_dora_magnitude=True, lora_dropout=0.1)
+QUICK = TrainingConfig(batch_size=2, num_epochs=2, seed=1, learning_rate=1e-2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def sequences(count: int = 7, length: int = 16) -> list[dict]:
+    return [{"input_ids": row} for row in tokens(count, length, seed=9)]
+
+
+def train(config: TrainingConfig, **more) -> tuple[dict, list[dict]]:
+    model = adapt(llama(), more.pop("adapter", FULL), seed=5)
+    result = HyLoRADATrainer(model, config, more.pop("data", sequences()), progress=False, **more).train()
+    return {k: v.detach().clone() for k, v in model.adapter_tensors().items()}, result.history
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_lowers_the_loss_and_leaves_the_base_alone():
+    model = adapt(llama(), FULL)
+    config = replace(QUICK, num_epochs=12)
+    history = HyLoRADATrainer(model, config, sequences(), progress=False).train().history
+    assert history[-1]["loss"] < history[0]["loss"] - 0.3
+    with model.disable_adapter() as base:
+        assert torch.equal(base(tokens()).logits, llama()(tokens()).logits)
+
+
+def test_a_step_is_the_slow_formula():
+    """One step of AdamW on the mean over all targets of both micro-batches, whatever their lengths, clipped at 1."""
+    data = [{"input_ids": tokens(1, n, seed=n)[0]} for n in (5, 16)]
+    config = TrainingConfig(batch_size=1, gradient_accumulation_steps=2, warmup_ratio=0.0, seed=3)
+    adapter = HyLoRADAConfig(lora_dropout=0.0, use_dora_magnitude=True)
+    moved, history = train(config, adapter=adapter, data=data)
+    model = adapt(llama(), adapter, seed=5)
+    logits = [model(item["input_ids"][None]).logits[0, :-1] for item in data]
+    targets = torch.cat([item["input_ids"][1:] for item in data])
+    loss = F.cross_entropy(torch.cat(logits), targets)
+    assert history[0]["loss"] == pytest.approx(loss.item(), rel=1e-5) and history[0]["targets"] == 4 + 15
+    loss.backward()
+    parameters = model.trainable_parameters()
+    total = torch.stack([p.grad.norm() for p in parameters]).norm()
+    rates = {id(p): g["lr"] for g in parameter_groups(model, config) for p in g["params"]}
+    for name, p in model.adapter_tensors().items():
+        g = p.grad / max(1.0, total.item())
+        step = p * (1 - rates[id(p)] * 0.01) - rates[id(p)] * g / (g.abs() + 1e-8)  # AdamW's first step
+        settled = g.abs() > 1e-6  # below it Adam divides rounding by rounding
+        torch.testing.assert_close(moved[name][settled], step[settled], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 6])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, stop_after):
+    config = replace(QUICK, gradient_accumulation_steps=1, checkpoint_every=1)
+    whole, history = train(replace(config, checkpoint_every=None))
+
+    def stop(row: dict) -> None:
+        if row["step"] == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, output_dir=tmp_path, on_step=stop)
+    torch.manual_seed(99)  # nothing may hang on the random state of the new process
+    resumed, joined = train(config, output_dir=tmp_path)
+    assert same(resumed, whole)
+    assert joined == history
+
+
+def test_a_run_killed_between_two_checkpoints_redoes_the_steps_since(tmp_path):
+    config = replace(QUICK, checkpoint_every=3)
+    whole, history = train(replace(config, checkpoint_every=None))
+
+    def stop(row: dict) -> None:
+        if row["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, output_dir=tmp_path, on_step=stop)
+    assert len(json.loads((tmp_path / "training_state" / "state.json").read_text())["history"]) == 3
+    resumed, joined = train(config, output_dir=tmp_path)
+    assert same(resumed, whole) and joined == history
+
+
+def test_seeds_decide_the_run_and_nothing_else_does():
+    first, history = train(QUICK)
+    torch.manual_seed(1234)
+    again, _ = train(QUICK)
+    other, other_history = train(replace(QUICK, seed=2))
+    assert same(first, again)
+    assert not same(first, other) and other_history != history
+
+
+def test_the_callers_random_state_is_left_alone():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    model = adapt(llama(), FULL, seed=7)
+    torch.set_rng_state(before)
+    HyLoRADATrainer(model, QUICK, sequences(), progress=False).train()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_part_trains_at_its_own_rate():
+    model = adapt(llama(), FULL)
+    config = TrainingConfig(learning_rate=1e-4, position_bias_lr=1e-3, landmark_lr=1e-2)
+    groups = {g["lr"]: g["params"] for g in parameter_groups(model, config)}
+    assert {id(p) for p in groups[1e-3]} == {id(p) for p in model.position_bias.parameters()}
+    assert {id(p) for p in groups[1e-2]} == {id(p) for p in model.landmark.parameters()}
+    assert sum(len(params) for params in groups.values()) == len(model.trainable_parameters())
+
+
+def test_the_rate_warms_up_falls_along_a_cosine_and_is_never_zero():
+    data = sequences(100, 4)
+    config = TrainingConfig(batch_size=1, warmup_ratio=0.03, learning_rate=1e-3)
+    rates = [row["learning_rate"] for row in train(config, data=data)[1]]
+    assert rates[:4] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
+    assert rates[3:] == sorted(rates[3:], reverse=True) and 0 < rates[-1] < 1e-5
+    constant = train(replace(config, lr_schedule="constant", warmup_ratio=0.0), data=data)[1]
+    assert {row["learning_rate"] for row in constant} == {1e-3}
+
+
+def test_clipping_bounds_the_step():
+    free = replace(QUICK, max_grad_norm=None)
+    assert not same(train(free)[0], train(replace(free, max_grad_norm=1e-3))[0])
+
+
+def test_batches_of_unlike_lengths_are_padded_and_padding_is_no_target():
+    items = [{"input_ids": [1, 2, 3], "labels": [1, -100, 3]}, {"input_ids": [4], "attention_mask": [1]}]
+    batch = pad_right(items)
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[1, -100, 3], [4, -100, -100]]
+
+
+def test_mixed_precision_trains_a_float32_base_near_its_float32_run():
+    exact, half = train(QUICK)[1], train(replace(QUICK, mixed_precision="bf16"))[1]
+    assert [row["loss"] for row in half] == pytest.approx([row["loss"] for row in exact], rel=0.05)
+    assert [row["loss"] for row in half] != [row["loss"] for row in exact]
+
+
+def test_state_of_other_settings_is_refused(tmp_path):
+    train(replace(QUICK, checkpoint_every=1), output_dir=tmp_path)
+    with pytest.raises(HyLoRADAError, match="other settings or data"):
+        train(replace(QUICK, checkpoint_every=1, learning_rate=1e-3), output_dir=tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    with pytest.raises(HyLoRADAError, match=r"the loss became (nan|inf) at step 2; lower learning_rate"):
+        train(replace(QUICK, landmark_lr=1e35))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(learning_rate=0.0), "no learning rate"),
+        (dict(lr_schedule="cosin"), "did you mean 'cosine'"),
+        (dict(mixed_precision="fp16"), "allowed: bf16, no"),
+        (dict(warmup_ratio=1.0), "warmup_ratio=1.0"),
+        (dict(max_grad_norm=0.0), "max_grad_norm=0.0"),
+        (dict(batch_size=0), "batch_size=0"),
+        (dict(checkpoint_every=0), "checkpoint_every=0"),
+    ],
+)
+def test_misused_training_settings_say_what_is_wrong(settings, message):
+    with pytest.raises(HyLoRADAError, match=message):
+        TrainingConfig(**settings)
+
+
+def test_no_data_and_no_place_for_checkpoints_are_refused():
+    model = adapt(llama(), FULL)
+    with pytest.raises(HyLoRADAError, match="train_dataset is empty"):
+        HyLoRADATrainer(model, QUICK, [])
+    with pytest.raises(HyLoRADAError, match="output_dir is not"):
+        HyLoRADATrainer(model, replace(QUICK, checkpoint_every=1), sequences())
+    masked = [{"input_ids": [1, 2], "labels": [-100, -100]}]
+    with pytest.raises(HyLoRADAError, match="no target"):
+        HyLoRADATrainer(model, QUICK, masked, progress=False).train()
