@@ -1,5 +1,6 @@
 """Writing without half-written results: everything is made beside its place and renamed into it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -42,6 +43,12 @@ def discard(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,7 +2,8 @@
 
 Learnable bucketing: soft buckets whose boundaries t_1 ≤ ... ≤ t_{n-1} (shares of the length) are trained,
 
-    s_i = sigmoid((p/P - t_i)/0.1),  weight of bucket k = s_k - s_{k+1} with s_0 = 1, s_n = 0,  gates = weights @ position_gates
+    s_i = sigmoid((p/P - t_i)/0.1),  weight of bucket k = s_k - s_{k+1} with s_0 = 1 and s_n = 0,
+    gates = weights @ position_gates
 """
 
 import torch

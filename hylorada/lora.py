@@ -1,6 +1,6 @@
 """The adapted linear layer and the position bias shared by all of them.
 
-x (batch, seq, d_in); W (d_out, d_in) and bias b frozen; A (r, d_in), B (d_out, r) trained; s = alpha/sqrt(r) or alpha/r.
+x (batch, seq, d_in); W (d_out, d_in), b frozen; A (r, d_in), B (d_out, r) trained; s = alpha/sqrt(r) or alpha/r.
 
     v = Wx + s·B(A·dropout(x))                                      LoRA, arXiv:2106.09685; rsLoRA, arXiv:2312.03732
     y = v + b                                                        without magnitude
@@ -194,7 +194,7 @@ class AtPosition:
 def adapted_norm(weight: Tensor, base_norm_squared: Tensor, A: Tensor, B: Tensor, scaling: float) -> Tensor:
     """Return ||W + sBA|| of each output row in float32, (d_out,), without building W + sBA.
 
-    ||w||^2 + 2s<WA^T, B> + s^2·B(AA^T)B^T row by row (arXiv:2603.22276); rows where the sum cancels are redone directly.
+    ||w||^2 + 2s<WA^T, B> + s^2·B(AA^T)B^T row by row (arXiv:2603.22276); rows where it cancels are redone directly.
     """
     A, B = A.float(), B.float()
     cross = ((weight.float() @ A.T) * B).sum(dim=1)  # (d_out,)

@@ -209,7 +209,7 @@ class HyLoRADAModel(nn.Module):
     def _attach(self) -> None:
         for name, layer in self._layers.items():
             self.base_model.set_submodule(name, layer)
-        decoder = self.base_model.base_model
+        decoder = self.base_model.get_decoder()
         self._hooks = [decoder.register_forward_pre_hook(self._begin_pass, with_kwargs=True)]
         if self.position_bias is not None:
             attentions = find_attentions(decoder)

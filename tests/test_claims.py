@@ -129,7 +129,7 @@ def test_cached_generation_with_left_padding_equals_uncached(family, stage):
 @families
 @stages
 def test_gradients_under_checkpointing_equal_those_without(family, stage):
-    """Two forwards of unlike lengths and padding before one backward: a block run again must not see stale positions."""
+    """Two forwards of unlike lengths before one backward: a block that runs again must not see stale positions."""
     gradients = []
     for checkpointing in (False, True):
         model = trained(family, stage, gradient_checkpointing=checkpointing, lora_dropout=0.0).train()

@@ -55,7 +55,7 @@ def test_the_layer_is_the_dense_formula(base, use_rslora, scale):
 
 @layers
 def test_the_magnitude_is_the_dense_formula_and_never_scales_the_bias(base):
-    """y = c∘((W + s·BA)x) + b, c = (1-beta)·m_eff/n + beta, m_eff = g·m + (1-g)·||W||, norms over d_in by output row."""
+    """y = c∘((W + s·BA)x) + b, c = (1-beta)·m_eff/n + beta, m_eff = g·m + (1-g)·||W||, norms of output rows."""
     x = torch.randn(2, 3, D_IN)
     layer = HyLoRADAUnified(base.requires_grad_(False), rank=2, alpha=4.0, magnitude=True)
     assert torch.sigmoid(layer.combine.gate) == 0.5
