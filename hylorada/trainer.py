@@ -85,7 +85,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gave: one row a step (step, loss in nats per target, learning_rate, targets) and seconds spent."""
+    """What a training gave: a row a step (step, loss in nats per target, learning_rate, targets), and seconds spent."""
 
     history: list[dict[str, float]]
     seconds: float
@@ -186,7 +186,7 @@ class HyLoRADATrainer:
         return {"step": step + 1, "loss": loss, "learning_rate": rate, "targets": targets}
 
     def _add_up_gradients(self) -> None:
-        """Sum gradients over processes once a step: adapters are small, and the loss is already a share of the whole."""
+        """Sum gradients over processes once a step: adapters are small, and each loss is a share of the whole."""
         if self.accelerator.num_processes > 1:
             for parameter in self.model.trainable_parameters():
                 parameter.grad = self.accelerator.reduce(parameter.grad, "sum")

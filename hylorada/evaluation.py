@@ -1,0 +1,306 @@
+"""Scoring: texts in windows, windows in batches, one NLL a token; each metric is then a view of the store (`nll.py`).
+
+Every result depends on the window and its stride, so both are always arguments. A text is cut into windows that overlap
+by at least one token, so every token but the text's first is scored exactly once. `join=True` scores all texts as one
+stream in the windows of the Hugging Face guide "Perplexity of fixed-length models", where with a stride of a whole
+window the first token of each window goes unscored. (Where windows overlap the guide's code weighs each by its number
+of targets less one; here every scored token weighs one.)
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from hylorada.errors import HyLoRADAError, near
+from hylorada.loss import IGNORED, causal_lm, causal_lm_nll
+from hylorada.nll import TokenNLL
+
+AGGREGATES: dict[str, Callable[[TokenNLL], tuple[float, float]]] = {  # name -> (perplexity, loss in nats)
+    "corpus": lambda tokens: (tokens.corpus_perplexity(), tokens.mean_nll()),
+    "mean_of_texts": lambda tokens: (tokens.arithmetic_perplexity(), float(tokens.text_means()[1].mean())),
+    "geometric": lambda tokens: (tokens.geometric_perplexity(), float(tokens.text_means()[1].mean())),
+}
+
+
+def evaluate_perplexity(
+    model: nn.Module,
+    dataset: Any,
+    tokenizer: Any,
+    max_length: int | None = None,
+    stride: int | None = None,
+    aggregate: str = "corpus",
+    **options: Any,
+) -> tuple[float, float]:
+    """(perplexity, loss) of a model on texts; arguments and options as `dataset_nll`.
+
+    aggregate: "corpus" is exp(sum NLL / sum tokens), the loss its logarithm; "mean_of_texts" is the mean of the texts'
+    perplexities (the published metric), "geometric" exp of the mean of their losses, the loss of both that mean.
+    """
+    if aggregate not in AGGREGATES:
+        raise HyLoRADAError(f"aggregate={aggregate!r} is not known; {near(aggregate, AGGREGATES)}")
+    return AGGREGATES[aggregate](dataset_nll(model, dataset, tokenizer, max_length, stride, **options))
+
+
+def evaluate_lost_in_the_middle(
+    model: nn.Module,
+    dataset: Any,
+    tokenizer: Any,
+    max_length: int | None = None,
+    min_tokens: int = 100,
+    **options: Any,
+) -> dict[str, Any]:
+    """Perplexity along each text's first `max_length` tokens, and what it says of the middle; options as `dataset_nll`.
+
+    `perplexity` is the published mean of ten `decile_perplexities`, `middle_contrast` the contrast C in nats that
+    alone speaks of the middle, `texts` how many texts of `min_tokens` tokens or more both were taken over.
+    """
+    max_length = context_length(model) if max_length is None else max_length
+    token_lists = [ids[:max_length] for ids in _token_lists(dataset, tokenizer, options)]
+    tokens = token_nll(model, token_lists, max_length, tokenizer=tokenizer, **options)
+    return {
+        "perplexity": tokens.lost_in_the_middle_published(min_tokens),
+        "decile_perplexities": tokens.decile_perplexities(min_tokens).tolist(),
+        "middle_contrast": tokens.middle_contrast(min_tokens),
+        "texts": len(tokens.text_means(min_tokens)[0]),
+        "max_length": max_length,
+    }
+
+
+def run_full_evaluation(
+    model: nn.Module,
+    test_dataset: Any,
+    tokenizer: Any,
+    config: Any = None,
+    max_length: int | None = None,
+    stride: int | None = None,
+    **options: Any,
+) -> dict[str, float | int | None]:
+    """Every metric of one pass over the texts as a flat dict, with its counts, window and stride; as `dataset_nll`.
+
+    config: if given, the HyLoRADAConfig the model must have been built with. The lost-in-the-middle numbers are those
+    of each text's first window, None where no text has 100 tokens.
+    """
+    if config is not None and getattr(model, "hylorada_config", None) != config:
+        raise HyLoRADAError(
+            "config is not the one this model was built with; leave it out, or pass model.hylorada_config"
+        )
+    max_length = context_length(model) if max_length is None else max_length
+    tokens = dataset_nll(model, test_dataset, tokenizer, max_length, stride, **options)
+    first, longest = tokens.first_windows(), int(tokens.first_windows().text_means()[2].max()) + 1
+    return {
+        "perplexity": tokens.corpus_perplexity(),
+        "loss": tokens.mean_nll(),
+        "perplexity_mean_of_texts": tokens.arithmetic_perplexity(),
+        "perplexity_geometric": tokens.geometric_perplexity(),
+        "worst_5_texts_share": tokens.worst_texts_share(5),
+        "word_perplexity": tokens.word_perplexity(),
+        "byte_perplexity": tokens.byte_perplexity(),
+        "bits_per_byte": tokens.bits_per_byte(),
+        "lost_in_the_middle_perplexity": first.lost_in_the_middle_published() if longest >= 100 else None,
+        "middle_contrast": first.middle_contrast() if longest >= 100 else None,
+        "texts": tokens.n_texts,
+        "texts_skipped": tokens.n_skipped,
+        "tokens": len(tokens.nll),
+        "bytes": int(tokens.text_bytes.sum()),
+        "words": int(tokens.text_words.sum()),
+        "max_length": max_length,
+        "stride": max_length if stride is None else stride,
+    }
+
+
+def dataset_nll(
+    model: nn.Module,
+    dataset: Any,
+    tokenizer: Any,
+    max_length: int | None = None,
+    stride: int | None = None,
+    join: bool = False,
+    add_bos: bool = False,
+    num_samples: int | None = None,
+    **options: Any,
+) -> TokenNLL:
+    r"""The per-token store of a model on texts.
+
+    dataset: a Hugging Face dataset with a `text` column or a list of str, of which the first `num_samples` are taken.
+    max_length: the window in tokens, the model's context unless given; stride: how far it moves, a window unless given.
+    join: score the texts, joined by "\n\n", as one stream. add_bos: put the tokenizer's BOS in front of each text (of
+    the stream), so that its first token is scored too; nothing else is added. Further options as `token_nll`.
+    """
+    chosen = {"join": join, "add_bos": add_bos, "num_samples": num_samples}
+    token_lists = _token_lists(dataset, tokenizer, chosen)
+    return token_nll(model, token_lists, max_length, stride, score_all=not join, tokenizer=tokenizer, **options)
+
+
+def token_nll(
+    model: nn.Module,
+    token_lists: Sequence[Sequence[int]],
+    max_length: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+    score_all: bool = True,
+    article_ids: Sequence[int] | None = None,
+    tokenizer: Any = None,
+    progress: bool = True,
+    chunk_tokens: int = 512,
+) -> TokenNLL:
+    """The per-token store of a model on token lists, one a text; float32 logits, evaluation mode, no gradient.
+
+    score_all: let windows overlap by a token, so that each but a text's first is scored; else literally max_length and
+    stride. article_ids: the article of each text, its own index unless given. tokenizer: counts the bytes and words of
+    the scored tokens.
+
+    Raises HyLoRADAError if window or stride do not fit the model, an id is not in its vocabulary, or nothing is scored.
+    """
+    context, vocabulary = context_length(model), causal_lm(model).get_input_embeddings().weight.shape[0]
+    max_length = context if max_length is None else max_length
+    stride = max_length if stride is None else stride
+    if not 2 <= max_length <= context:
+        raise HyLoRADAError(
+            f"max_length={max_length} is not possible: this model takes windows of 2 to {context} tokens"
+        )
+    if not 1 <= stride <= max_length or batch_size < 1:
+        raise HyLoRADAError(
+            f"stride={stride}, batch_size={batch_size} is not possible: the stride is 1 to max_length={max_length} "
+            "(a longer one would leave tokens out), the batch size 1 or more"
+        )
+    if article_ids is not None and len(article_ids) != len(token_lists):
+        raise HyLoRADAError(f"{len(article_ids)} article_ids for {len(token_lists)} texts: give one a text")
+    texts = [np.asarray(ids, dtype=np.int64) for ids in token_lists]
+    if any(len(ids) and not 0 <= ids.min() <= ids.max() < vocabulary for ids in texts):
+        raise HyLoRADAError(
+            f"a token id is outside the model's {vocabulary}: use the tokenizer that belongs to the model"
+        )
+
+    step = min(stride, max_length - 1) if score_all else stride
+    windows = [
+        (text, *window) for text, ids in enumerate(texts) for window in score_windows(len(ids), max_length, step)
+    ]
+    nll = _windows_nll(model, texts, windows, batch_size, chunk_tokens, progress)
+    sizes = np.array([end - first for _, _, end, first in windows], dtype=np.int64)
+    text, begin = (np.repeat([window[column] for window in windows], sizes).astype(np.int64) for column in (0, 1))
+    position = np.concatenate([np.arange(first, end) for _, _, end, first in windows] or [[]]).astype(np.int64)
+    of_text = np.split(position, np.bincount(text, minlength=len(texts)).cumsum()[:-1])  # windows go text by text
+    measured = [_text_size(ids, scored, tokenizer) for ids, scored in zip(texts, of_text, strict=False)]
+    return TokenNLL(
+        text=text,
+        article=text if article_ids is None else np.asarray(article_ids)[text],
+        position=position,
+        context=position - begin,
+        token_id=np.concatenate([texts[i][first:end] for i, _, end, first in windows] or [[]]),
+        nll=nll,
+        text_bytes=[size for size, _ in measured],
+        text_words=[words for _, words in measured],
+    )
+
+
+def score_windows(n_tokens: int, max_length: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """(begin, end, first_target) of the Hugging Face windows over `n_tokens` tokens, those without a target left out.
+
+    Tokens first_target .. end-1 are scored given those from `begin` on: what no earlier window covered, and never a
+    window's own first token, which has no context.
+    """
+    previous_end = 0
+    for begin in range(0, n_tokens, stride):
+        end = min(begin + max_length, n_tokens)
+        first_target = max(previous_end, begin + 1)
+        if first_target < end:
+            yield begin, end, first_target
+        if end == n_tokens:
+            return
+        previous_end = end
+
+
+def context_length(model: nn.Module) -> int:
+    """Longest window in tokens: `max_position_embeddings` (`n_positions` of GPT-2), times the factor of a RoPE scaling.
+
+    Raises HyLoRADAError if the model's config names no limit.
+    """
+    config = causal_lm(model).config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        raise HyLoRADAError(
+            f"{type(config).__name__} names no max_position_embeddings, so no window can be checked against it"
+        )
+    rope = getattr(config, "rope_parameters", None) or {}
+    return max(limit, int(rope.get("factor", 1) * rope.get("original_max_position_embeddings", limit)))
+
+
+def _windows_nll(
+    model: nn.Module, texts: list[np.ndarray], windows: list[tuple], batch_size: int, chunk_tokens: int, progress: bool
+) -> np.ndarray:
+    """NLL of all windows' targets, one window after the other, (n_scored,) float32."""
+    device = causal_lm(model).get_input_embeddings().weight.device
+    longest_first = sorted(
+        range(len(windows)), key=lambda w: windows[w][1] - windows[w][2]
+    )  # little padding, stable order
+    scored: list[np.ndarray] = [np.empty(0, np.float32)] * len(windows)
+    bar = tqdm(total=len(windows), desc="scoring", unit="window", disable=not progress)
+    # no_grad and not inference_mode: buffers a model sets here (dynamic RoPE) must stay usable in training
+    with bar, evaluating(model), torch.no_grad():
+        for start in range(0, len(windows), batch_size):
+            batch = longest_first[start : start + batch_size]
+            shape = len(batch), windows[batch[0]][2] - windows[batch[0]][1]
+            ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+            labels = torch.full(shape, IGNORED)
+            for row, window in enumerate(batch):
+                text, begin, end, first = windows[window]
+                ids[row, : end - begin] = torch.from_numpy(texts[text][begin:end])
+                mask[row, : end - begin] = 1
+                labels[row, first - begin : end - begin] = ids[row, first - begin : end - begin]
+            nll = causal_lm_nll(
+                model, ids.to(device), mask.to(device), labels.to(device), chunk_tokens=chunk_tokens, fp32_logits=True
+            )
+            for window, row in zip(batch, nll.cpu().numpy(), strict=True):
+                _, begin, end, first = windows[window]
+                scored[window] = row[first - begin - 1 : end - begin - 1]
+            bar.update(len(batch))
+    return np.concatenate(scored or [np.empty(0, np.float32)])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards every module is in the mode it was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def _text_size(ids: np.ndarray, scored: np.ndarray, tokenizer: Any) -> tuple[int, int]:
+    """(UTF-8 bytes, words) of the scored positions of a text, decoded; special tokens are no text."""
+    if tokenizer is None:
+        return 0, 0
+    text = tokenizer.decode(ids[scored].tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return len(text.encode()), len(text.split())
+
+
+def _token_lists(dataset: Any, tokenizer: Any, options: dict[str, Any]) -> list[list[int]]:
+    """Token ids of each text; takes join, add_bos and num_samples out of `options`."""
+    join, add_bos, count = (options.pop(name, None) for name in ("join", "add_bos", "num_samples"))
+    texts = _texts(dataset)[:count]
+    if join:
+        texts = ["\n\n".join(texts)]
+    if add_bos and tokenizer.bos_token_id is None:
+        raise HyLoRADAError("add_bos=True, but this tokenizer has no BOS token: leave add_bos out")
+    bos = [tokenizer.bos_token_id] if add_bos else []
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return [bos + list(ids) for ids in encoded]
+
+
+def _texts(dataset: Any) -> list[str]:
+    columns = getattr(dataset, "column_names", None)
+    if columns is not None and "text" not in columns:
+        raise HyLoRADAError(f"the dataset has {columns} but no column 'text': rename one, or choose a split first")
+    texts: Iterable = dataset["text"] if columns is not None else dataset
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if isinstance(dataset, str) or not all(isinstance(text, str) for text in texts):
+        raise HyLoRADAError("the dataset must be a list of str, or a Hugging Face dataset with a column 'text' of str")
+    return texts

@@ -1,0 +1,208 @@
+"""The loss over a large vocabulary, a few tokens at a time, so that the logits are never whole in memory.
+
+nll_t = logsumexp(W h_t) - (W h_t)[target_t] for the hidden state h_t (d) under the output layer W (vocab, d). Whole,
+the logits of 8,192 tokens over 128 K words take gigabytes several times over; here at most `chunk_tokens` rows of them
+exist at once, forward and backward. Under a frozen output layer (the usual case of an adapter) the gradient to h_t is
+taken while the logits are at hand, as in Liger-Kernel (arXiv:2410.10989), so nothing is computed twice; under a
+trained one each chunk is checkpointed.
+
+The decoder and the output layer are called one after the other, which is right only where a model does nothing else:
+`causal_lm_nll` asks each model once and refuses one that caps, scales or cuts its logits.
+"""
+
+import weakref
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from hylorada.errors import HyLoRADAError
+
+IGNORED = -100  # a target that is not scored, as in torch and transformers
+
+
+def causal_lm_loss(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    labels: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    target_count: int | Tensor | None = None,
+    chunk_tokens: int = 512,
+) -> Tensor:
+    """Mean NLL in nats of the targets, as a scalar to train on; arguments as `causal_lm_nll`.
+
+    `target_count` divides instead of this batch's own count of targets: with the count of the whole step, the losses
+    of gradient accumulation add up to the mean over all its tokens.
+
+    Raises HyLoRADAError if the batch has no target and no `target_count` is given.
+    """
+    targets = shifted_targets(input_ids, attention_mask, labels)
+    count = (targets != IGNORED).sum() if target_count is None else target_count
+    if target_count is None and not count:
+        raise HyLoRADAError(
+            f"a batch of shape {tuple(input_ids.shape)} has no target token: every label is masked, or the texts are "
+            "one token long; drop such batches, or give the target_count of the whole step"
+        )
+    return causal_lm_nll(model, input_ids, attention_mask, labels, position_ids, chunk_tokens).sum() / count
+
+
+def causal_lm_nll(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    labels: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    chunk_tokens: int = 512,
+    fp32_logits: bool = False,
+) -> Tensor:
+    """NLL in nats of each next token, (batch, seq-1) float32, zero where the target is ignored.
+
+    model: a Hugging Face causal LM or a HyLoRADAModel. input_ids, attention_mask, labels, position_ids: (batch, seq);
+    labels are shifted here and -100 is ignored. Without labels every real token with a real token before it is a
+    target; with them the labels decide alone, padding included. Left-padded rows count positions from their first
+    real token. fp32_logits: multiply in float32 whatever the model's type; bfloat16 logits bias a perplexity upwards.
+
+    Raises HyLoRADAError if the model's logits are not its output layer applied to its decoder's output.
+    """
+    lm = causal_lm(model)
+    _require_plain_head(lm)
+    if position_ids is None and attention_mask is not None and not attention_mask[:, 0].all():
+        position_ids = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    given = {} if position_ids is None else {"position_ids": position_ids}
+    output = lm.get_decoder()(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given)
+    hidden = output[0][:, :-1]  # (batch, seq-1, d): the last token has no target
+    targets = shifted_targets(input_ids, attention_mask, labels)
+    nll = chunked_nll(hidden.flatten(0, 1), lm.get_output_embeddings(), targets.flatten(), chunk_tokens, fp32_logits)
+    return nll.view(targets.shape)
+
+
+def chunked_nll(
+    hidden: Tensor, head: nn.Module, targets: Tensor, chunk_tokens: int = 512, fp32_logits: bool = False
+) -> Tensor:
+    """NLL in nats of targets (N,) under the logits head(hidden), (N,) float32, at most `chunk_tokens` rows at a time.
+
+    hidden: (N, d). head: the output layer, acting on each row alone. A target of -100 costs nothing and scores zero.
+    """
+    if chunk_tokens < 1:
+        raise HyLoRADAError(f"chunk_tokens={chunk_tokens} is not possible: give 1 or more tokens a chunk")
+    logits_of = _in_float32(head) if fp32_logits else head
+    scored = (targets != IGNORED).nonzero().squeeze(1)
+    nll = _nll_of_all(hidden.index_select(0, scored), targets[scored], head, logits_of, chunk_tokens)
+    return torch.zeros(targets.shape, dtype=torch.float32, device=hidden.device).index_copy(0, scored, nll)
+
+
+def shifted_targets(input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor | None) -> Tensor:
+    """What each token but the last should predict, (batch, seq-1), -100 where nothing is asked."""
+    if labels is not None:
+        return labels[:, 1:]
+    if attention_mask is None:
+        return input_ids[:, 1:]
+    real = attention_mask.bool()
+    return input_ids[:, 1:].masked_fill(~(real[:, 1:] & real[:, :-1]), IGNORED)
+
+
+def causal_lm(model: nn.Module) -> nn.Module:
+    """The Hugging Face causal LM: the one inside a HyLoRADAModel (its adapters are injected in place), or `model`."""
+    lm = model.base_model if hasattr(model, "hylorada_config") else model
+    if not (hasattr(lm, "get_decoder") and hasattr(lm, "get_output_embeddings") and hasattr(lm, "config")):
+        raise HyLoRADAError(
+            f"{type(model).__name__} is neither a Hugging Face causal LM nor a HyLoRADAModel: pass one of these "
+            "(of a DistributedDataParallel or a PEFT model, the module inside)"
+        )
+    return lm
+
+
+def _nll_of_all(
+    hidden: Tensor, targets: Tensor, head: nn.Module, logits_of: Callable[[Tensor], Tensor], chunk_tokens: int
+) -> Tensor:
+    def nll_of(rows: Tensor, wanted: Tensor) -> Tensor:
+        return F.cross_entropy(logits_of(rows).float(), wanted, reduction="none")
+
+    head_trains = any(p.requires_grad for p in head.parameters())
+    if not len(targets):
+        return hidden.sum(dim=1).float()  # no rows, yet part of the graph
+    if torch.is_grad_enabled() and hidden.requires_grad and not head_trains:
+        return _FrozenHeadNLL.apply(hidden, targets, nll_of, chunk_tokens)
+    chunks = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+    if torch.is_grad_enabled() and head_trains:
+        return torch.cat([checkpoint(nll_of, rows, wanted, use_reentrant=False) for rows, wanted in chunks])
+    return torch.cat([nll_of(rows, wanted) for rows, wanted in chunks])
+
+
+class _FrozenHeadNLL(torch.autograd.Function):
+    """The gradient of row t's NLL touches row t alone, so it can be kept (N, d) and scaled when backward comes."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, targets: Tensor, nll_of: Callable, chunk_tokens: int) -> Tensor:
+        nll, slopes = [], []
+        for rows, wanted in zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True):
+            with torch.enable_grad():
+                rows = rows.detach().requires_grad_()
+                chunk = nll_of(rows, wanted)
+                slopes += torch.autograd.grad(chunk.sum(), rows)
+            nll.append(chunk.detach())
+        ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(nll)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream: Tensor) -> tuple:
+        (slopes,) = ctx.saved_tensors
+        return (slopes * upstream.unsqueeze(1)).to(slopes.dtype), None, None, None
+
+
+def _in_float32(head: nn.Module) -> Callable[[Tensor], Tensor]:
+    """`head` with its weights and its product in float32; they are cast once, not once a chunk."""
+    weights = {name: weight.float() for name, weight in head.named_parameters()}
+
+    def product(hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):  # autocast would round the product again
+            return functional_call(head, weights, (hidden.float(),))
+
+    return product
+
+
+_plain: weakref.WeakSet = weakref.WeakSet()  # models that have passed the question below
+
+
+def _require_plain_head(lm: nn.Module) -> None:
+    """Raise unless logits == head(decoder(ids)), asked of the model itself: config fields that say so differ by family.
+
+    The output layer is made to answer with a ramp from -64 to 64, large enough for any cap or scale to show, and the
+    model must hand it on untouched; what the layer was given must be what the decoder returned.
+    """
+    if lm in _plain:
+        return
+    head, name = lm.get_output_embeddings(), type(lm).__name__
+    if head is None or getattr(lm.config, "is_encoder_decoder", False):
+        raise HyLoRADAError(f"{name} is no decoder with an output layer: give a causal language model")
+    seen: dict[str, Tensor] = {}
+
+    def answer(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        ramp = torch.linspace(-64, 64, output.shape[-1], dtype=output.dtype, device=output.device)
+        seen.update(given=args[0], ramp=ramp.expand(output.shape))
+        return seen["ramp"].clone()  # a model may change its logits in place
+
+    device = lm.get_input_embeddings().weight.device
+    accelerators = [] if device.type == "cpu" else [device]
+    hooks = [
+        lm.get_decoder().register_forward_hook(lambda module, args, output: seen.update(decoded=output[0])),
+        head.register_forward_hook(answer),
+    ]
+    try:  # dropout in this forward must not move the caller's random numbers
+        with torch.no_grad(), torch.random.fork_rng(accelerators, device_type=device.type):
+            logits = lm(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device), use_cache=False).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    handed_on = "ramp" in seen and torch.equal(logits.float(), seen["ramp"].float())
+    if not handed_on or not torch.equal(seen["decoded"].to(seen["given"].dtype), seen["given"]):
+        raise HyLoRADAError(
+            f"{name} does more between its decoder and its logits than apply its output layer (soft-capping, scaling, "
+            "or another layer), so a loss in chunks would be wrong; use a model without that, such as GPT-2 or Llama"
+        )
+    _plain.add(lm)
