@@ -1,0 +1,251 @@
+"""The command line: `hylorada <verb>`, each verb named as its rule in the Snakefile and doing what the rule does.
+
+Exit status: 0 done; 1 a fault of ours, with a traceback; 2 bad input or a missing thing, on one line; 130 interrupted.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hylorada.errors import HyLoRADAError, near
+
+BASE_ENVIRONMENT = {"MPLBACKEND": "Agg", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit status."""
+    options = parser().parse_args(arguments)
+    for name, value in BASE_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("hylorada").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    try:
+        options.run(options)
+    except HyLoRADAError as error:
+        print(f"hylorada: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("hylorada: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe all verbs and their options."""
+    top = argparse.ArgumentParser(prog="hylorada", description="The runs, table, figures and paper of HyLoRADA.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    fetch = _verb(verbs, "fetch", do_fetch, "get a base model and a corpus, checked, once")
+    fetch.add_argument("--model", help="only this base model (default: the scale's base)")
+    fetch.add_argument("--corpus", help="only this corpus (default: the scale's corpus)")
+    fetch.add_argument("--list", action="store_true", help="list the known sources with their licences, and stop")
+
+    _verb(verbs, "tokens", do_tokens, "encode the corpus with the base model's tokenizer")
+
+    train = _verb(verbs, "train", do_train, "train one stage with one seed; write the adapter")
+    train.add_argument("--stage", required=True, help="a trained row of the ablation, such as rslora")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--out", type=Path, required=True, help="adapter folder to write")
+
+    evaluate = _verb(verbs, "evaluate", do_evaluate, "score an adapter, or the bare base, on the test articles")
+    evaluate.add_argument("--adapter", type=Path, help="adapter folder (default: the untouched base model)")
+    evaluate.add_argument("--out", type=Path, help="also write the NLL of every token to this .npz file")
+
+    run = _verb(verbs, "run", do_run, "train and evaluate the scale's runs; write their records")
+    run.add_argument("--stage", help="only the runs of this stage (default: all stages)")
+    run.add_argument("--records", type=Path, help="folder for the records (default: RESULTS/runs)")
+    run.add_argument("--summary", type=Path, help="write a summary of the runs to this JSON file when all are done")
+    run.add_argument("--dry-run", action="store_true", help="list the runs and whether they are done, and stop")
+
+    table = _verb(verbs, "table", do_table, "write the ablation table and the numbers of the paper")
+    table.add_argument("--out", type=Path, default=Path("paper"), help="folder for numbers.tex and tables/")
+
+    figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG")
+    figure.add_argument("name", help="ablation or position_nll")
+    figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure")
+
+    paper = _verb(verbs, "paper", do_paper, "compile the paper from the written table, numbers and figures")
+    paper.add_argument("--generated", type=Path, default=Path("paper"), help="folder with numbers.tex and tables/")
+    paper.add_argument("--figures", type=Path, default=Path("figures"))
+    paper.add_argument("--out", type=Path, default=Path("paper/main.pdf"))
+    return top
+
+
+def _verb(verbs: argparse._SubParsersAction, name: str, run, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.set_defaults(run=run)
+    verb.add_argument("--scale", default="micro", help="a name from config/, or the path of a .yaml file (micro)")
+    verb.add_argument("--data", type=Path, default=Path("data"), help="folder of models, corpora and tokens (data)")
+    verb.add_argument("--results", type=Path, default=Path("results"), help="folder of the records (results)")
+    verb.add_argument("--quiet", action="store_true", help="no progress bars, no progress lines")
+    return verb
+
+
+def do_fetch(options: argparse.Namespace) -> None:
+    """Fetch what the scale needs, or what was named."""
+    from hylorada.study.registry import CORPORA, MODELS
+    from hylorada.study.settings import load_settings
+    from hylorada.study.sources import fetch_corpus, fetch_model
+
+    if options.list:
+        for kind, table in (("model", MODELS), ("corpus", CORPORA)):
+            for name, row in table.items():
+                print(f"{kind:7} {name:14} {row.licence:14} {row.description}")
+        return
+    settings = load_settings(options.scale)
+    chosen = options.model or options.corpus
+    if options.model or not chosen:
+        print(fetch_model(options.model or settings.base, options.data, not options.quiet))
+    if options.corpus or not chosen:
+        print(fetch_corpus(options.corpus or settings.corpus, options.data, not options.quiet))
+
+
+def do_tokens(options: argparse.Namespace) -> None:
+    """Encode the scale's corpus."""
+    from hylorada.study.encode import make_tokens
+    from hylorada.study.settings import load_settings
+
+    settings = load_settings(options.scale)
+    print(make_tokens(settings.base, settings.corpus, options.data))
+
+
+def do_train(options: argparse.Namespace) -> None:
+    """Train one stage outside the records."""
+    from hylorada.study import runs
+    from hylorada.study.tokens import read_tokens
+
+    run = _planned(options, options.stage, options.seed)
+    model, tokens = _inputs(options)
+    base = runs.load_base(model, run.specification["dtype"])
+    with runs.work_folder(options.out) as work:
+        adapted, result = runs.train(base, run.specification, read_tokens(tokens), work, not options.quiet)
+        adapted.save_pretrained(options.out)
+    print(f"{options.out}: {len(result.history)} steps, last loss {result.history[-1]['loss']:.4f} nats a token")
+
+
+def do_evaluate(options: argparse.Namespace) -> None:
+    """Score an adapter or the base on the scale's test articles."""
+    import json
+
+    from transformers import AutoTokenizer
+
+    from hylorada.model import HyLoRADAModel
+    from hylorada.study import runs
+    from hylorada.study.tokens import read_tokens
+
+    run = _planned(options, "base", None)
+    model, tokens = _inputs(options)
+    subject = runs.load_base(model, run.specification["dtype"])
+    if options.adapter is not None:
+        subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    nll = runs.evaluate(subject, run.specification, read_tokens(tokens), tokenizer, not options.quiet)
+    if options.out is not None:
+        nll.save(options.out)
+    print(json.dumps(runs.metrics(nll), indent=2))
+
+
+def do_run(options: argparse.Namespace) -> None:
+    """Make every record of the scale, or of one stage, that is not there yet."""
+    from hylorada.files import read_json, write_json
+    from hylorada.study.plan import plan
+    from hylorada.study.settings import load_settings
+
+    planned = plan(load_settings(options.scale))
+    if options.stage is not None and options.stage not in planned:
+        raise HyLoRADAError(f"stage {options.stage!r} is not in this scale; {near(options.stage, planned)}")
+    wanted = planned[options.stage] if options.stage else [run for runs in planned.values() for run in runs]
+    store = options.records or options.results / "runs"
+    done = {run.name for run in wanted if (store / run.name / "record.json").is_file()}
+    if options.dry_run:
+        for run in wanted:
+            print(f"{'done' if run.name in done else 'to do':6} {run.name}")
+        return
+    for number, run in enumerate(wanted, 1):
+        if run.name not in done:
+            from hylorada.study.runs import execute  # torch loads only when there is something to run
+
+            logging.getLogger(__name__).info("run %d of %d: %s", number, len(wanted), run.name)
+            execute(run, store / run.name, *_inputs(options), progress=not options.quiet)
+    records = [read_json(store / run.name / "record.json") for run in wanted]
+    for record in records:
+        print(f"{record['name']}: perplexity {record['results']['perplexity']:.3f}")
+    if options.summary is not None:
+        rows = [{"name": r["name"], "identity": r["identity"], "results": r["results"]} for r in records]
+        write_json(options.summary, rows)
+
+
+def do_table(options: argparse.Namespace) -> None:
+    """Write the generated parts of the paper."""
+    from hylorada.study import numbers, tables
+
+    settings, planned, records = _records(options)
+    tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.results / "tables" / "ablation.csv")
+    numbers.write_numbers(settings, planned, records, options.out / "numbers.tex")
+    print(tables.ablation_table(records).to_string(index=False))
+
+
+def do_figure(options: argparse.Namespace) -> None:
+    """Draw one figure."""
+    from hylorada.study.figures import FIGURES, save_figure
+
+    if options.name not in FIGURES:
+        raise HyLoRADAError(f"figure {options.name!r} is not known; {near(options.name, FIGURES)}")
+    save_figure(FIGURES[options.name](_records(options)[2]), options.out / options.name)
+    print(options.out / f"{options.name}.pdf")
+
+
+def do_paper(options: argparse.Namespace) -> None:
+    """Compile the paper."""
+    from hylorada.study.sources import project_root
+    from hylorada.study.tex import build_pdf, find_tex
+
+    source = project_root() / "paper" / "main.tex"
+    wide = build_pdf(source, options.out, find_tex(), generated=options.generated, figures=options.figures)
+    for box in wide:
+        print(f"too wide: {box}", file=sys.stderr)
+    print(options.out)
+
+
+def _planned(options: argparse.Namespace, stage: str, seed: int | None):
+    """Return the scale's run of a stage, with a seed of the caller's choice."""
+    from dataclasses import replace
+
+    from hylorada.study.plan import plan
+    from hylorada.study.settings import load_settings
+
+    settings = load_settings(options.scale)
+    if stage not in settings.stages:
+        raise HyLoRADAError(f"stage {stage!r} is not in this scale; {near(stage, settings.stages)}")
+    run = plan(settings if seed is None else replace(settings, seeds=[seed]))[stage][0]
+    if seed is not None and run.seed is None:
+        raise HyLoRADAError(f"stage {stage!r} is the untouched base model; there is nothing to train.")
+    return run
+
+
+def _inputs(options: argparse.Namespace) -> tuple[Path, Path]:
+    """Return the folder of the scale's model and its token file."""
+    from hylorada.study.encode import tokens_path
+    from hylorada.study.settings import load_settings
+    from hylorada.study.sources import model_folder
+
+    settings = load_settings(options.scale)
+    return model_folder(settings.base, options.data), tokens_path(settings.base, settings.corpus, options.data)
+
+
+def _records(options: argparse.Namespace):
+    """Return settings, plan and loaded records of the scale."""
+    from hylorada.study.plan import plan
+    from hylorada.study.records import load_records
+    from hylorada.study.settings import load_settings
+
+    settings = load_settings(options.scale)
+    planned = plan(settings)
+    return settings, planned, load_records(planned, options.results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

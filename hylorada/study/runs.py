@@ -1,0 +1,186 @@
+"""One run: from a specification to a record, written once and whole; stopped, it goes on where it stood.
+
+A record's folder holds `record.json` (specification, results, times, machine), `nll.npz` (every scored token) and,
+for a trained stage, `adapter/`. Its own work lies beside it, hidden, under a lock that ends with the process.
+"""
+
+import fcntl
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from hylorada.config import HyLoRADAConfig
+from hylorada.errors import HyLoRADAError
+from hylorada.evaluation import token_nll
+from hylorada.files import discard, sha256_of, write_json, written_beside
+from hylorada.model import HyLoRADAModel
+from hylorada.nll import TokenNLL
+from hylorada.study.provenance import describe_machine, git_state
+from hylorada.study.tokens import Tokens, read_tokens
+from hylorada.trainer import HyLoRADATrainer, TrainingConfig, TrainingResult
+
+LOG = logging.getLogger(__name__)
+READABLE = ("gate", "residual_weight", "scale", "boundaries", "position_gates", "bias", "weight")  # beside A, B, m, ...
+
+
+def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = True) -> dict[str, Any]:
+    """Train and evaluate `run` (a `plan.Run`) and write its record to `folder`; return the record.
+
+    model: a fetched model. tokens: its token file. A stopped run goes on from its last checkpoint.
+
+    Raises:
+        HyLoRADAError: another process is at work on this run, or an input is missing.
+    """
+    with work_folder(folder) as work:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        text = read_tokens(tokens)
+        base = load_base(model, run.specification["dtype"])
+        probe = evaluate(base, first_window(run.specification), text, progress=False).mean_nll()
+        trained, subject = None, base
+        if run.specification["adapter"] is not None:
+            LOG.info("%s: training", run.name)
+            subject, trained = train(base, run.specification, text, work, progress)
+        LOG.info("%s: scoring the test articles", run.name)
+        start = time.perf_counter()
+        nll = evaluate(
+            subject, run.specification, text, tokenizer=AutoTokenizer.from_pretrained(model), progress=progress
+        )
+        seconds = time.perf_counter() - start
+        record = {
+            "name": run.name,
+            "identity": run.identity,
+            "specification": run.specification,
+            "results": metrics(nll) | {"base_probe_nll": probe},
+            "parameters": subject.count_params() if trained else {"trainable": 0, "total": base.num_parameters()},
+            "training": {"history": trained.history, "seconds": trained.seconds} if trained else None,
+            "evaluation_seconds": seconds,
+            "learned": readable_tensors(subject) if trained else {},
+            "data": {"tokens_digest": text.digest, "model_sha256": sha256_of(model / "model.safetensors")},
+            "machine": describe_machine() | {"threads": torch.get_num_threads(), "device": device_name()},
+            "git": git_state(Path(__file__).parents[2]),
+            "started": started,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "peak_memory_gib": peak_memory_gib(),
+        }
+        with written_beside(folder) as beside:
+            beside.mkdir()
+            nll.save(beside / "nll.npz")
+            if trained:
+                subject.save_pretrained(beside / "adapter")
+            write_json(beside / "record.json", record)
+    return record
+
+
+def load_base(model: Path, dtype: str) -> PreTrainedModel:
+    """Load a fetched model on the device that accelerate chooses.
+
+    Raises:
+        HyLoRADAError: the folder holds no fetched model.
+    """
+    if not (Path(model) / "source.json").is_file():
+        raise HyLoRADAError(f"{model} holds no fetched model; run `hylorada fetch` first.")
+    transformers_logging.disable_progress_bar()  # a bar for a second of loading would only fill the logs
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), use_safetensors=True)
+    return base.to(Accelerator().device).eval()
+
+
+def train(
+    base: PreTrainedModel, specification: dict[str, Any], text: Tokens, work: Path | None, progress: bool = True
+) -> tuple[HyLoRADAModel, TrainingResult]:
+    """Adapt `base` as a specification says; the state for resuming goes to `work`."""
+    config = TrainingConfig(**specification["training"])
+    blocks = text.train_blocks(specification["block_tokens"], specification["train_tokens"])
+    torch.manual_seed(config.seed)  # one seed, one A, whatever the stage
+    model = HyLoRADAModel(base, HyLoRADAConfig.from_dict(specification["adapter"]))
+    trainer = HyLoRADATrainer(model, config, [{"input_ids": block} for block in blocks], work, progress)
+    return model, trainer.train()
+
+
+def evaluate(
+    model: PreTrainedModel | HyLoRADAModel,
+    specification: dict[str, Any],
+    text: Tokens,
+    tokenizer: Any = None,
+    progress: bool = True,
+) -> TokenNLL:
+    """Score the test articles that a specification asks for, one text an article."""
+    asked = specification["evaluation"]
+    texts = text.test_texts(asked["articles"], asked["tokens_per_article"])
+    return token_nll(
+        model,
+        texts,
+        max_length=asked["max_length"],
+        stride=asked["stride"],
+        batch_size=asked["batch_size"],
+        tokenizer=tokenizer,
+        progress=progress,
+    )
+
+
+def first_window(specification: dict[str, Any]) -> dict[str, Any]:
+    """Return the specification cut to one window: what every run scores with the untouched base, to be compared."""
+    window = specification["evaluation"]["max_length"]
+    return specification | {"evaluation": specification["evaluation"] | {"articles": 1, "tokens_per_article": window}}
+
+
+def metrics(nll: TokenNLL) -> dict[str, float]:
+    """Return every metric of the per-token store that the tables use."""
+    return {
+        "perplexity": nll.corpus_perplexity(),
+        "geometric_perplexity": nll.geometric_perplexity(),
+        "arithmetic_perplexity": nll.arithmetic_perplexity(),
+        "bits_per_byte": nll.bits_per_byte(),
+        "word_perplexity": nll.word_perplexity(),
+        "mean_nll": nll.mean_nll(),
+        "scored_tokens": len(nll.nll),
+        "articles": nll.n_texts,
+    }
+
+
+def readable_tensors(model: HyLoRADAModel) -> dict[str, Any]:
+    """Return the small trained tensors that mean something alone: gates, blends, position tables, boundaries."""
+    named = model.adapter_tensors().items()
+    return {name: tensor.tolist() for name, tensor in named if name.rsplit(".", 1)[-1] in READABLE}
+
+
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """Yield the hidden folder beside `folder` in which its run works; it goes when the run is done.
+
+    Raises:
+        HyLoRADAError: another process holds it.
+    """
+    work = folder.parent / f".{folder.name}.work"
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HyLoRADAError(f"another process is at work on {folder.name}; wait for it, or stop it.") from None
+        yield work
+        discard(work)
+
+
+def device_name() -> str:
+    """Return the accelerator's name, or "cpu"."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def peak_memory_gib() -> dict[str, float]:
+    """Return the largest memory of this process so far, and of the accelerator if there is one, in GiB."""
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform != "darwin" else 1024)
+    peak = {"process": kib / 2**20}
+    if torch.cuda.is_available():
+        peak["device"] = torch.cuda.max_memory_allocated() / 2**30
+    return peak
