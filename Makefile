@@ -1,0 +1,47 @@
+# make paper: everything from nothing, figures, tables and PDF.   make test: the tests and the notebooks.
+PYTHON ?= python3
+SCALE ?= micro
+
+# An active environment that holds this checkout and its tools is used as it is; otherwise .venv is made from the lock.
+ACTIVE := $(shell [ -n "$$VIRTUAL_ENV$$CONDA_PREFIX" ] && [ "$$VIRTUAL_ENV" != "$(CURDIR)/.venv" ] && \
+	python -I -c 'import os, sys, importlib.util as u; \
+	here = os.path.samefile(os.path.dirname(u.find_spec("hylorada").origin), "hylorada"); \
+	here and all(map(u.find_spec, ["snakemake", "pytest"])) and print(sys.prefix)' 2>/dev/null)
+BIN := $(if $(ACTIVE),$(ACTIVE),$(CURDIR)/.venv)/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help setup paper test check clean
+
+help:
+	@echo 'make setup   Python environment in .venv with the locked packages (and a pdflatex, if there is none)'
+	@echo 'make paper   setup, then every run, table, figure and paper/main.pdf; SCALE=smoke|micro|full|gpt2 (now: $(SCALE))'
+	@echo 'make test    setup, then the tests and the notebooks'
+	@echo 'make check   setup, then style and workflow checks'
+	@echo 'make clean   remove what was made; .venv and data/cache stay'
+
+setup: $(if $(ACTIVE),,.venv/.stamp)
+
+.venv/.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --requirement requirements.lock
+	.venv/bin/python -m pip install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+paper: setup
+	snakemake --cores all --config scale=$(SCALE)
+
+test: setup
+	pytest
+
+check: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check .
+	snakemake --lint
+
+clean:
+	rm -rf results figures logs build dist paper/build paper/tables paper/numbers.tex paper/*.pdf
+	rm -rf data/models data/corpora data/tokens
+	rm -rf .snakemake .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
