@@ -73,8 +73,8 @@ class TokenNLL:
         """
         names = {field.name for field in dataclasses.fields(cls)}
         try:
-            with np.load(path, allow_pickle=False) as file:
-                columns = dict(file)
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                columns = dict(archive)
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise HyLoRADAError(f"{path} is no readable token store ({error}); evaluate the model again") from error
         if set(columns) != names:

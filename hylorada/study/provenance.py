@@ -10,8 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import hylorada
+
 PACKAGE = "hylorada"
-VERSIONED = ("torch", "transformers", "accelerate", "safetensors", "numpy", "hylorada")
+VERSIONED = ("torch", "transformers", "accelerate", "safetensors", "numpy")
 
 
 def code_digest(module: str) -> str:
@@ -33,8 +35,9 @@ def code_digest(module: str) -> str:
 
 def describe_machine() -> dict[str, Any]:
     """Return versions, processor, cores, threads and operating system, as plain values."""
+    own = {"python": platform.python_version(), PACKAGE: hylorada.__version__}
     return {
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
+        "versions": own | {name: version(name) for name in VERSIONED},
         "processor": _processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -44,6 +44,7 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
     """
     with work_folder(folder) as work:
         started = datetime.now(UTC).isoformat(timespec="seconds")
+        machine = describe_machine() | {"threads": torch.get_num_threads(), "device": device_name()}
         text = read_tokens(tokens)
         base = load_base(model, run.specification["dtype"])
         probe = evaluate(base, first_window(run.specification), text, progress=False).mean_nll()
@@ -67,7 +68,7 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
             "evaluation_seconds": seconds,
             "learned": readable_tensors(subject) if trained else {},
             "data": {"tokens_digest": text.digest, "model_sha256": sha256_of(model / "model.safetensors")},
-            "machine": describe_machine() | {"threads": torch.get_num_threads(), "device": device_name()},
+            "machine": machine,
             "git": git_state(Path(__file__).parents[2]),
             "started": started,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

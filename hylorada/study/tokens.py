@@ -65,8 +65,8 @@ def read_tokens(path: Path) -> Tokens:
         HyLoRADAError: the file is absent, damaged or lacks a split.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = dict(file)
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            columns = dict(archive)
     except FileNotFoundError:
         raise HyLoRADAError(f"{path} is not there; run `hylorada tokens` first.") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:

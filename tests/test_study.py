@@ -1,0 +1,322 @@
+"""Settings, plan, identity, tokens, records: what the study runs, and that a record is never taken for another."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from hylorada import HyLoRADAError
+from hylorada.cli import main
+from hylorada.files import sha256_of
+from hylorada.study import provenance
+from hylorada.study.encode import make_tokens, tokens_path
+from hylorada.study.plan import cell_name, plan
+from hylorada.study.settings import Settings, load_settings
+from hylorada.study.sources import fetch_corpus, fetch_model, model_folder, project_root
+from hylorada.study.stages import STAGES
+from hylorada.study.tokens import read_tokens, write_tokens
+
+SCALES = ["smoke", "micro", "full", "gpt2"]
+SMOKE = load_settings("smoke")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A data folder with the smoke scale's model, corpus and tokens."""
+    folder = tmp_path_factory.mktemp("data")
+    fetch_model(SMOKE.base, folder, progress=False)
+    fetch_corpus(SMOKE.corpus, folder, progress=False)
+    make_tokens(SMOKE.base, SMOKE.corpus, folder)
+    return folder
+
+
+def quick(tmp_path: Path, **changes) -> str:
+    """A scale of one seed and four steps as a file, with changes."""
+    values = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text())
+    path = tmp_path / "quick.yaml"
+    path.write_text(yaml.safe_dump(values | {"seeds": [0], "checkpoint_every": 1} | changes))
+    return str(path)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_is_whole_and_plans_all_six_stages(scale):
+    settings = load_settings(scale)
+    runs = plan(settings)
+    assert list(runs) == list(STAGES) and len(runs["base"]) == 1
+    assert all(len(runs[stage]) == len(settings.seeds) for stage in list(STAGES)[1:])
+    assert len({run.identity for group in runs.values() for run in group}) == 1 + 5 * len(settings.seeds)
+
+
+def test_scales_explain_every_setting_in_micro():
+    text = (project_root() / "config" / "micro.yaml").read_text()
+    assert set(yaml.safe_load(text)) == {f.name for f in fields(Settings)} - {"scale"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": [0]}, "'seed' is no setting; did you mean 'seeds'"),
+        ({"block_tokens": "64"}, "block_tokens"),
+        ({"block_tokens": 1}, "block_tokens: 1 leaves nothing"),
+        ({"train_tokens": 100}, "no multiple of block_tokens: 64"),
+        ({"evaluation_stride": 65}, "evaluation_stride: 65"),
+        ({"test_tokens_per_article": 1}, "scores nothing"),
+        ({"dtype": "float16"}, "dtype"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"stages": ["base", "rslora"]}, "magnitude, position_bias, landmarks, learned_buckets missing"),
+        ({"stages": [*STAGES, "rslra"]}, "did you mean 'rslora'"),
+        ({"learning_rate": True}, "learning_rate"),
+        ({"threads": 0}, "threads: 0"),
+    ],
+)
+def test_misused_scales_say_what_is_wrong(tmp_path, changes, message):
+    with pytest.raises(HyLoRADAError) as error:
+        load_settings(quick(tmp_path, **changes))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_missing_keys_and_unknown_scales_are_told(tmp_path):
+    (tmp_path / "bare.yaml").write_text("base: tiny-llama\n")
+    with pytest.raises(HyLoRADAError, match="corpus, dtype, .* missing"):
+        load_settings(str(tmp_path / "bare.yaml"))
+    with pytest.raises(HyLoRADAError, match="did you mean 'micro'"):
+        load_settings("mikro")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(HyLoRADAError, match="not readable YAML"):
+        load_settings(str(tmp_path / "broken.yaml"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(learning_rate=1e-3),
+        dict(train_tokens=640),
+        dict(base="tiny-gpt2"),
+        dict(dtype="float32"),
+        dict(block_tokens=32),
+    ],
+)
+def test_identity_follows_the_settings(changes):
+    before, after = plan(SMOKE)["rslora"][0], plan(replace(SMOKE, **changes))["rslora"][0]
+    assert before.identity != after.identity and before.name != after.name
+
+
+def test_identity_ignores_what_does_not_change_a_result():
+    assert (
+        plan(SMOKE)["rslora"][0].identity == plan(replace(SMOKE, scale="x", threads=2, seeds=[0]))["rslora"][0].identity
+    )
+    assert plan(SMOKE)["base"][0].identity == plan(replace(SMOKE, learning_rate=1.0))["base"][0].identity
+
+
+def test_identity_follows_the_code_but_not_its_comments(tmp_path, monkeypatch):
+    root = Path(provenance.__file__).parents[1]
+    for path in root.rglob("*.py"):
+        copy = tmp_path / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+
+    def source(name: str) -> Path:
+        path = tmp_path.joinpath(*name.split(".")[1:])
+        return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+    monkeypatch.setattr(provenance, "_source", source)
+    digest = provenance.code_digest("hylorada.study.runs")
+    for name, more, differs in (
+        ("lora.py", "\n# a remark\n", False),
+        ("cli.py", "\nX = 1\n", False),
+        ("study/stages.py", "\nX = 1\n", False),  # a new row reruns nothing: its settings are in the specification
+        ("lora.py", "\nX = 1\n", True),
+        ("study/tokens.py", "\nX = 1\n", True),
+    ):
+        path = tmp_path / name
+        before = path.read_text()
+        path.write_text(before + more)
+        assert (provenance.code_digest("hylorada.study.runs") != digest) is differs, name
+        path.write_text(before)
+
+
+def test_planning_needs_no_torch():
+    code = (
+        "import sys; from hylorada.study import plan, settings, encode, tex; "
+        "plan.plan(settings.load_settings('micro')); "
+        "print([m for m in ('torch', 'transformers', 'datasets', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_blocks_are_whole_spread_over_the_text_and_hold_every_token_in_order(data):
+    text = read_tokens(tokens_path(SMOKE.base, SMOKE.corpus, data))
+    every = text.train_blocks(64, None)
+    stream = np.concatenate([np.append(ids, text.end) for ids in text.articles["train"]])
+    assert np.array_equal(np.concatenate(every), stream[: 64 * len(every)])
+    some = text.train_blocks(64, 512)
+    places = [next(i for i, block in enumerate(every) if np.array_equal(block, b)) for b in some]
+    assert len(some) == 8 and np.ptp(np.diff(places)) <= 1 and places[-1] > 0.8 * len(every)
+    with pytest.raises(HyLoRADAError, match="are asked for"):
+        text.train_blocks(64, 64 * (len(every) + 1))
+
+
+def test_train_and_test_articles_do_not_meet(data):
+    text = read_tokens(tokens_path(SMOKE.base, SMOKE.corpus, data))
+    splits = {name: {ids.tobytes() for ids in articles} for name, articles in text.articles.items()}
+    assert not splits["train"] & splits["test"] and not splits["train"] & splits["validation"]
+
+
+def test_token_files_are_read_strictly(tmp_path):
+    path = tmp_path / "t.npz"
+    write_tokens(path, {"train": [[1, 2], [3]], "validation": [[4]], "test": [[5, 6, 7], [8]]}, end=0)
+    text = read_tokens(path)
+    assert [ids.tolist() for ids in text.articles["train"]] == [[1, 2], [3]]
+    assert [ids.tolist() for ids in text.test_texts(1, 2)] == [[5, 6]]
+    with pytest.raises(HyLoRADAError, match="run `hylorada tokens` first"):
+        read_tokens(tmp_path / "none.npz")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(HyLoRADAError, match="no readable token file"):
+        read_tokens(path)
+
+
+def run(scale: str, stage: str, data: Path, results: Path, *more: str) -> int:
+    places = ["--data", str(data), "--results", str(results)]
+    return main(["run", "--scale", scale, "--stage", stage, "--quiet", *places, *more])
+
+
+def test_a_record_says_what_it_is_and_what_made_it(data, tmp_path):
+    scale, results = quick(tmp_path), tmp_path / "results"
+    assert run(scale, "learned_buckets", data, results, "--summary", str(tmp_path / "s.json")) == 0
+    (planned,) = plan(load_settings(scale))["learned_buckets"]
+    folder = planned.folder(results)
+    record = json.loads((folder / "record.json").read_text())
+    assert record["identity"] == planned.identity and record["specification"] == planned.specification
+    assert len(record["training"]["history"]) == 4 and record["results"]["scored_tokens"] > 300
+    assert record["parameters"]["landmark"] > 0 and record["machine"]["threads"] == 1
+    assert {"torch", "transformers", "python"} <= set(record["machine"]["versions"])
+    assert record["started"] <= record["finished"] and record["peak_memory_gib"]["process"] > 0.1
+    boundaries = record["learned"]["landmark.boundaries"]
+    assert len(boundaries) == 31 and any(name.endswith("combine.gate") for name in record["learned"])
+    assert {p.name for p in folder.iterdir()} == {"record.json", "nll.npz", "adapter"}
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name], "work of a finished run must go"
+    (row,) = json.loads((tmp_path / "s.json").read_text())
+    assert row["identity"] == planned.identity
+    before = (folder / "record.json").stat().st_mtime_ns
+    assert run(scale, "learned_buckets", data, results) == 0
+    assert (folder / "record.json").stat().st_mtime_ns == before, "a record is written once"
+
+
+def test_equal_runs_give_equal_bits(data, tmp_path):
+    scale = quick(tmp_path)
+    stored = []
+    for name in ("one", "two"):
+        assert run(scale, "landmarks", data, tmp_path / name) == 0
+        (planned,) = plan(load_settings(scale))["landmarks"]
+        with np.load(planned.folder(tmp_path / name) / "nll.npz") as file:
+            stored.append(file["nll"])
+    assert np.array_equal(*stored)
+
+
+def test_a_killed_run_resumes_where_it_stood_and_ends_with_the_same_bits(data, tmp_path):
+    """Killed for good (SIGKILL) in the middle of training, in a process of its own."""
+    scale, results = quick(tmp_path, num_epochs=2), tmp_path / "results"
+    (planned,) = plan(load_settings(scale))["magnitude"]
+    kill = (
+        "import os, signal; from hylorada import trainer, cli\n"
+        "save = trainer.HyLoRADATrainer._save_state\n"
+        "def then_die(self):\n    save(self)\n    len(self.history) == 3 and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "trainer.HyLoRADATrainer._save_state = then_die\n"
+        f"cli.main(['run', '--scale', {scale!r}, '--stage', 'magnitude', '--quiet', '--data', {str(data)!r}, "
+        f"'--results', {str(results)!r}])"
+    )
+    died = subprocess.run([sys.executable, "-c", kill], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert died.returncode == -9
+    work = results / "runs" / f".{planned.name}.work"
+    assert len(json.loads((work / "training_state" / "state.json").read_text())["history"]) == 3
+    assert not planned.folder(results).exists(), "nothing half-written may look finished"
+    assert run(scale, "magnitude", data, results) == 0
+    assert run(scale, "magnitude", data, tmp_path / "whole") == 0
+    both = [json.loads((planned.folder(r) / "record.json").read_text()) for r in (results, tmp_path / "whole")]
+    assert both[0]["training"]["history"] == both[1]["training"]["history"]
+    assert both[0]["results"] == both[1]["results"]
+
+
+def test_two_processes_do_not_work_on_one_run(data, tmp_path, capsys):
+    scale, results = quick(tmp_path), tmp_path / "results"
+    (planned,) = plan(load_settings(scale))["base"]
+    work = results / "runs" / f".{planned.name}.work"
+    work.mkdir(parents=True)
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run(scale, "base", data, results) == 2
+    assert "another process is at work" in capsys.readouterr().err
+    assert run(scale, "base", data, results) == 0
+
+
+def test_train_and_evaluate_by_hand_give_the_record(data, tmp_path, capsys):
+    scale, out = quick(tmp_path), tmp_path / "adapter"
+    common = ["--scale", scale, "--data", str(data), "--quiet"]
+    assert main(["train", "--stage", "rslora", "--seed", "0", "--out", str(out), *common]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--adapter", str(out), "--out", str(tmp_path / "nll.npz"), *common]) == 0
+    by_hand = json.loads(capsys.readouterr().out)
+    assert run(scale, "rslora", data, tmp_path / "results") == 0
+    (planned,) = plan(load_settings(scale))["rslora"]
+    record = json.loads((planned.folder(tmp_path / "results") / "record.json").read_text())
+    assert by_hand.items() <= record["results"].items()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--scale", "smoke", "--stage", "rslra"], "did you mean 'rslora'"),
+        (["run", "--scale", "smok"], "did you mean 'smoke'"),
+        (["train", "--scale", "smoke", "--stage", "base", "--out", "x"], "nothing to train"),
+        (["figure", "ablatoin", "--scale", "smoke"], "did you mean 'ablation'"),
+        (["fetch", "--model", "smollm3"], "did you mean 'smollm2-135m'"),
+        (["run", "--scale", "smoke", "--data", "nowhere"], "run `hylorada tokens` first"),
+        (["evaluate", "--scale", "smoke", "--adapter", "nowhere", "--data", "DATA"], "no adapter folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(data) if word == "DATA" else word for word in arguments]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("hylorada: ") and message in told
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--scale", "gpt2", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 51 and all(line.startswith("to do") for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_model_folder_is_noticed(data, tmp_path):
+    """The record carries the digest of the weights it ran on."""
+    scale = quick(tmp_path)
+    assert run(scale, "base", data, tmp_path) == 0
+    (planned,) = plan(load_settings(scale))["base"]
+    record = json.loads((planned.folder(tmp_path) / "record.json").read_text())
+    weights = model_folder(SMOKE.base, data) / "model.safetensors"
+    assert record["data"]["model_sha256"] == sha256_of(weights)
+
+
+def test_cells_are_named_after_all_their_runs():
+    two, one = plan(SMOKE)["rslora"], plan(replace(SMOKE, seeds=[0]))["rslora"]
+    assert cell_name(two) != cell_name(one) and cell_name(two).startswith("rslora-")
