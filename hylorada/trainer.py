@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -121,6 +121,8 @@ class HyLoRADATrainer:
         optimizer = torch.optim.AdamW(parameter_groups(model, config), weight_decay=config.weight_decay)
         self.model = model.to(self.accelerator.device)
         self.optimizer = self.accelerator.prepare(optimizer)
+        for parameter in model.trainable_parameters():
+            parameter.data = broadcast(parameter.data)  # all processes start as the first one, whatever their seeds
         sequences = config.batch_size * self.accelerator.num_processes
         self.batches_per_epoch = math.ceil(len(train_dataset) / sequences)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.gradient_accumulation_steps)

@@ -1,7 +1,11 @@
 """The trainer: what a step is, that it resumes bit for bit, and what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,6 +158,36 @@ def test_mixed_precision_trains_a_float32_base_near_its_float32_run():
     exact, half = train(QUICK)[1], train(replace(QUICK, mixed_precision="bf16"))[1]
     assert [row["loss"] for row in half] == pytest.approx([row["loss"] for row in exact], rel=0.05)
     assert [row["loss"] for row in half] != [row["loss"] for row in exact]
+
+
+TWO_PROCESSES = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from dataclasses import replace
+from pathlib import Path
+from test_trainer import QUICK, HyLoRADAConfig, HyLoRADATrainer, adapt, llama, sequences, torch
+torch.set_num_threads(1)
+model = adapt(llama(), HyLoRADAConfig(lora_dropout=0.0), seed=5 + int(os.environ["RANK"]))
+history = HyLoRADATrainer(model, replace(QUICK, batch_size=1), sequences(8), progress=False).train().history
+norms = [p.norm().item() for p in model.trainable_parameters()]
+with open(f"{sys.argv[2]}/{os.environ['RANK']}.json", "w") as file:
+    json.dump([history, norms], file)
+"""
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    here = str(Path(__file__).parent)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    env = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*launch, tmp_path / "two.py", here, tmp_path], check=True, env=env, capture_output=True, timeout=300
+    )
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second, "both processes must hold the same adapter and see the same loss"
+    model, alone = train(QUICK, adapter=HyLoRADAConfig(lora_dropout=0.0), data=sequences(8))
+    assert [row["loss"] for row in first[0]] == pytest.approx([row["loss"] for row in alone], rel=1e-5)
+    assert first[1] == pytest.approx([tensor.norm().item() for tensor in model.values()], rel=1e-3)
 
 
 def test_state_of_other_settings_is_refused(tmp_path):
