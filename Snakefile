@@ -19,7 +19,7 @@ MODEL = model_folder(SETTINGS.base, "data") / "source.json"
 CORPUS = corpus_folder(SETTINGS.corpus, "data") / "source.json"
 TOKENS = tokens_path(SETTINGS.base, SETTINGS.corpus, "data")
 FIGURES = ["ablation", "position_nll"]
-ENVIRONMENT = "hylorada"  # the environment that environment.yml makes; asked for only under --sdm conda
+ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
 
 
@@ -97,7 +97,7 @@ rule run:
         scale=SCALE,
         stage=lambda wildcards: CELLS[wildcards.cell],
     shell:
-        "hylorada run --scale {params.scale} --stage {params.stage} --summary {output} > {log} 2>&1"
+        "hylorada run --scale {params.scale} --stage {params.stage} --summary {output} 2>&1 | tee {log}"
 
 
 rule table:
@@ -124,7 +124,7 @@ rule figure:
         expand("results/cells/{cell}.json", cell=CELLS),
     output:
         pdf="figures/{figure}.pdf",
-        png=report("figures/{figure}.png", category="Figures", caption="report/{figure}.rst"),
+        png=report("figures/{figure}.png", category="Figures", caption="report/figure.rst"),
     log:
         "logs/figure/{figure}.log",
     conda:

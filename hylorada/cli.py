@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hylorada.errors import HyLoRADAError, near
 
+LOG = logging.getLogger(__name__)
 BASE_ENVIRONMENT = {"MPLBACKEND": "Agg", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -168,11 +169,10 @@ def do_run(options: argparse.Namespace) -> None:
         if run.name not in done:
             from hylorada.study.runs import execute  # torch loads only when there is something to run
 
-            logging.getLogger(__name__).info("run %d of %d: %s", number, len(wanted), run.name)
+            LOG.info("run %d of %d: %s", number, len(wanted), run.name)
             execute(run, store / run.name, *_inputs(options), progress=not options.quiet)
     records = [read_json(store / run.name / "record.json") for run in wanted]
-    for record in records:
-        print(f"{record['name']}: perplexity {record['results']['perplexity']:.3f}")
+    print(f"{len(records)} records in {store}")
     if options.summary is not None:
         rows = [{"name": r["name"], "identity": r["identity"], "results": r["results"]} for r in records]
         write_json(options.summary, rows)

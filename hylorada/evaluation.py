@@ -239,7 +239,7 @@ def _windows_nll(
         range(len(windows)), key=lambda w: windows[w][1] - windows[w][2]
     )  # little padding, stable order
     scored: list[np.ndarray] = [np.empty(0, np.float32)] * len(windows)
-    bar = tqdm(total=len(windows), desc="scoring", unit="window", disable=not progress)
+    bar = tqdm(total=len(windows), desc="scoring", unit="window", disable=None if progress else True)
     # no_grad and not inference_mode: buffers a model sets here (dynamic RoPE) must stay usable in training
     with bar, evaluating(model), torch.no_grad():
         for start in range(0, len(windows), batch_size):

@@ -96,7 +96,8 @@ class HyLoRADATrainer:
 
     train_dataset: anything with a length and items `{"input_ids": ..., "labels": ... (optional), "attention_mask": ...
     (optional)}`, one sequence each; labels are the ids when not given, -100 is ignored, padding is added here on the
-    right and never a target. output_dir: where the state for resuming goes; needed with `checkpoint_every`.
+    right and never a target. output_dir: where the state for resuming goes; needed with `checkpoint_every`. on_step:
+    called after each step with its row and the number of all steps.
 
     Raises:
         HyLoRADAError: no data, no place for checkpoints, a state of other settings, or a loss that is not finite.
@@ -109,7 +110,7 @@ class HyLoRADATrainer:
         train_dataset: Sequence[dict[str, Any]],
         output_dir: str | Path | None = None,
         progress: bool = True,
-        on_step: Callable[[dict[str, float]], None] | None = None,
+        on_step: Callable[[dict[str, float], int], None] | None = None,
     ) -> None:
         if len(train_dataset) == 0:
             raise HyLoRADAError("train_dataset is empty; give at least one sequence.")
@@ -137,7 +138,9 @@ class HyLoRADATrainer:
         start = time.perf_counter()
         self.model.train()
         devices = [self.accelerator.device.index] if self.accelerator.device.type == "cuda" else []
-        bar = tqdm(total=self.total_steps, initial=len(self.history), unit="step", disable=not self.progress)
+        bar = tqdm(
+            total=self.total_steps, initial=len(self.history), unit="step", disable=None if self.progress else True
+        )
         with bar, torch.random.fork_rng(devices):  # the caller's random state is not ours to move
             for epoch in range(len(self.history) // self.steps_per_epoch, self.config.num_epochs):
                 for micro_batches in self._steps(epoch):
@@ -148,7 +151,7 @@ class HyLoRADATrainer:
                     if self._is_checkpoint():
                         self._save_state()
                     if self.on_step is not None:
-                        self.on_step(row)
+                        self.on_step(row, self.total_steps)
         self.model.eval()
         return TrainingResult(self.history, time.perf_counter() - start)
 

@@ -77,7 +77,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, stop
     config = replace(QUICK, gradient_accumulation_steps=1, checkpoint_every=1)
     whole, history = train(replace(config, checkpoint_every=None))
 
-    def stop(row: dict) -> None:
+    def stop(row: dict, total: int) -> None:
         if row["step"] == stop_after:
             raise KeyboardInterrupt
 
@@ -93,7 +93,7 @@ def test_a_run_killed_between_two_checkpoints_redoes_the_steps_since(tmp_path):
     config = replace(QUICK, checkpoint_every=3)
     whole, history = train(replace(config, checkpoint_every=None))
 
-    def stop(row: dict) -> None:
+    def stop(row: dict, total: int) -> None:
         if row["step"] == 5:
             raise KeyboardInterrupt
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,7 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
         probe = evaluate(base, first_window(run.specification), text, progress=False).mean_nll()
         trained, subject = None, base
         if run.specification["adapter"] is not None:
-            LOG.info("%s: training", run.name)
             subject, trained = train(base, run.specification, text, work, progress)
-        LOG.info("%s: scoring the test articles", run.name)
         start = time.perf_counter()
         nll = evaluate(
             subject, run.specification, text, tokenizer=AutoTokenizer.from_pretrained(model), progress=progress
@@ -80,6 +79,7 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
             if trained:
                 subject.save_pretrained(beside / "adapter")
             write_json(beside / "record.json", record)
+        LOG.info("%s: perplexity %.3f", run.name, record["results"]["perplexity"])
     return record
 
 
@@ -104,8 +104,15 @@ def train(
     blocks = text.train_blocks(specification["block_tokens"], specification["train_tokens"])
     torch.manual_seed(config.seed)  # one seed, one A, whatever the stage
     model = HyLoRADAModel(base, HyLoRADAConfig.from_dict(specification["adapter"]))
-    trainer = HyLoRADATrainer(model, config, [{"input_ids": block} for block in blocks], work, progress)
+    tell = None if sys.stderr.isatty() else partial(_tell_quarters, specification)  # in a log: lines, no bar
+    trainer = HyLoRADATrainer(model, config, [{"input_ids": block} for block in blocks], work, progress, tell)
     return model, trainer.train()
+
+
+def _tell_quarters(specification: dict[str, Any], row: dict[str, float], total_steps: int) -> None:
+    if row["step"] % max(1, total_steps // 4) == 0 or row["step"] == total_steps:
+        name = f"{specification['stage']}, seed {specification['training']['seed']}"
+        LOG.info("%s: step %d of %d, loss %.3f", name, row["step"], total_steps, row["loss"])
 
 
 def evaluate(
