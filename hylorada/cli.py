@@ -185,7 +185,8 @@ def do_table(options: argparse.Namespace) -> None:
     settings, planned, records = _records(options)
     tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.results / "tables" / "ablation.csv")
     numbers.write_numbers(settings, planned, records, options.out / "numbers.tex")
-    print(tables.ablation_table(records).to_string(index=False))
+    shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
+    print(tables.ablation_table(records)[shown].to_string(index=False))
 
 
 def do_figure(options: argparse.Namespace) -> None:
@@ -227,12 +228,15 @@ def _planned(options: argparse.Namespace, stage: str, seed: int | None):
 
 
 def _inputs(options: argparse.Namespace) -> tuple[Path, Path]:
-    """Return the folder of the scale's model and its token file."""
+    """Take the scale's number of threads; return the folder of its model and its token file."""
+    import torch
+
     from hylorada.study.encode import tokens_path
     from hylorada.study.settings import load_settings
     from hylorada.study.sources import model_folder
 
     settings = load_settings(options.scale)
+    torch.set_num_threads(settings.threads)
     return model_folder(settings.base, options.data), tokens_path(settings.base, settings.corpus, options.data)
 
 

@@ -1,0 +1,200 @@
+r"""numbers.tex: every setting, source and result that the paper's text names, as a \Hy... macro."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hylorada.files import written_beside
+from hylorada.landmark_redesigns import BOUNDARY_TEMPERATURE
+from hylorada.landmarks import START_SCALE, START_STD
+from hylorada.lora import BLEND_AT_START
+from hylorada.study.plan import Run
+from hylorada.study.records import Records
+from hylorada.study.registry import HubSource, LocalSource, find_corpus, find_model
+from hylorada.study.settings import Settings
+from hylorada.study.stages import STAGES
+from hylorada.study.statistics import DRAWS, FAMILY_ERROR, POWER, SMALLEST_EFFECT, Effect, percent
+from hylorada.study.tables import BASE, escape, fixed, span, stage_means, step_effects, thousands
+
+COUNTS = ("no", "one", "two", "three", "four", "five", "six")
+
+
+def write_numbers(settings: Settings, plan: dict[str, list[Run]], records: Records, path: Path) -> None:
+    """Write the macros of one scale; the first line names the records they came from."""
+    lines = [f"% made by `hylorada table` from the records of digest {records.digest}"]
+    lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in macro_values(settings, plan, records).items()]
+    with written_beside(path) as beside:
+        beside.write_text("\n".join(lines) + "\n")
+
+
+def macro_values(settings: Settings, plan: dict[str, list[Run]], records: Records) -> dict[str, str]:
+    """Return LaTeX by the name of each macro, without its backslash."""
+    return _sources(settings, records) | _method(plan) | _training(settings, records) | _results(settings, records)
+
+
+def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
+    """Say which steps of the ablation are resolved and which way, and what the others would have needed.
+
+    A step is resolved when its Holm-adjusted interval and the t interval that checks it both exclude zero.
+    """
+    seeds = min(effect.seeds for effect in effects.values())
+    if seeds < 2:
+        return f"With one seed an arm no step has an interval, and all {_count(len(effects))} are inconclusive."
+    better = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean < 0}
+    worse = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean > 0}
+    rest = {name: effect for name, effect in effects.items() if not effect.is_resolved}
+    said = [
+        f"{verb} with {_and(_found(*step) for step in group.items())}"
+        for verb, group in (("falls", better), ("rises", worse))
+        if group
+    ]
+    sentences = [f"Perplexity {_and(said)}, intervals adjusted after Holm."] if said else []
+    if rest:
+        needed = sorted({fixed(percent(effect.detectable or 0.0)) for effect in rest.values()}, key=float)
+        who = "The step to" if len(rest) == 1 else f"The {_count(len(rest))} steps to"
+        verb = "is" if len(rest) == 1 else "are"
+        sentences.append(
+            f"{who} {_and(map(_name, rest))} {verb} inconclusive: at {seeds} seeds and {articles} articles, "
+            f"an effect has to be {' to '.join(dict.fromkeys((needed[0], needed[-1])))}\\,\\% "
+            f"to be resolved with a chance of {100 * POWER:g}\\,\\%."
+        )
+    return " ".join(sentences)
+
+
+def _sources(settings: Settings, records: Records) -> dict[str, str]:
+    model, corpus = find_model(settings.base), find_corpus(settings.corpus)
+    scope = "Each test article" if settings.test_articles is None else f"Each of the first {settings.test_articles}"
+    scope += " is scored " if settings.test_articles is None else " test articles is scored "
+    some = settings.test_tokens_per_article
+    trained = [record for record in records.by_run.values() if record["training"]]
+    seconds = np.array([record["training"]["seconds"] + record["evaluation_seconds"] for record in trained])
+    return {
+        "HyScale": escape(settings.scale),
+        "HyBaseName": _short(model),
+        "HyBaseDescription": _long(model),
+        "HyBaseParams": thousands(records.record(BASE, None)["parameters"]["total"]),
+        "HyBaseLicence": escape(model.licence),
+        "HyTargets": _and(rf"\texttt{{{escape(name)}}}" for name in settings.target_modules),
+        "HyCorpusName": _short(corpus),
+        "HyCorpusDescription": _long(corpus),
+        "HyCorpusLicence": escape(corpus.licence),
+        "HyTestArticles": thousands(_articles(records)),
+        "HyTestTokens": thousands(records.record(BASE, None)["results"]["scored_tokens"]),
+        "HyTestScope": scope + ("whole" if some is None else f"over its first {thousands(some)} tokens"),
+        "HyHardware": "; ".join(dict.fromkeys(_hardware(record["machine"]) for record in records.by_run.values())),
+        "HyTorch": _versions(records, "torch"),
+        "HyTransformers": _versions(records, "transformers"),
+        "HyRunSeconds": f"{_brief(np.median(seconds))} ({_brief(seconds.min())} to {_brief(seconds.max())})",
+    }
+
+
+def _method(plan: dict[str, list[Run]]) -> dict[str, str]:
+    adapter = plan[list(STAGES)[-1]][0].specification["adapter"]  # the last stage has every part
+    return {
+        "HyRank": str(adapter["lora_rank"]),
+        "HyAlpha": f"{adapter['lora_alpha']:g}",
+        "HyDropout": f"{adapter['lora_dropout']:g}",
+        "HyBiasBuckets": str(adapter["position_num_buckets"]),
+        "HyLandmarks": str(adapter["num_landmarks"]),
+        "HyBuckets": str(adapter["num_position_buckets"]),
+        "HyMaxPositions": thousands(adapter["max_positions"]),
+        "HyBlendStart": f"{BLEND_AT_START:g}",
+        "HyLandmarkStd": f"{START_STD:g}",
+        "HyLandmarkScale": f"{START_SCALE:g}",
+        "HyTemperature": f"{BOUNDARY_TEMPERATURE:g}",
+    }
+
+
+def _training(settings: Settings, records: Records) -> dict[str, str]:
+    history = next(record["training"]["history"] for record in records.by_run.values() if record["training"])
+    blocks = sum(row["targets"] for row in history) // (settings.block_tokens - 1)  # a block's first token is no target
+    return {
+        "HyTrainTokens": thousands(blocks * settings.block_tokens),
+        "HyPrecision": settings.dtype,
+        "HyBlock": thousands(settings.block_tokens),
+        "HyBatchBlocks": str(settings.batch_size * settings.gradient_accumulation_steps),
+        "HySteps": thousands(len(history)),
+        "HyLearningRate": _scientific(settings.learning_rate),
+        "HyPositionLR": _scientific(settings.position_bias_lr),
+        "HyLandmarkLR": _scientific(settings.landmark_lr),
+        "HyWarmupPercent": f"{100 * settings.warmup_ratio:g}",
+        "HyWeightDecay": f"{settings.weight_decay:g}",
+        "HyClip": f"{settings.max_grad_norm:g}",
+        "HyTuningSentence": "These rates are the same for every arm and none was tuned, "
+        "so that an effect is one at these rates.",
+        "HyEvalWindow": thousands(settings.block_tokens),
+        "HyEvalStride": thousands(settings.evaluation_stride),
+    }
+
+
+def _results(settings: Settings, records: Records) -> dict[str, str]:
+    first = next(name for name, stage in STAGES.items() if stage.on == BASE)
+    return {
+        "HySeeds": str(len(settings.seeds)),
+        "HyDraws": thousands(DRAWS),
+        "HyLevelPercent": f"{100 * FAMILY_ERROR:g}",
+        "HySmallestEffect": f"{100 * SMALLEST_EFFECT:g}",
+        "HyBasePPL": fixed(math.exp(stage_means(records, BASE).mean)),
+        "HyLoraPPL": fixed(math.exp(stage_means(records, first).mean)),
+        "HyAblationSentence": ablation_sentence(step_effects(records), _articles(records)),
+    }
+
+
+def _articles(records: Records) -> int:
+    return len(stage_means(records, BASE).tokens)
+
+
+def _short(source: Any) -> str:
+    return _long(source).split(",")[0]
+
+
+def _long(source: Any) -> str:
+    match source:
+        case HubSource():
+            part = f":{source.configuration}" if source.configuration else ""
+            return escape(f"{source.repository}{part}, {source.description}")
+        case LocalSource():
+            return escape(f"{source.folder.name}, {source.description}")
+    return escape(source.description)
+
+
+def _hardware(machine: dict[str, Any]) -> str:
+    threads = machine["threads"]
+    processor = f"{machine['processor']}, {machine['cores']} cores, {threads} thread{'s' * (threads != 1)} a run"
+    return escape(processor if machine["device"] == "cpu" else f"{machine['device']} beside {processor}")
+
+
+def _versions(records: Records, library: str) -> str:
+    return _and(dict.fromkeys(escape(record["machine"]["versions"][library]) for record in records.by_run.values()))
+
+
+def _brief(value: float) -> str:
+    """Two digits, or all of those before the point."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _scientific(value: float) -> str:
+    digits, power = f"{value:e}".split("e")
+    return rf"\ensuremath{{{float(digits):g}\cdot10^{{{int(power)}}}}}"
+
+
+def _found(name: str, effect: Effect) -> str:
+    ends = span(percent(effect.interval.low), percent(effect.interval.high)) if effect.interval else ""
+    small = abs(percent(effect.mean)) < 100 * SMALLEST_EFFECT
+    of_interest = ", less than is of interest" if small else ""
+    return rf"{_name(name)} ({fixed(percent(effect.mean))}\,\%, {ends}{of_interest})"
+
+
+def _name(stage: str) -> str:
+    return escape(STAGES[stage].label.removeprefix("+ "))
+
+
+def _count(count: int) -> str:
+    return COUNTS[count] if count < len(COUNTS) else str(count)
+
+
+def _and(parts: Any) -> str:
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,216 @@
+"""The records of a study, read and held against each other: same tokens scored, by the same base."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hylorada.errors import HyLoRADAError, near
+from hylorada.files import read_json
+from hylorada.nll import TokenNLL
+from hylorada.study.plan import Run
+from hylorada.study.stages import STAGES
+
+SHARED = ("base", "corpus", "block_tokens", "evaluation", "dtype")  # of the specification, alike in all runs
+PROBE_TOLERANCE = 1e-3  # relative, between machines
+Key = tuple[str, int | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Runs by (stage, seed), in the order of the table; the untouched base has the seed None.
+
+    by_run: what `record.json` of each run holds. tokens: the scored tokens of each run, where they were kept.
+    """
+
+    by_run: dict[Key, dict[str, Any]]
+    tokens: dict[Key, TokenNLL]
+
+    @property
+    def stages(self) -> list[str]:
+        """Stages with a record, in the order of the table."""
+        return list(dict.fromkeys(stage for stage, _ in self.by_run))
+
+    def seeds(self, stage: str) -> list[int | None]:
+        """Seeds of a stage, ascending; [None] for the untouched base."""
+        return [seed for name, seed in self.by_run if name == stage]
+
+    def record(self, stage: str, seed: int | None) -> dict[str, Any]:
+        """Return the content of one run's `record.json`.
+
+        Raises:
+            HyLoRADAError: there is no such run.
+        """
+        if (stage, seed) not in self.by_run:
+            raise HyLoRADAError(f"no record of {_words((stage, seed))}; there are {_list(self.by_run)}.")
+        return self.by_run[stage, seed]
+
+    def nll(self, stage: str, seed: int | None) -> TokenNLL:
+        """Return the scored tokens of one run.
+
+        Raises:
+            HyLoRADAError: there is no such run, or its tokens were not kept.
+        """
+        name = self.record(stage, seed)["name"]
+        if (stage, seed) not in self.tokens:
+            raise HyLoRADAError(f"{name} was kept without its nll.npz, which this needs; make the run again.")
+        return self.tokens[stage, seed]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run: stage, seed, every metric, trained parameters (count), seconds."""
+        rows = [
+            {"stage": stage, "seed": seed, "name": record["name"]}
+            | record["results"]
+            | {"parameters": record["parameters"]["trainable"]}
+            | {"training_seconds": record["training"]["seconds"] if record["training"] else 0.0}
+            | {"evaluation_seconds": record["evaluation_seconds"]}
+            for (stage, seed), record in self.by_run.items()
+        ]
+        return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all identities and results, in hexadecimal."""
+        essence = [[record["identity"], record["results"]] for record in self.by_run.values()]
+        return sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
+
+
+def load_records(plan: dict[str, list[Run]], results: Path) -> Records:
+    """Read the records of all planned runs under a results folder.
+
+    Raises:
+        HyLoRADAError: a record is missing, is of another identity than planned, or does not fit the others (see
+            `check_alike`).
+    """
+    by_run, folders = {}, {}
+    for run in (run for runs in plan.values() for run in runs):
+        folder = run.folder(results)
+        if not (folder / "record.json").is_file():
+            raise HyLoRADAError(
+                f"{folder} holds no record of {_words((run.stage, run.seed))}; "
+                "`hylorada run --scale SCALE`, with the scale asked for here, makes what is missing."
+            )
+        record = read_json(folder / "record.json")
+        if record["identity"] != run.identity:
+            raise HyLoRADAError(
+                f"{folder} holds a record of identity {record['identity'][:8]}, and {run.identity[:8]} is planned: "
+                "it was made with other settings, data or code; remove it and run `hylorada run --scale SCALE`."
+            )
+        by_run[run.stage, run.seed] = record
+        folders[run.stage, run.seed] = folder
+    return _checked(by_run, folders)
+
+
+def load_folder(folder: Path) -> Records:
+    """Read every record in the sub-folders of `folder`, without a plan; `nll.npz` may be absent.
+
+    Raises:
+        HyLoRADAError: no record, two of one stage and seed, or records that do not fit together (see `check_alike`).
+    """
+    found: dict[Key, Path] = {}
+    for path in sorted(Path(folder).glob("[!.]*/record.json")):  # a hidden folder is one in the making
+        specification = read_json(path)["specification"]
+        key = specification["stage"], specification["training"] and specification["training"]["seed"]
+        if key[0] not in STAGES:
+            raise HyLoRADAError(f"{path}: stage {key[0]!r} is not known; {near(key[0], STAGES)}")
+        if key in found:
+            raise HyLoRADAError(
+                f"{folder} holds two records of {_words(key)}: {found[key].name} and {path.parent.name}; "
+                "load the records of one scale at a time, with its plan (`load_records`)."
+            )
+        found[key] = path.parent
+    if not found:
+        raise HyLoRADAError(f"{folder} has no sub-folder with a record.json; name a folder of records.")
+    order = list(STAGES)
+    keys = sorted(found, key=lambda key: (order.index(key[0]), -1 if key[1] is None else key[1]))
+    return _checked({key: read_json(found[key] / "record.json") for key in keys}, found)
+
+
+def check_alike(by_run: dict[Key, dict[str, Any]]) -> None:
+    """Hold all records against the first, so that nothing but stage and seed tells two runs apart.
+
+    Sources, tokens, windows and training settings must be equal. The untouched base's score of one window must be equal
+    between runs of equal dtype, threads, device, processor and versions, where the same work gives the same bits;
+    other machines add up in another order, and there it may differ by 1e-3 of itself.
+
+    Raises:
+        HyLoRADAError: two runs differ; both are named, and in what.
+    """
+    for name, of in {
+        "data": lambda record: record["data"]["tokens_digest"],
+        **{field: lambda record, field=field: record["specification"][field] for field in SHARED},
+    }.items():
+        _equal(by_run.items(), of, name)
+    trained = [(key, record) for key, record in by_run.items() if record["specification"]["training"]]
+    _equal(trained, lambda record: record["specification"]["train_tokens"], "train_tokens")
+    _equal(trained, lambda record: record["specification"]["training"] | {"seed": None}, "training settings")
+    first_on: dict[str, tuple[Key, float]] = {}
+    reference = None
+    for key, record in by_run.items():
+        probe = record["results"]["base_probe_nll"]
+        reference = reference or (key, probe)
+        near_key, near_probe = first_on.setdefault(_machine(record), (key, probe))
+        if probe != near_probe:
+            raise HyLoRADAError(
+                f"the untouched base scored {near_probe} nats in {_words(near_key)} and {probe} in {_words(key)} on "
+                "one machine: weights, data or arithmetic changed between them; make the runs again."
+            )
+        if abs(probe - reference[1]) > PROBE_TOLERANCE * abs(reference[1]):
+            raise HyLoRADAError(
+                f"the untouched base scored {reference[1]} nats in {_words(reference[0])}, {probe} in {_words(key)}: "
+                "more than two machines may differ; make all runs on one of them."
+            )
+
+
+def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path]) -> Records:
+    check_alike(by_run)
+    tokens: dict[Key, TokenNLL] = {}
+    first: Key | None = None
+    for key in by_run:
+        path = folders[key] / "nll.npz"
+        if not path.is_file():
+            continue
+        store = TokenNLL.load(path)
+        if first is None:
+            tokens[key], first = store, key
+            continue
+        for name in ("text", "article", "position", "context", "token_id"):
+            if not np.array_equal(getattr(store, name), getattr(tokens[first], name)):
+                raise HyLoRADAError(
+                    f"{_words(first)} and {_words(key)} were not scored on the same tokens ({name} differs); "
+                    "remove one of the records and make the run again."
+                )
+        tokens[key] = replace(tokens[first], nll=store.nll)  # one copy of the other columns for all runs
+    return Records(by_run, tokens)
+
+
+def _equal(records: Iterable[tuple[Key, dict[str, Any]]], of: Any, name: str) -> None:
+    first = None
+    for key, record in records:
+        first = first or (key, of(record))
+        if of(record) != first[1]:
+            raise HyLoRADAError(
+                f"{_words(first[0])} and {_words(key)} differ in {name} ({first[1]} and {of(record)}), "
+                "so they cannot be compared; load records of one plan."
+            )
+
+
+def _machine(record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    settings = {name: machine[name] for name in ("versions", "processor", "threads", "device")}
+    return json.dumps([settings, record["specification"]["dtype"]], sort_keys=True)
+
+
+def _words(key: Key) -> str:
+    return f"stage {key[0]!r}" + ("" if key[1] is None else f", seed {key[1]}")
+
+
+def _list(keys: Iterable[Key]) -> str:
+    return "; ".join(_words(key) for key in keys)
