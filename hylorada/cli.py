@@ -13,7 +13,12 @@ from pathlib import Path
 from hylorada.errors import HyLoRADAError, near
 
 LOG = logging.getLogger(__name__)
-BASE_ENVIRONMENT = {"MPLBACKEND": "Agg", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+BASE_ENVIRONMENT = {
+    "MPLBACKEND": "Agg",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",  # our own line tells what is wrong
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

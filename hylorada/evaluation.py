@@ -291,7 +291,7 @@ def _token_lists(dataset: Any, tokenizer: Any, options: dict[str, Any]) -> list[
     if add_bos and tokenizer.bos_token_id is None:
         raise HyLoRADAError("add_bos=True, but this tokenizer has no BOS token: leave add_bos out")
     bos = [tokenizer.bos_token_id] if add_bos else []
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
     return [bos + list(ids) for ids in encoded]
 
 
