@@ -8,8 +8,9 @@ import shutil
 
 from hylorada.study.encode import tokens_path
 from hylorada.study.plan import cell_name, plan
+from hylorada.study.provenance import code_digest
 from hylorada.study.settings import load_settings
-from hylorada.study.sources import corpus_folder, model_folder
+from hylorada.study.sources import corpus_folder, model_folder, source_identity
 from hylorada.study.tex import find_tex, tex_advice
 
 SCALE = config.get("scale", "micro")
@@ -20,6 +21,7 @@ CORPUS = corpus_folder(SETTINGS.corpus, "data") / "source.json"
 TOKENS = tokens_path(SETTINGS.base, SETTINGS.corpus, "data")
 FIGURES = ["ablation", "position_nll"]
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
+SOURCES = [source_identity("model", SETTINGS.base), source_identity("corpus", SETTINGS.corpus)]
 TEX = find_tex()
 
 
@@ -54,9 +56,11 @@ rule fetch:
     conda:
         ENVIRONMENT
     params:
-        scale=SCALE,
+        model=SETTINGS.base,
+        corpus=SETTINGS.corpus,
+        identity=SOURCES,
     shell:
-        "hylorada fetch --scale {params.scale} 2>&1 | tee {log}"
+        "hylorada fetch --model {params.model:q} --corpus {params.corpus:q} 2>&1 | tee {log}"
 
 
 rule tokens:
@@ -71,9 +75,12 @@ rule tokens:
     conda:
         ENVIRONMENT
     params:
-        scale=SCALE,
+        model=SETTINGS.base,
+        corpus=SETTINGS.corpus,
+        identity=SOURCES,
+        code=code_digest("hylorada.study.tokens"),
     shell:
-        "hylorada tokens --scale {params.scale} > {log} 2>&1"
+        "hylorada tokens --model {params.model:q} --corpus {params.corpus:q} > {log} 2>&1"
 
 
 rule run:
@@ -114,6 +121,7 @@ rule table:
         ENVIRONMENT
     params:
         scale=SCALE,
+        code=[code_digest("hylorada.study.tables"), code_digest("hylorada.study.numbers")],
     shell:
         "hylorada table --scale {params.scale} > {log} 2>&1"
 
@@ -131,6 +139,7 @@ rule figure:
         ENVIRONMENT
     params:
         scale=SCALE,
+        code=code_digest("hylorada.study.figures"),
     shell:
         "hylorada figure {wildcards.figure} --scale {params.scale} > {log} 2>&1"
 
@@ -149,5 +158,7 @@ rule paper:
         "logs/paper.log",
     conda:
         ENVIRONMENT
+    params:
+        code=code_digest("hylorada.study.tex"),
     shell:
         "hylorada paper > {log} 2>&1"

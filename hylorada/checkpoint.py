@@ -27,7 +27,11 @@ def write_adapter(folder: Path, config: dict[str, Any], base: dict[str, Any], te
     with written_beside(Path(folder)) as beside:
         beside.mkdir()
         write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / TENSOR_FILE)
+        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(held, beside / TENSOR_FILE)
+        except SafetensorError as error:  # how the library reports a full disk
+            raise HyLoRADAError(f"{folder} could not be written ({error}); nothing was changed there.") from error
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:

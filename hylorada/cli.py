@@ -7,7 +7,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hylorada.errors import HyLoRADAError, near
@@ -44,49 +44,66 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="hylorada", description="The runs, table, figures and paper of HyLoRADA.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    fetch = _verb(verbs, "fetch", do_fetch, "get a base model and a corpus, checked, once")
+    fetch = _verb(verbs, "fetch", do_fetch, "get a base model and a corpus, checked, once", "scale data quiet")
     fetch.add_argument("--model", help="only this base model (default: the scale's base)")
     fetch.add_argument("--corpus", help="only this corpus (default: the scale's corpus)")
     fetch.add_argument("--list", action="store_true", help="list the known sources with their licences, and stop")
 
-    _verb(verbs, "tokens", do_tokens, "encode the corpus with the base model's tokenizer")
+    tokens = _verb(verbs, "tokens", do_tokens, "encode a corpus with a base model's tokenizer", "scale data")
+    tokens.add_argument("--model", help="this base model's tokenizer (default: the scale's base)")
+    tokens.add_argument("--corpus", help="this corpus (default: the scale's corpus)")
 
-    train = _verb(verbs, "train", do_train, "train one stage with one seed; write the adapter")
+    train = _verb(verbs, "train", do_train, "train one stage with one seed; write the adapter", "scale data quiet")
     train.add_argument("--stage", required=True, help="a trained row of the ablation, such as rslora")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, required=True, help="adapter folder to write")
 
-    evaluate = _verb(verbs, "evaluate", do_evaluate, "score an adapter, or the bare base, on the test articles")
+    scoring = "score an adapter, or the bare base, on the test articles"
+    evaluate = _verb(verbs, "evaluate", do_evaluate, scoring, "scale data quiet")
     evaluate.add_argument("--adapter", type=Path, help="adapter folder (default: the untouched base model)")
     evaluate.add_argument("--out", type=Path, help="also write the NLL of every token to this .npz file")
 
-    run = _verb(verbs, "run", do_run, "train and evaluate the scale's runs; write their records")
+    running = "train and evaluate the scale's runs; write their records"
+    run = _verb(verbs, "run", do_run, running, "scale data records quiet")
     run.add_argument("--stage", help="only the runs of this stage (default: all stages)")
-    run.add_argument("--records", type=Path, help="folder for the records (default: RESULTS/runs)")
     run.add_argument("--summary", type=Path, help="write a summary of the runs to this JSON file when all are done")
     run.add_argument("--dry-run", action="store_true", help="list the runs and whether they are done, and stop")
 
-    table = _verb(verbs, "table", do_table, "write the ablation table and the numbers of the paper")
-    table.add_argument("--out", type=Path, default=Path("paper"), help="folder for numbers.tex and tables/")
+    writing = "write the ablation table and the numbers of the paper"
+    table = _verb(verbs, "table", do_table, writing, "scale records")
+    table.add_argument("--out", type=Path, default=Path("paper"), help="folder for numbers.tex and tables/ (paper)")
+    csv = Path("results/tables/ablation.csv")
+    table.add_argument("--csv", type=Path, default=csv, help=f"the table unrounded ({csv})")
 
-    figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG")
+    figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG", "scale records")
     figure.add_argument("name", help="ablation or position_nll")
-    figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure")
+    figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
-    paper = _verb(verbs, "paper", do_paper, "compile the paper from the written table, numbers and figures")
-    paper.add_argument("--generated", type=Path, default=Path("paper"), help="folder with numbers.tex and tables/")
-    paper.add_argument("--figures", type=Path, default=Path("figures"))
-    paper.add_argument("--out", type=Path, default=Path("paper/main.pdf"))
+    paper = _verb(verbs, "paper", do_paper, "compile the paper from the written table, numbers and figures", "")
+    paper.add_argument(
+        "--generated", type=Path, default=Path("paper"), help="folder of numbers.tex and tables/ (paper)"
+    )
+    paper.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures (figures)")
+    paper.add_argument("--out", type=Path, default=Path("paper/main.pdf"), help="the PDF (paper/main.pdf)")
     return top
 
 
-def _verb(verbs: argparse._SubParsersAction, name: str, run, text: str) -> argparse.ArgumentParser:
+SHARED_OPTIONS = {
+    "scale": dict(default="micro", help="a name from config/, or the path of a .yaml file (micro)"),
+    "data": dict(type=Path, default=Path("data"), help="folder of models, corpora and tokens (data)"),
+    "records": dict(type=Path, default=Path("results/runs"), help="folder of the records (results/runs)"),
+    "quiet": dict(action="store_true", help="no progress bars, no progress lines"),
+}
+
+
+def _verb(
+    verbs: argparse._SubParsersAction, name: str, run: Callable, text: str, shared: str
+) -> argparse.ArgumentParser:
+    """Add a verb with those shared options that it reads."""
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    verb.set_defaults(run=run)
-    verb.add_argument("--scale", default="micro", help="a name from config/, or the path of a .yaml file (micro)")
-    verb.add_argument("--data", type=Path, default=Path("data"), help="folder of models, corpora and tokens (data)")
-    verb.add_argument("--results", type=Path, default=Path("results"), help="folder of the records (results)")
-    verb.add_argument("--quiet", action="store_true", help="no progress bars, no progress lines")
+    verb.set_defaults(run=run, quiet=False)
+    for option in shared.split():
+        verb.add_argument(f"--{option}", **SHARED_OPTIONS[option])
     return verb
 
 
@@ -115,7 +132,7 @@ def do_tokens(options: argparse.Namespace) -> None:
     from hylorada.study.settings import load_settings
 
     settings = load_settings(options.scale)
-    print(make_tokens(settings.base, settings.corpus, options.data))
+    print(make_tokens(options.model or settings.base, options.corpus or settings.corpus, options.data))
 
 
 def do_train(options: argparse.Namespace) -> None:
@@ -125,9 +142,11 @@ def do_train(options: argparse.Namespace) -> None:
 
     run = _planned(options, options.stage, options.seed)
     model, tokens = _inputs(options)
+    text = read_tokens(tokens)
+    runs.check_sources(run.specification, model, text)
     base = runs.load_base(model, run.specification["dtype"])
     with runs.work_folder(options.out) as work:
-        adapted, result = runs.train(base, run.specification, read_tokens(tokens), work, not options.quiet)
+        adapted, result = runs.train(base, run.specification, text, work, not options.quiet)
         adapted.save_pretrained(options.out)
     print(f"{options.out}: {len(result.history)} steps, last loss {result.history[-1]['loss']:.4f} nats a token")
 
@@ -144,11 +163,13 @@ def do_evaluate(options: argparse.Namespace) -> None:
 
     run = _planned(options, "base", None)
     model, tokens = _inputs(options)
+    text = read_tokens(tokens)
+    runs.check_sources(run.specification, model, text)
     subject = runs.load_base(model, run.specification["dtype"])
     if options.adapter is not None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    nll = runs.evaluate(subject, run.specification, read_tokens(tokens), tokenizer, not options.quiet)
+    nll = runs.evaluate(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:
         nll.save(options.out)
     print(json.dumps(runs.metrics(nll), indent=2))
@@ -164,8 +185,7 @@ def do_run(options: argparse.Namespace) -> None:
     if options.stage is not None and options.stage not in planned:
         raise HyLoRADAError(f"stage {options.stage!r} is not in this scale; {near(options.stage, planned)}")
     wanted = planned[options.stage] if options.stage else [run for runs in planned.values() for run in runs]
-    store = options.records or options.results / "runs"
-    done = {run.name for run in wanted if (store / run.name / "record.json").is_file()}
+    done = {run.name for run in wanted if (run.folder(options.records) / "record.json").is_file()}
     if options.dry_run:
         for run in wanted:
             print(f"{'done' if run.name in done else 'to do':6} {run.name}")
@@ -175,9 +195,9 @@ def do_run(options: argparse.Namespace) -> None:
             from hylorada.study.runs import execute  # torch loads only when there is something to run
 
             LOG.info("run %d of %d: %s", number, len(wanted), run.name)
-            execute(run, store / run.name, *_inputs(options), progress=not options.quiet)
-    records = [read_json(store / run.name / "record.json") for run in wanted]
-    print(f"{len(records)} records in {store}")
+            execute(run, run.folder(options.records), *_inputs(options), progress=not options.quiet)
+    records = [read_json(run.folder(options.records) / "record.json") for run in wanted]
+    print(f"{len(records)} records in {options.records}")
     if options.summary is not None:
         rows = [{"name": r["name"], "identity": r["identity"], "results": r["results"]} for r in records]
         write_json(options.summary, rows)
@@ -188,10 +208,10 @@ def do_table(options: argparse.Namespace) -> None:
     from hylorada.study import numbers, tables
 
     settings, planned, records = _records(options)
-    tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.results / "tables" / "ablation.csv")
+    table = tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.csv)
     numbers.write_numbers(settings, planned, records, options.out / "numbers.tex")
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
-    print(tables.ablation_table(records)[shown].to_string(index=False))
+    print(table[shown].to_string(index=False))
 
 
 def do_figure(options: argparse.Namespace) -> None:
@@ -253,7 +273,7 @@ def _records(options: argparse.Namespace):
 
     settings = load_settings(options.scale)
     planned = plan(settings)
-    return settings, planned, load_records(planned, options.results)
+    return settings, planned, load_records(planned, options.records)
 
 
 if __name__ == "__main__":

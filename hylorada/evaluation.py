@@ -109,7 +109,7 @@ def run_full_evaluation(
         "bytes": int(tokens.text_bytes.sum()),
         "words": int(tokens.text_words.sum()),
         "max_length": max_length,
-        "stride": max_length if stride is None else stride,
+        "stride": min(stride or max_length, max_length - 1),  # windows overlap by a token at least
     }
 
 

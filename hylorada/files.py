@@ -1,5 +1,6 @@
 """Writing without half-written results: everything is made beside its place and renamed into it."""
 
+import glob
 import hashlib
 import json
 import os
@@ -18,21 +19,17 @@ def written_beside(target: Path) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.parent / f".{target.name}.{os.getpid()}.part"
-    discard(beside)
+    _discard_remains(target)
     try:
         yield beside
         if beside.is_dir() and target.is_dir():
-            retired = target.parent / f".{target.name}.{os.getpid()}.old"
-            discard(retired)
-            target.rename(retired)  # a folder cannot be renamed onto a filled one
-            beside.rename(target)
-            discard(retired)
+            _swap(beside, target)
         else:
             beside.replace(target)
+    except FileNotFoundError:
+        raise  # something else was missing: not a matter of writing
     except OSError as error:
-        raise HyLoRADAError(
-            f"{target} could not be written: {error.strerror or error}; nothing was changed."
-        ) from error
+        raise HyLoRADAError(f"{target} could not be written: {error.strerror or error}; it is as it was.") from error
     finally:
         discard(beside)
 
@@ -69,3 +66,37 @@ def read_json(path: Path) -> Any:
         raise HyLoRADAError(f"{path} is not there; make it first, or check the path.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise HyLoRADAError(f"{path} is not readable JSON ({error}); make it again.") from error
+
+
+def _swap(beside: Path, target: Path) -> None:
+    """Put a new folder where a filled one stands, which no single rename can; the old one comes back on failure."""
+    retired = target.parent / f".{target.name}.{os.getpid()}.old"
+    target.rename(retired)
+    try:
+        beside.rename(target)
+    except OSError:
+        retired.rename(target)
+        raise
+    discard(retired)
+
+
+def _discard_remains(target: Path) -> None:
+    """Remove what killed processes left half-written beside `target`; bring back what one had just moved away."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        pid, _, kind = left.name.removeprefix(f".{target.name}.").partition(".")
+        if kind not in ("part", "old") or not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
+            continue
+        if kind == "old" and not target.exists():
+            left.rename(target)
+        else:
+            discard(left)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # signal 0 asks, and does nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -3,7 +3,7 @@
     mix = softmax(position_gates[bucket(p)] + content_gate·h),   h ← h + scale·dropout(mix @ landmarks)
 
 Not neutral at the start: landmarks and gates begin near, not at, zero (standard deviation 0.02, scale 0.1), so a fresh
-adapter moves the logits a little. With all-zero landmarks the gates would get no gradient.
+adapter moves the logits a little. With all-zero landmarks the gates would begin to learn a step later.
 """
 
 import torch

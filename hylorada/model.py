@@ -102,7 +102,10 @@ class HyLoRADAModel(nn.Module):
 
     @contextmanager
     def disable_adapter(self) -> Iterator[PreTrainedModel]:
-        """Give the base model back for the length of a `with` block, exactly as it was."""
+        """Give the base model back for the length of a `with` block, exactly as it was; blocks may nest."""
+        if not self._hooks:  # disabled already by an outer block, or merged
+            yield self.base_model
+            return
         self._detach()
         try:
             yield self.base_model
@@ -220,6 +223,7 @@ class HyLoRADAModel(nn.Module):
     def _detach(self) -> None:
         for hook in self._hooks:
             hook.remove()
+        self._hooks = []
         for name, layer in self._layers.items():
             self.base_model.set_submodule(name, layer.base_layer)
 
@@ -264,6 +268,11 @@ def find_layers(base_model: PreTrainedModel, names: tuple[str, ...] | None) -> d
             ends = {full.rsplit(".", 1)[-1] for full, m in modules.items() if full and not any(m.children())}
             raise HyLoRADAError(f"lora_target_modules: {name!r} matches no layer of this model; {near(name, ends)}")
         for full, module in matches.items():
+            if module is base_model.get_output_embeddings():
+                raise HyLoRADAError(
+                    f"lora_target_modules: {full!r} is the output layer, whose weight may be the input embedding's too "
+                    "and which the loss applies in chunks; name layers inside the blocks."
+                )
             weight_rows(module)  # raises for a layer that cannot be adapted
             found[full] = module
     return {full: found[full] for full in modules if full in found}  # in the model's order
@@ -294,7 +303,7 @@ def pass_shape(kwargs: dict[str, Any]) -> tuple[int, int]:
 def positions_from_mask(mask: Tensor, length: int) -> Tensor | None:
     """Count real tokens only: ids (batch, length) of the last `length` tokens under a (batch, past + length) mask.
 
-    Padding gets 0. A mask of another shape says nothing about positions: None.
+    Padding on the left gets 0, on the right the last real id. A mask of another shape says nothing of positions: None.
     """
     if mask.ndim != 2:
         return None

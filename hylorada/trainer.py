@@ -8,24 +8,25 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from hylorada import checkpoint
 from hylorada.errors import HyLoRADAError, near
-from hylorada.files import read_json, write_json, written_beside
+from hylorada.files import discard, read_json, write_json, written_beside
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.lora import PositionBias
 from hylorada.loss import causal_lm_nll
-from hylorada.model import HyLoRADAModel
+from hylorada.model import HyLoRADAModel, describe_base, real_targets
 
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("no", "bf16")
@@ -125,17 +126,23 @@ class HyLoRADATrainer:
         for parameter in model.trainable_parameters():
             parameter.data = broadcast(parameter.data)  # all processes start as the first one, whatever their seeds
         sequences = config.batch_size * self.accelerator.num_processes
+        if self.accelerator.num_processes > 1 and len(train_dataset) % sequences:
+            raise HyLoRADAError(
+                f"{len(train_dataset)} sequences do not divide among {self.accelerator.num_processes} processes of "
+                f"batch_size={config.batch_size}, and some would count twice; give a multiple of {sequences}."
+            )
         self.batches_per_epoch = math.ceil(len(train_dataset) / sequences)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.gradient_accumulation_steps)
         self.total_steps = self.steps_per_epoch * config.num_epochs
         self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)
         self.history: list[dict[str, float]] = []
+        self.seconds = 0.0  # of all sessions up to the last checkpoint
 
     def train(self, resume: bool = True) -> TrainingResult:
         """Train to the end, from the last saved state when there is one and `resume` is set."""
-        if resume and self.state_folder is not None and self.state_folder.is_dir():
-            self._load_state()
-        start = time.perf_counter()
+        if resume and (state := self._last_state()):
+            self._load_state(state)
+        self.started = time.perf_counter() - self.seconds
         self.model.train()
         devices = [self.accelerator.device.index] if self.accelerator.device.type == "cuda" else []
         bar = tqdm(
@@ -153,7 +160,7 @@ class HyLoRADATrainer:
                     if self.on_step is not None:
                         self.on_step(row, self.total_steps)
         self.model.eval()
-        return TrainingResult(self.history, time.perf_counter() - start)
+        return TrainingResult(self.history, time.perf_counter() - self.started)
 
     def _steps(self, epoch: int) -> Iterator[list[dict[str, Tensor]]]:
         """Yield the micro-batches of each step of an epoch that is still to be done."""
@@ -174,7 +181,7 @@ class HyLoRADATrainer:
             raise HyLoRADAError(f"step {step + 1} has no target: every label is -100 or alone in its sequence.")
         loss = 0.0
         for index, batch in enumerate(micro_batches):
-            set_seed(_mixed(self.config.seed, step, index, self.accelerator.process_index))  # dropout of this pass
+            torch.manual_seed(_mixed(self.config.seed, step, index, self.accelerator.process_index))  # of the dropout
             with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.config.mixed_precision == "bf16"):
                 nll = causal_lm_nll(self.model, **batch, chunk_tokens=self.config.loss_chunk_tokens).sum()
             self.accelerator.backward(nll / targets)
@@ -202,40 +209,55 @@ class HyLoRADATrainer:
             return (step + 1) / (warmup + 1)  # never zero: the first step learns too
         if self.config.lr_schedule == "constant":
             return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.total_steps - warmup)))
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.total_steps - warmup)))
 
     def _is_checkpoint(self) -> bool:
         done, every = len(self.history), self.config.checkpoint_every
         return every is not None and (done % every == 0 or done == self.total_steps)
 
     def _settings(self) -> dict[str, Any]:
-        return {"training": asdict(self.config), "sequences": len(self.dataset), "total_steps": self.total_steps}
+        return {
+            "training": asdict(self.config),
+            "adapter": self.model.hylorada_config.to_dict(),
+            "base": describe_base(self.model.base_model),
+            "data": digest(self.dataset),
+            "total_steps": self.total_steps,
+        }
+
+    def _last_state(self) -> Path | None:
+        """Return the newest saved state; each has a folder of its own, so that a good one is never replaced."""
+        states = [] if self.state_folder is None else sorted(self.state_folder.glob("step-*"))
+        return states[-1] if states else None
 
     def _save_state(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        with written_beside(self.state_folder) as folder:
+        older = self._last_state()
+        with written_beside(self.state_folder / f"step-{len(self.history):08d}") as folder:
             folder.mkdir()
             self.model.save_pretrained(folder / ADAPTER_FOLDER)
             torch.save(
                 {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()},
                 folder / OPTIMIZER_FILE,
             )
-            write_json(folder / STATE_FILE, {"settings": self._settings(), "history": self.history})
+            seconds = time.perf_counter() - self.started
+            state = {"settings": self._settings(), "history": self.history, "seconds": seconds}
+            write_json(folder / STATE_FILE, state)
+        if older is not None:
+            discard(older)
 
-    def _load_state(self) -> None:
-        state = read_json(self.state_folder / STATE_FILE)
+    def _load_state(self, folder: Path) -> None:
+        state = read_json(folder / STATE_FILE)
         if state["settings"] != self._settings():
             raise HyLoRADAError(
                 f"{self.state_folder} was left by a run with other settings or data; remove it, or train elsewhere."
             )
-        self.model.load_adapter_tensors(
-            checkpoint.read_adapter(self.state_folder / ADAPTER_FOLDER)[2], self.state_folder
-        )
-        saved = torch.load(self.state_folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
+        _, _, tensors = checkpoint.read_adapter(folder / ADAPTER_FOLDER)
+        self.model.load_adapter_tensors(tensors, folder)
+        saved = torch.load(folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
-        self.history = state["history"]
+        self.history, self.seconds = state["history"], state["seconds"]
 
 
 def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[str, Any]]:
@@ -253,17 +275,27 @@ def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[
 
 
 def pad_right(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Make one batch of sequences of any length; padding has attention 0 and label -100."""
+    """Make one batch of sequences of any length; padding has attention 0 and is neither target nor context of one."""
     longest = max(len(item["input_ids"]) for item in items)
     batch = {name: [] for name in ("input_ids", "attention_mask", "labels")}
     for item in items:
         ids = torch.as_tensor(item["input_ids"])
         mask = torch.as_tensor(item.get("attention_mask", torch.ones_like(ids)))
-        labels = torch.as_tensor(item.get("labels", ids)).masked_fill(mask == 0, -100)
+        labels = real_targets(torch.as_tensor(item.get("labels", ids))[None], mask[None])[0]
         missing = longest - len(ids)
         for name, values, filler in (("input_ids", ids, 0), ("attention_mask", mask, 0), ("labels", labels, -100)):
             batch[name].append(nn.functional.pad(values, (0, missing), value=filler))
     return {name: torch.stack(rows) for name, rows in batch.items()}
+
+
+def digest(dataset: Sequence[dict[str, Any]]) -> str:
+    """Return the SHA-256 of all sequences, in hexadecimal: what a saved state belongs to."""
+    seen = sha256()
+    for item in dataset:
+        for name in ("input_ids", "attention_mask", "labels"):
+            values = torch.as_tensor(item[name]).tolist() if name in item else None
+            seen.update(f"{name} {values}\n".encode())
+    return seen.hexdigest()
 
 
 def _generator(*numbers: int) -> torch.Generator:

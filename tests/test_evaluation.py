@@ -2,6 +2,7 @@
 
 import math
 import random
+import sys
 
 import numpy as np
 import pandas as pd
@@ -248,7 +249,10 @@ def test_dropout_is_off_while_scoring():
     np.testing.assert_array_equal(first.nll, second.nll)
 
 
-def test_progress_goes_to_stderr_and_can_be_silenced(capsys):
+def test_progress_goes_to_a_terminal_on_stderr_and_can_be_silenced(capsys, monkeypatch):
+    token_nll(FAMILIES["gpt2"](), [ids_of(9)], max_length=8)
+    assert not capsys.readouterr().err, "a log is no place for a bar"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     token_nll(FAMILIES["gpt2"](), [ids_of(9)], max_length=8)
     loud = capsys.readouterr()
     token_nll(FAMILIES["gpt2"](), [ids_of(9)], max_length=8, progress=False)

@@ -75,6 +75,25 @@ def test_layers_that_are_not_linear_are_refused():
         find_layers(llama(), ("input_layernorm",))
 
 
+def test_the_output_layer_is_not_adapted():
+    with pytest.raises(HyLoRADAError, match="'lm_head' is the output layer"):
+        find_layers(gpt2(), ("c_attn", "lm_head"))
+
+
+def test_disabled_blocks_may_nest_and_a_merged_model_has_nothing_to_disable():
+    model, ids = without_zeros(adapt(llama(), HyLoRADAConfig())), tokens()
+    before, bare = model(ids).logits, llama()(ids).logits
+    with model.disable_adapter():
+        with model.disable_adapter():
+            assert torch.equal(model(ids).logits, bare)
+        assert torch.equal(model(ids).logits, bare)
+    assert torch.equal(model(ids).logits, before)
+    merging = without_zeros(adapt(llama(), PLAIN))
+    merged = merging.merge_and_unload()(ids).logits
+    with merging.disable_adapter() as base:
+        assert torch.equal(base(ids).logits, merged)
+
+
 def test_an_unknown_family_must_name_its_layers():
     base = GPTNeoXForCausalLM(
         GPTNeoXConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=50)

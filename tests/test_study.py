@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -15,10 +16,10 @@ import yaml
 
 from hylorada import HyLoRADAError
 from hylorada.cli import main
-from hylorada.files import sha256_of
 from hylorada.study import provenance
 from hylorada.study.encode import make_tokens, tokens_path
 from hylorada.study.plan import cell_name, plan
+from hylorada.study.runs import execute
 from hylorada.study.settings import Settings, load_settings
 from hylorada.study.sources import fetch_corpus, fetch_model, model_folder, project_root
 from hylorada.study.stages import STAGES
@@ -83,6 +84,9 @@ def test_scales_explain_every_setting_in_micro():
         ({"stages": [*STAGES, "rslra"]}, "did you mean 'rslora'"),
         ({"learning_rate": True}, "learning_rate"),
         ({"threads": 0}, "threads: 0"),
+        ({"landmark_lr": 0.0}, "landmark_lr: 0.0"),
+        ({"warmup_ratio": 1.0}, "warmup_ratio must be"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: 0"),
     ],
 )
 def test_misused_scales_say_what_is_wrong(tmp_path, changes, message):
@@ -181,7 +185,8 @@ def test_train_and_test_articles_do_not_meet(data):
 
 def test_token_files_are_read_strictly(tmp_path):
     path = tmp_path / "t.npz"
-    write_tokens(path, {"train": [[1, 2], [3]], "validation": [[4]], "test": [[5, 6, 7], [8]]}, end=0)
+    articles = {"train": [[1, 2], [3]], "validation": [[4]], "test": [[5, 6, 7], [8]]}
+    write_tokens(path, articles, end=0, sources={"base": {"name": "x"}})
     text = read_tokens(path)
     assert [ids.tolist() for ids in text.articles["train"]] == [[1, 2], [3]]
     assert [ids.tolist() for ids in text.test_texts(1, 2)] == [[5, 6]]
@@ -193,7 +198,7 @@ def test_token_files_are_read_strictly(tmp_path):
 
 
 def run(scale: str, stage: str, data: Path, results: Path, *more: str) -> int:
-    places = ["--data", str(data), "--results", str(results)]
+    places = ["--data", str(data), "--records", str(results)]
     return main(["run", "--scale", scale, "--stage", stage, "--quiet", *places, *more])
 
 
@@ -240,24 +245,27 @@ def test_a_killed_run_resumes_where_it_stood_and_ends_with_the_same_bits(data, t
         "def then_die(self):\n    save(self)\n    len(self.history) == 3 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "trainer.HyLoRADATrainer._save_state = then_die\n"
         f"cli.main(['run', '--scale', {scale!r}, '--stage', 'magnitude', '--quiet', '--data', {str(data)!r}, "
-        f"'--results', {str(results)!r}])"
+        f"'--records', {str(results)!r}])"
     )
     died = subprocess.run([sys.executable, "-c", kill], env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert died.returncode == -9
-    work = results / "runs" / f".{planned.name}.work"
-    assert len(json.loads((work / "training_state" / "state.json").read_text())["history"]) == 3
+    work = results / f".{planned.name}.work"
+    assert len(json.loads((work / "training_state" / "step-00000003" / "state.json").read_text())["history"]) == 3
     assert not planned.folder(results).exists(), "nothing half-written may look finished"
     assert run(scale, "magnitude", data, results) == 0
     assert run(scale, "magnitude", data, tmp_path / "whole") == 0
     both = [json.loads((planned.folder(r) / "record.json").read_text()) for r in (results, tmp_path / "whole")]
     assert both[0]["training"]["history"] == both[1]["training"]["history"]
     assert both[0]["results"] == both[1]["results"]
+    for name in ("nll.npz", "adapter/hylorada.safetensors"):
+        one, other = (planned.folder(r) / name for r in (results, tmp_path / "whole"))
+        assert one.read_bytes() == other.read_bytes(), name
 
 
 def test_two_processes_do_not_work_on_one_run(data, tmp_path, capsys):
     scale, results = quick(tmp_path), tmp_path / "results"
     (planned,) = plan(load_settings(scale))["base"]
-    work = results / "runs" / f".{planned.name}.work"
+    work = results / f".{planned.name}.work"
     work.mkdir(parents=True)
     with (work / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -307,14 +315,38 @@ def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_changed_model_folder_is_noticed(data, tmp_path):
-    """The record carries the digest of the weights it ran on."""
+def test_a_run_refuses_a_model_or_tokens_that_are_not_what_its_identity_names(data, tmp_path, capsys):
+    """An identity speaks of the pins of today; what lies in the data folder may be of yesterday, or tampered with."""
     scale = quick(tmp_path)
-    assert run(scale, "base", data, tmp_path) == 0
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    source = model_folder(SMOKE.base, mine) / "source.json"
+    honest = source.read_text()
+    source.write_text(json.dumps(json.loads(honest) | {"identity": {"name": "older"}}))
+    assert run(scale, "base", mine, tmp_path / "r") == 2
+    assert "of an older pin; run `hylorada fetch`" in capsys.readouterr().err
+    source.write_text(honest)
+    tokens = tokens_path(SMOKE.base, SMOKE.corpus, mine)
+    text = read_tokens(tokens)
+    ids = {split: [a.tolist() for a in articles] for split, articles in text.articles.items()}
+    write_tokens(tokens, ids, text.end, text.sources | {"corpus": {"name": "other"}})
+    assert run(scale, "base", mine, tmp_path / "r") == 2
+    assert "the tokens are of another model or text" in capsys.readouterr().err
+    weights = model_folder(SMOKE.base, mine) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert run(scale, "base", mine, tmp_path / "r") == 2
+    assert "was changed after it was fetched" in capsys.readouterr().err
+    assert not list((tmp_path / "r").glob("*/record.json"))
+
+
+def test_a_record_made_meanwhile_by_another_process_is_taken_and_not_made_again(data, tmp_path):
+    scale, records = quick(tmp_path), tmp_path / "r"
+    assert run(scale, "base", data, records) == 0
     (planned,) = plan(load_settings(scale))["base"]
-    record = json.loads((planned.folder(tmp_path) / "record.json").read_text())
-    weights = model_folder(SMOKE.base, data) / "model.safetensors"
-    assert record["data"]["model_sha256"] == sha256_of(weights)
+    before = (planned.folder(records) / "record.json").stat().st_mtime_ns
+    model, tokens = model_folder(SMOKE.base, data), tokens_path(SMOKE.base, SMOKE.corpus, data)
+    assert execute(planned, planned.folder(records), model, tokens, False)["identity"] == planned.identity
+    assert (planned.folder(records) / "record.json").stat().st_mtime_ns == before
 
 
 def test_cells_are_named_after_all_their_runs():

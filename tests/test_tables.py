@@ -111,11 +111,11 @@ def test_another_machine_may_add_up_in_another_order(own):
 
 def test_a_folder_of_records_is_read_without_plan_and_without_tokens(own, records):
     results, _, planned = own
-    (results / "runs" / ".rslora-seed0.1.part").mkdir()
-    shutil.copy(planned["rslora"][0].folder(results) / "record.json", results / "runs" / ".rslora-seed0.1.part")
-    for path in (results / "runs").glob("*/nll.npz"):
+    (results / ".rslora-seed0.1.part").mkdir()
+    shutil.copy(planned["rslora"][0].folder(results) / "record.json", results / ".rslora-seed0.1.part")
+    for path in results.glob("*/nll.npz"):
         path.unlink()
-    alone = load_folder(results / "runs")
+    alone = load_folder(results)
     pd.testing.assert_frame_equal(alone.frame, records.frame)
     assert alone.digest == records.digest
     with pytest.raises(HyLoRADAError, match=r"rslora-seed1-\w+ was kept without its nll.npz"):
@@ -127,7 +127,7 @@ def test_a_folder_that_mixes_two_studies_or_holds_none_is_refused(own, tmp_path)
     first = planned["rslora"][0].folder(results)
     shutil.copytree(first, first.with_name("rslora-seed0-00000000"))
     with pytest.raises(HyLoRADAError, match="two records of stage 'rslora', seed 0"):
-        load_folder(results / "runs")
+        load_folder(results)
     with pytest.raises(HyLoRADAError, match="no sub-folder with a record.json"):
         load_folder(tmp_path)
 
@@ -181,7 +181,7 @@ def test_stages_of_other_seeds_are_not_compared(own):
     results, _, planned = own
     shutil.rmtree(planned["magnitude"][2].folder(results))
     with pytest.raises(HyLoRADAError, match=r"'magnitude' has the seeds \[0, 1\] and 'rslora' has \[0, 1, 2\]"):
-        ablation_table(load_folder(results / "runs"))
+        ablation_table(load_folder(results))
 
 
 def test_numbers_print_as_in_print():

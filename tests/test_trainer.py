@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import adapt, llama, tokens
@@ -99,7 +101,7 @@ def test_a_run_killed_between_two_checkpoints_redoes_the_steps_since(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(config, output_dir=tmp_path, on_step=stop)
-    assert len(json.loads((tmp_path / "training_state" / "state.json").read_text())["history"]) == 3
+    assert len(json.loads((tmp_path / "training_state" / "step-00000003" / "state.json").read_text())["history"]) == 3
     resumed, joined = train(config, output_dir=tmp_path)
     assert same(resumed, whole) and joined == history
 
@@ -114,12 +116,14 @@ def test_seeds_decide_the_run_and_nothing_else_does():
 
 
 def test_the_callers_random_state_is_left_alone():
+    python, numpy_state = random.getstate(), np.random.get_state()[1].copy()
     torch.manual_seed(7)
     before = torch.get_rng_state()
     model = adapt(llama(), FULL, seed=7)
     torch.set_rng_state(before)
     HyLoRADATrainer(model, QUICK, sequences(), progress=False).train()
     assert torch.equal(torch.get_rng_state(), before)
+    assert random.getstate() == python and np.array_equal(np.random.get_state()[1], numpy_state)
 
 
 def test_every_part_trains_at_its_own_rate():
@@ -190,10 +194,47 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     assert first[1] == pytest.approx([tensor.norm().item() for tensor in model.values()], rel=1e-3)
 
 
-def test_state_of_other_settings_is_refused(tmp_path):
-    train(replace(QUICK, checkpoint_every=1), output_dir=tmp_path)
+@pytest.mark.parametrize(
+    "other",
+    [
+        dict(config=replace(QUICK, checkpoint_every=1, learning_rate=1e-3)),
+        dict(adapter=replace(FULL, lora_alpha=64.0)),
+        dict(data=sequences(7, 15)),
+    ],
+)
+def test_state_of_other_settings_or_data_is_refused(tmp_path, other):
+    config = replace(QUICK, checkpoint_every=1)
+    train(config, output_dir=tmp_path)
     with pytest.raises(HyLoRADAError, match="other settings or data"):
-        train(replace(QUICK, checkpoint_every=1, learning_rate=1e-3), output_dir=tmp_path)
+        train(other.pop("config", config), output_dir=tmp_path, **other)
+
+
+@pytest.mark.parametrize("warmup_ratio", [0.03, 0.9])
+def test_the_shortest_training_is_one_step(warmup_ratio):
+    history = train(TrainingConfig(batch_size=4, warmup_ratio=warmup_ratio), data=sequences(3))[1]
+    assert len(history) == 1 and history[0]["learning_rate"] > 0
+
+
+def test_seconds_go_on_after_a_resume(tmp_path):
+    config = replace(QUICK, checkpoint_every=1)
+    model = adapt(llama(), FULL, seed=5)
+    first = HyLoRADATrainer(model, config, sequences(), tmp_path, progress=False).train().seconds
+    again = HyLoRADATrainer(model, config, sequences(), tmp_path, progress=False).train().seconds
+    assert again > 0.5 * first
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_of_either_side_moves_neither_loss_nor_targets(side):
+    config = TrainingConfig(batch_size=1, max_grad_norm=None)
+    adapter = replace(FULL, lora_dropout=0.0)
+    ids, filler = tokens(1, 12)[0], torch.full((4,), 7)
+    order = (filler, ids) if side == "left" else (ids, filler)
+    mask = torch.cat([torch.ones_like(part) if part is ids else torch.zeros_like(part) for part in order])
+    padded = [{"input_ids": torch.cat(order), "attention_mask": mask}]
+    plain = train(config, adapter=adapter, data=[{"input_ids": ids}])
+    got = train(config, adapter=adapter, data=padded)
+    assert got[1][0]["targets"] == plain[1][0]["targets"] == 11
+    assert got[1][0]["loss"] == pytest.approx(plain[1][0]["loss"], rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

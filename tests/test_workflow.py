@@ -66,7 +66,7 @@ def finished(killed) -> Path:
 def test_a_killed_workflow_resumes_and_keeps_the_records_it_had(killed, finished):
     folder, left = killed
     runs = [run for group in plan(load_settings("smoke")).values() for run in group]
-    assert all((run.folder(folder / "results") / "record.json").is_file() for run in runs)
+    assert all((run.folder(folder / "results" / "runs") / "record.json").is_file() for run in runs)
     assert all(path.stat().st_mtime_ns == before for path, before in left.items())
     assert not list(folder.glob("results/runs/.*")), "no work is left lying about"
 
@@ -82,7 +82,7 @@ def test_it_makes_the_paper_with_every_stage_in_it(finished):
 def test_the_table_is_made_of_the_records(finished):
     rows = (finished / "results" / "tables" / "ablation.csv").read_text().splitlines()
     (base,) = plan(load_settings("smoke"))["base"]
-    perplexity = read_json(base.folder(finished / "results") / "record.json")["results"]["perplexity"]
+    perplexity = read_json(base.folder(finished / "results" / "runs") / "record.json")["results"]["perplexity"]
     assert len(rows) == 1 + len(STAGES) and f"{perplexity:.6f}"[:7] in rows[1]
 
 

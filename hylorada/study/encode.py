@@ -1,10 +1,11 @@
-"""From a fetched corpus and a fetched model's tokenizer to the token file of `tokens.py`."""
+"""Where the token file of `tokens.py` lies, and making it from a fetched corpus and a fetched model's tokenizer."""
 
 from pathlib import Path
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.sources import corpus_folder, load_corpus, model_folder
-from hylorada.study.tokens import SPLITS, write_tokens
+from hylorada.files import read_json
+from hylorada.study.sources import corpus_folder, load_corpus, model_folder, source_identity
+from hylorada.study.tokens import SPLITS, encode, write_tokens
 
 
 def tokens_path(base: str, corpus: str, data: Path) -> Path:
@@ -13,27 +14,21 @@ def tokens_path(base: str, corpus: str, data: Path) -> Path:
 
 
 def make_tokens(base: str, corpus: str, data: Path) -> Path:
-    """Encode every article of a corpus, blank ones dropped; return the file.
+    """Encode every article of a corpus; return the file.
 
     Raises:
-        HyLoRADAError: model or corpus is not fetched, a split has no text, or the tokenizer has no end token.
+        HyLoRADAError: model or corpus is not fetched or is another one now, or `tokens.encode` refuses.
     """
     from transformers import AutoTokenizer
 
-    folder = model_folder(base, data)
-    if not (folder / "source.json").is_file():
-        raise HyLoRADAError(f"{folder} holds no fetched model; run `hylorada fetch` first.")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if tokenizer.eos_token_id is None:
-        raise HyLoRADAError(f"the tokenizer of {base!r} has no end token to put between articles.")
-    corpus_splits = load_corpus(corpus_folder(corpus, data))
-    articles = {}
-    for split in SPLITS:
-        texts = [text for text in corpus_splits[split]["text"] if text.strip()]
-        if not texts:
-            raise HyLoRADAError(f"the {split} split of {corpus!r} has no text.")
-        # verbose: whole articles exceed the model's context, which the tokenizer would warn of
-        articles[split] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    folders = {"base": model_folder(base, data), "corpus": corpus_folder(corpus, data)}
+    sources = {"base": source_identity("model", base), "corpus": source_identity("corpus", corpus)}
+    for kind, folder in folders.items():
+        if not (folder / "source.json").is_file() or read_json(folder / "source.json")["identity"] != sources[kind]:
+            raise HyLoRADAError(f"{folder} does not hold the {kind} asked for; run `hylorada fetch` first.")
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    splits = load_corpus(folders["corpus"])
+    articles = encode(tokenizer, {split: list(splits[split]["text"]) for split in SPLITS})
     path = tokens_path(base, corpus, data)
-    write_tokens(path, articles, tokenizer.eos_token_id)
+    write_tokens(path, articles, tokenizer.eos_token_id, sources)
     return path

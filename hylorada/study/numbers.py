@@ -125,7 +125,7 @@ def _training(settings: Settings, records: Records) -> dict[str, str]:
         "HyTuningSentence": "These rates are the same for every arm and none was tuned, "
         "so that an effect is one at these rates.",
         "HyEvalWindow": thousands(settings.block_tokens),
-        "HyEvalStride": thousands(settings.evaluation_stride),
+        "HyEvalStride": thousands(min(settings.evaluation_stride, settings.block_tokens - 1)),
     }
 
 

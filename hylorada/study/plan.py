@@ -37,9 +37,9 @@ class Run:
         """`<stage>[-seed<k>]-<first 8 digits of the identity>`: the name of the record's folder."""
         return "-".join([self.stage] + [f"seed{self.seed}"] * (self.seed is not None) + [self.identity[:8]])
 
-    def folder(self, results: Path) -> Path:
-        """Where the record lies under a results folder."""
-        return Path(results) / "runs" / self.name
+    def folder(self, records: Path) -> Path:
+        """Where the record lies in a folder of records."""
+        return Path(records) / self.name
 
 
 def plan(settings: Settings) -> dict[str, list[Run]]:

@@ -29,7 +29,7 @@ def code_digest(module: str) -> str:
             continue
         tree = ast.parse(_source(name).read_text())
         queue.extend(_imports(tree))
-        seen[name] = ast.dump(_without_docstrings(tree))
+        seen[name] = repr(_form(_without_docstrings(tree)))
     return sha256("\n".join(f"{name} {seen[name]}" for name in sorted(seen)).encode()).hexdigest()
 
 
@@ -74,6 +74,16 @@ def _imports(tree: ast.Module) -> Iterator[str]:
                 yield inner if _source(inner).is_file() else node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+
+
+def _form(node: Any) -> Any:
+    """Return a syntax tree as nested tuples without empty fields, which differ between versions of Python."""
+    if isinstance(node, list):
+        return tuple(_form(item) for item in node)
+    if not isinstance(node, ast.AST):
+        return node
+    filled = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+    return type(node).__name__, *((name, _form(value)) for name, value in filled)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -82,8 +82,8 @@ class Records:
         return sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
 
 
-def load_records(plan: dict[str, list[Run]], results: Path) -> Records:
-    """Read the records of all planned runs under a results folder.
+def load_records(plan: dict[str, list[Run]], folder_of_records: Path) -> Records:
+    """Read the records of all planned runs in a folder of records.
 
     Raises:
         HyLoRADAError: a record is missing, is of another identity than planned, or does not fit the others (see
@@ -91,7 +91,7 @@ def load_records(plan: dict[str, list[Run]], results: Path) -> Records:
     """
     by_run, folders = {}, {}
     for run in (run for runs in plan.values() for run in runs):
-        folder = run.folder(results)
+        folder = run.folder(folder_of_records)
         if not (folder / "record.json").is_file():
             raise HyLoRADAError(
                 f"{folder} holds no record of {_words((run.stage, run.seed))}; "
@@ -144,7 +144,7 @@ def check_alike(by_run: dict[Key, dict[str, Any]]) -> None:
         HyLoRADAError: two runs differ; both are named, and in what.
     """
     for name, of in {
-        "data": lambda record: record["data"]["tokens_digest"],
+        "data": lambda record: record["data"],
         **{field: lambda record, field=field: record["specification"][field] for field in SHARED},
     }.items():
         _equal(by_run.items(), of, name)

@@ -6,6 +6,7 @@ for a trained stage, `adapter/`. Its own work lies beside it, hidden, under a lo
 
 import fcntl
 import logging
+import os
 import resource
 import sys
 import time
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import token_nll
-from hylorada.files import discard, sha256_of, write_json, written_beside
+from hylorada.files import discard, read_json, sha256_of, write_json, written_beside
 from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL
 from hylorada.study.provenance import describe_machine, git_state
@@ -44,9 +45,14 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
         HyLoRADAError: another process is at work on this run, or an input is missing.
     """
     with work_folder(folder) as work:
+        if (folder / "record.json").is_file():  # another process made it while this one waited for its turn
+            return read_json(folder / "record.json")
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         started = datetime.now(UTC).isoformat(timespec="seconds")
         machine = describe_machine() | {"threads": torch.get_num_threads(), "device": device_name()}
         text = read_tokens(tokens)
+        weights = check_sources(run.specification, model, text)
         base = load_base(model, run.specification["dtype"])
         probe = evaluate(base, first_window(run.specification), text, progress=False).mean_nll()
         trained, subject = None, base
@@ -66,7 +72,7 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
             "training": {"history": trained.history, "seconds": trained.seconds} if trained else None,
             "evaluation_seconds": seconds,
             "learned": readable_tensors(subject) if trained else {},
-            "data": {"tokens_digest": text.digest, "model_sha256": sha256_of(model / "model.safetensors")},
+            "data": {"tokens_digest": text.digest, "model_sha256": weights},
             "machine": machine,
             "git": git_state(Path(__file__).parents[2]),
             "started": started,
@@ -83,14 +89,26 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
     return record
 
 
-def load_base(model: Path, dtype: str) -> PreTrainedModel:
-    """Load a fetched model on the device that accelerate chooses.
+def check_sources(specification: dict[str, Any], model: Path, text: Tokens) -> str:
+    """Hold the model folder and the tokens to what a specification names; return the SHA-256 of the weights.
 
     Raises:
-        HyLoRADAError: the folder holds no fetched model.
+        HyLoRADAError: the model is not fetched, was changed since, or model or tokens are of another source.
     """
     if not (Path(model) / "source.json").is_file():
         raise HyLoRADAError(f"{model} holds no fetched model; run `hylorada fetch` first.")
+    source, weights = read_json(model / "source.json"), sha256_of(model / "model.safetensors")
+    if source["identity"] != specification["base"]:
+        raise HyLoRADAError(f"{model} is not the base model asked for, or of an older pin; run `hylorada fetch`.")
+    if source["files"]["model.safetensors"] != weights:
+        raise HyLoRADAError(f"{model} was changed after it was fetched; remove the folder and run `hylorada fetch`.")
+    if text.sources != {"base": specification["base"], "corpus": specification["corpus"]}:
+        raise HyLoRADAError("the tokens are of another model or text; run `hylorada fetch` and `hylorada tokens`.")
+    return weights
+
+
+def load_base(model: Path, dtype: str) -> PreTrainedModel:
+    """Load a fetched model on the device that accelerate chooses."""
     transformers_logging.disable_progress_bar()  # a bar for a second of loading would only fill the logs
     base = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), use_safetensors=True)
     return base.to(Accelerator().device).eval()
@@ -170,14 +188,26 @@ def work_folder(folder: Path) -> Iterator[Path]:
         HyLoRADAError: another process holds it.
     """
     work = folder.parent / f".{folder.name}.work"
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HyLoRADAError(f"another process is at work on {folder.name}; wait for it, or stop it.") from None
+    with _locked(work, folder.name):
         yield work
         discard(work)
+
+
+def _locked(work: Path, name: str) -> IO[str]:
+    """Return the held lock file in a folder; an owner removes both, so what was locked must be what is there."""
+    while True:
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = (work / "lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock.fileno()).st_ino == (work / "lock").stat().st_ino:
+                return lock
+        except FileNotFoundError:
+            continue
+        except BlockingIOError:
+            lock.close()
+            raise HyLoRADAError(f"another process is at work on {name}; wait for it, or stop it.") from None
+        lock.close()
 
 
 def device_name() -> str:

@@ -1,5 +1,6 @@
 """A scale of the study as frozen, checked settings: `config/<scale>.yaml` -> `Settings`. Needs no torch."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_type_hints
@@ -11,6 +12,12 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.sources import project_root
 from hylorada.study.stages import STAGES
+
+COUNTS = (
+    *("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"),
+    *("num_epochs", "checkpoint_every", "threads"),
+)
+POSITIVE = ("learning_rate", "position_bias_lr", "landmark_lr", "max_grad_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +59,14 @@ class Settings:
             validate_typed_dict(SCHEMA, asdict(self))
         except StrictDataclassFieldValidationError as error:
             raise HyLoRADAError(f"scale {self.scale!r}: {' '.join(str(error).split())}") from None
-        for name in ("test_articles", "evaluation_batch", "batch_size", "num_epochs", "checkpoint_every", "threads"):
+        for name in COUNTS:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise self._error(f"{name}: {getattr(self, name)} is too small; use 1 or more")
+        for name in POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                raise self._error(f"{name}: {getattr(self, name)} is not allowed; use a positive number")
+        if not 0 <= self.warmup_ratio < 1 or not 0 <= self.weight_decay < math.inf:
+            raise self._error("warmup_ratio must be a share below 1, weight_decay not negative")
         if self.block_tokens < 2:
             raise self._error(f"block_tokens: {self.block_tokens} leaves nothing to predict; use 2 or more")
         if self.train_tokens is not None and (self.train_tokens < 1 or self.train_tokens % self.block_tokens):

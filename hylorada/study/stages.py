@@ -27,7 +27,7 @@ DORA = replace(RSLORA, use_dora_magnitude=True)
 BIAS = replace(DORA, position_bias_enabled=True)
 LANDMARKS = replace(BIAS, landmark_enabled=True)
 LEARNED = replace(LANDMARKS, landmark_design="learnable_bucket")
-SMALL_LANDMARKS = "landmarks start near zero, not at zero, or their gates would get no gradient"
+SMALL_LANDMARKS = "landmarks start near zero, not at zero, so that their gates learn from the first step"
 
 STAGES = {
     "base": Stage(label="base model", adapter=None, on=None, adds="nothing", source="the pretrained weights"),

@@ -73,13 +73,14 @@ def ablation_table(records: Records) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"seeds": "Int64"})
 
 
-def write_ablation(records: Records, tex: Path, csv: Path) -> None:
-    """Write the table twice: as a LaTeX tabular for the paper and, unrounded, as CSV."""
+def write_ablation(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
+    """Write the table twice, as a LaTeX tabular for the paper and, unrounded, as CSV; return it."""
     table = ablation_table(records)
     with written_beside(tex) as beside:
         beside.write_text(HEAD + "".join(_line(row) for _, row in table.iterrows()) + "\\bottomrule\n\\end{tabular}\n")
     with written_beside(csv) as beside:
         table.to_csv(beside, index=False)
+    return table
 
 
 def stage_means(records: Records, stage: str) -> ArticleMeans:

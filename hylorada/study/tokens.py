@@ -3,10 +3,12 @@
 The file is a NumPy archive: per split the ids of all articles end to end and the length of each, and one end token.
 """
 
+import json
 import zipfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +20,15 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Tokens:
-    """articles: per split a list of id arrays, one an article, without special tokens. end: id put between articles."""
+    """articles: per split a list of id arrays, one an article, without special tokens. end: id put between articles.
+
+    digest: SHA-256 of all of it. sources: identities of the base model and the corpus it was made from.
+    """
 
     articles: dict[str, list[np.ndarray]]
     end: int
     digest: str
+    sources: dict[str, Any]
 
     def train_blocks(self, block_tokens: int, train_tokens: int | None) -> list[np.ndarray]:
         """Return blocks of `block_tokens` ids from the training articles, whole and end to end with end tokens between.
@@ -48,9 +54,27 @@ class Tokens:
         return [ids[:tokens_per_article] for ids in self.articles["test"][:articles]]
 
 
-def write_tokens(path: Path, articles: dict[str, list[list[int]]], end: int) -> None:
-    """Write encoded articles by split, atomically."""
-    columns: dict[str, np.ndarray] = {"end": np.array(end)}
+def encode(tokenizer: Any, texts: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+    """Return the ids of every article by split, without special tokens; blank articles are dropped.
+
+    Raises:
+        HyLoRADAError: a split has no text, or the tokenizer no end token to put between articles.
+    """
+    if tokenizer.eos_token_id is None:
+        raise HyLoRADAError("the tokenizer has no end token to put between articles; take another base model.")
+    articles = {}
+    for split in SPLITS:
+        filled = [text for text in texts[split] if text.strip()]
+        if not filled:
+            raise HyLoRADAError(f"the {split} split has no text; take another corpus.")
+        # verbose: whole articles exceed the model's context, which the tokenizer would warn of
+        articles[split] = tokenizer(filled, add_special_tokens=False, verbose=False)["input_ids"]
+    return articles
+
+
+def write_tokens(path: Path, articles: dict[str, list[list[int]]], end: int, sources: dict[str, Any]) -> None:
+    """Write encoded articles by split, atomically; sources: the identities of base model and corpus."""
+    columns: dict[str, np.ndarray] = {"end": np.array(end), "sources": np.array(json.dumps(sources, sort_keys=True))}
     for split in SPLITS:
         columns[f"{split}_ids"] = np.concatenate(articles[split]).astype(np.int32)
         columns[f"{split}_lengths"] = np.array([len(ids) for ids in articles[split]])
@@ -73,14 +97,15 @@ def read_tokens(path: Path) -> Tokens:
         raise HyLoRADAError(
             f"{path} is no readable token file ({error}); remove it and run `hylorada tokens`."
         ) from error
-    wanted = {"end"} | {f"{split}_{what}" for split in SPLITS for what in ("ids", "lengths")}
+    wanted = {"end", "sources"} | {f"{split}_{what}" for split in SPLITS for what in ("ids", "lengths")}
     if set(columns) != wanted:
         raise HyLoRADAError(
             f"{path} holds {sorted(columns)}, not {sorted(wanted)}; remove it and run `hylorada tokens`."
         )
+    sources = json.loads(str(columns.pop("sources")))
     digest = sha256(b"".join(columns[name].astype(np.int64).tobytes() for name in sorted(columns))).hexdigest()
     articles = {
         split: np.split(columns[f"{split}_ids"].astype(np.int64), columns[f"{split}_lengths"].cumsum()[:-1])
         for split in SPLITS
     }
-    return Tokens(articles, int(columns["end"]), digest)
+    return Tokens(articles, int(columns["end"]), digest, sources)
