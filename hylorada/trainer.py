@@ -25,7 +25,7 @@ from hylorada.errors import HyLoRADAError, near
 from hylorada.files import discard, read_json, write_json, written_beside
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.lora import PositionBias
-from hylorada.loss import causal_lm_nll
+from hylorada.loss import causal_lm_loss
 from hylorada.model import HyLoRADAModel, describe_base, real_targets
 
 SCHEDULES = ("cosine", "constant")
@@ -144,7 +144,7 @@ class HyLoRADATrainer:
             self._load_state(state)
         self.started = time.perf_counter() - self.seconds
         self.model.train()
-        devices = [self.accelerator.device.index] if self.accelerator.device.type == "cuda" else []
+        devices = [torch.cuda.current_device()] if self.accelerator.device.type == "cuda" else []
         bar = tqdm(
             total=self.total_steps, initial=len(self.history), unit="step", disable=None if self.progress else True
         )
@@ -183,9 +183,11 @@ class HyLoRADATrainer:
         for index, batch in enumerate(micro_batches):
             torch.manual_seed(_mixed(self.config.seed, step, index, self.accelerator.process_index))  # of the dropout
             with torch.autocast(self.accelerator.device.type, torch.bfloat16, self.config.mixed_precision == "bf16"):
-                nll = causal_lm_nll(self.model, **batch, chunk_tokens=self.config.loss_chunk_tokens).sum()
-            self.accelerator.backward(nll / targets)
-            loss += self.accelerator.reduce(nll.detach(), "sum").item() / targets
+                share = causal_lm_loss(
+                    self.model, **batch, target_count=targets, chunk_tokens=self.config.loss_chunk_tokens
+                )
+            self.accelerator.backward(share)
+            loss += self.accelerator.reduce(share.detach(), "sum").item()
         self._add_up_gradients()
         if not math.isfinite(loss):
             raise HyLoRADAError(f"the loss became {loss} at step {step + 1}; lower learning_rate, or look at the data.")
