@@ -7,7 +7,9 @@ from typing import Any
 from hylorada.errors import HyLoRADAError, near
 
 BUCKET_SPACINGS = ("log", "linear")
-LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket")
+LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer")
+POOLED_DESIGNS = ("original", "per_layer")
+POOLINGS = ("causal", "sequence")
 POSITION_BIAS_PLACES = ("output", "update")
 
 
@@ -34,6 +36,7 @@ class HyLoRADAConfig:
     position_bias_on: str = "output"  # one of POSITION_BIAS_PLACES
     landmark_enabled: bool = True
     landmark_design: str = "position_adaptive"  # one of LANDMARK_DESIGNS
+    landmark_pooling: str = "causal"  # one of POOLINGS, for the designs that pool; "sequence" sees the future
     num_landmarks: int = 8
     num_position_buckets: int = 32
     bucket_spacing: str = "log"  # one of BUCKET_SPACINGS
@@ -57,11 +60,19 @@ class HyLoRADAConfig:
             ("bucket_spacing", BUCKET_SPACINGS),
             ("landmark_design", LANDMARK_DESIGNS),
             ("position_bias_on", POSITION_BIAS_PLACES),
+            ("landmark_pooling", POOLINGS),
         ):
             if getattr(self, name) not in allowed:
                 raise HyLoRADAError(
                     f"{name}={getattr(self, name)!r} is not known; {near(getattr(self, name), allowed)}"
                 )
+        if self.landmark_pooling == "sequence" and self.landmark_design not in POOLED_DESIGNS:
+            raise HyLoRADAError(
+                f"landmark_pooling='sequence' has nothing to act on in landmark_design={self.landmark_design!r}; "
+                f"it is for {' and '.join(POOLED_DESIGNS)}."
+            )
+        if self.landmark_design == "per_layer" and self.num_landmarks < 2:
+            raise HyLoRADAError("num_landmarks=1 leaves half a landmark a layer in landmark_design='per_layer'; use 2.")
         self._check_targets()
 
     def _check_targets(self) -> None:

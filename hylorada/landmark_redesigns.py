@@ -4,15 +4,21 @@ Learnable bucketing: soft buckets whose boundaries t_1 ≤ ... ≤ t_{n-1} (shar
 
     s_i = sigmoid((p/P - t_i)/0.1),  weight of bucket k = s_k - s_{k+1} with s_0 = 1 and s_n = 0,
     gates = weights @ position_gates
+
+Pooled landmarks ("original", at the final norm) and per-layer landmarks (after every block) gate on a summary of the
+sequence instead of place and content: a = softmax(W_g·pool(h)), h ← h + scale·dropout(a @ landmarks), pool the mean or
+the maximum. Over the whole sequence, as published, a token's gate sees later tokens: such a model's perplexity is none.
+The causal pool runs over the tokens up to each one.
 """
 
 import torch
 from torch import Tensor, nn
 
 from hylorada.errors import HyLoRADAError
-from hylorada.landmarks import LandmarkLoRA
+from hylorada.landmarks import START_SCALE, START_STD, LandmarkLoRA
 
 BOUNDARY_TEMPERATURE = 0.1
+PER_LAYER_START_SCALE = 0.05
 
 
 class LearnableBucketLandmark(LandmarkLoRA):
@@ -52,3 +58,87 @@ class LearnableBucketLandmark(LandmarkLoRA):
     def get_learned_boundaries(self) -> Tensor:
         """Return the boundaries in tokens, ascending, (num_buckets - 1,)."""
         return self.boundaries.detach().sort().values * self.max_positions
+
+
+class PooledLandmark(nn.Module):
+    """K landmarks with one gate from a pool of the sequence's hidden states: 2·K·d + 1 numbers.
+
+    pool: "mean" or "max". pooling: "causal" (over the tokens up to each one) or "sequence" (over all real tokens, the
+    future included; as published). Not neutral at the start, for the reason given in `landmarks.py`.
+
+    Raises:
+        HyLoRADAError: fewer than one landmark, or an unknown pool or pooling.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_landmarks: int = 8,
+        dropout: float = 0.0,
+        pooling: str = "causal",
+        pool: str = "mean",
+        start_scale: float = START_SCALE,
+    ) -> None:
+        super().__init__()
+        if num_landmarks < 1 or hidden_size < 1:
+            raise HyLoRADAError(f"num_landmarks={num_landmarks}, hidden_size={hidden_size}: use 1 or more of each.")
+        if (pool, pooling) not in POOLS:
+            raise HyLoRADAError(f"pool={pool!r}, pooling={pooling!r} is not known; use one of {sorted(POOLS)}.")
+        self.causal = pooling == "causal"
+        self.pool = POOLS[pool, pooling]
+        self.landmarks = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
+        self.gate = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
+        self.scale = nn.Parameter(torch.tensor(start_scale))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, seen: Tensor, real: Tensor) -> Tensor:
+        """Add the gated mix to hidden (batch, seq, d).
+
+        seen: (batch, past + seq, d), all states of the sequence so far, `hidden` last. real: (batch, past + seq), False
+        where `seen` is padding.
+        """
+        pooled = self.pool(seen.float(), real[..., None])[:, -hidden.shape[1] :]  # (batch, seq or 1, d)
+        mix = (pooled @ self.gate.T).softmax(dim=-1)  # (batch, seq or 1, K)
+        context = mix.to(hidden.dtype) @ self.landmarks.to(hidden.dtype)
+        return hidden + self.scale.to(hidden.dtype) * self.dropout(context)
+
+
+class PerLayerLandmark(nn.ModuleList):
+    """K/2 landmarks after each block, gated on the maximum: `PooledLandmark` once a layer, scale 0.05 at the start."""
+
+    def __init__(
+        self, num_layers: int, hidden_size: int, num_landmarks: int = 8, dropout: float = 0.0, pooling: str = "causal"
+    ) -> None:
+        each = num_landmarks // 2
+        super().__init__(
+            PooledLandmark(hidden_size, each, dropout, pooling, "max", PER_LAYER_START_SCALE) for _ in range(num_layers)
+        )
+
+
+def running_mean(seen: Tensor, real: Tensor) -> Tensor:
+    """Mean over the real tokens up to each one; seen (batch, seq, d), real (batch, seq, 1). Zero before the first."""
+    return (seen * real).cumsum(dim=1) / real.cumsum(dim=1).clamp(min=1)
+
+
+def running_max(seen: Tensor, real: Tensor) -> Tensor:
+    """Maximum over the real tokens up to each one; zero before the first."""
+    highest = seen.masked_fill(~real, -torch.inf).cummax(dim=1).values
+    return highest.masked_fill(real.cumsum(dim=1) == 0, 0.0)
+
+
+def whole_mean(seen: Tensor, real: Tensor) -> Tensor:
+    """Mean over all real tokens, (batch, 1, d)."""
+    return (seen * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def whole_max(seen: Tensor, real: Tensor) -> Tensor:
+    """Maximum over all real tokens, (batch, 1, d)."""
+    return seen.masked_fill(~real, -torch.inf).amax(dim=1, keepdim=True)
+
+
+POOLS = {
+    ("mean", "causal"): running_mean,
+    ("max", "causal"): running_max,
+    ("mean", "sequence"): whole_mean,
+    ("max", "sequence"): whole_max,
+}

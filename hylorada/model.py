@@ -9,6 +9,7 @@ checkpointing runs a block again long after the pass, when only the arguments of
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from transformers import PreTrainedModel
 from hylorada import checkpoint
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError, near
-from hylorada.landmark_redesigns import LearnableBucketLandmark
+from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.lora import AtPosition, GatedMagnitude, HyLoRADAUnified, LowRankUpdate, PositionBias, weight_rows
 from hylorada.positions import PositionIds
+from hylorada.running_pass import RunningPass, positions_of
 
 LLAMA_LIKE = ("q_proj", "k_proj", "v_proj", "o_proj")
 TARGETS = {  # layers adapted when the configuration names none, by `model_type`
@@ -30,7 +32,14 @@ TARGETS = {  # layers adapted when the configuration names none, by `model_type`
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "gemma", "granite"), LLAMA_LIKE),
 }
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
-PARTS = {LowRankUpdate: "lora", GatedMagnitude: "magnitude", PositionBias: "position_bias", LandmarkLoRA: "landmark"}
+BLOCKS = ("layers", "h")
+PARTS = {
+    LowRankUpdate: "lora",
+    GatedMagnitude: "magnitude",
+    PositionBias: "position_bias",
+    LandmarkLoRA: "landmark",
+    PooledLandmark: "landmark",
+}
 
 
 class HyLoRADAModel(nn.Module):
@@ -53,6 +62,7 @@ class HyLoRADAModel(nn.Module):
         targets = find_layers(base_model, config.lora_target_modules)
         self.hylorada_config = config
         self.positions = PositionIds()
+        self.running = RunningPass(base_model.config)
         base_model.requires_grad_(False)
         self.base_model = base_model
         self.position_bias = self._make_position_bias()
@@ -191,17 +201,27 @@ class HyLoRADAModel(nn.Module):
         bias = PositionBias(config.position_num_buckets, self._max_positions(), config.bucket_spacing)
         return bias.to(self.base_model.device)
 
-    def _make_landmark(self) -> LandmarkLoRA | None:
+    def _make_landmark(self) -> LandmarkLoRA | PooledLandmark | PerLayerLandmark | None:
         config = self.hylorada_config
         if not config.landmark_enabled:
             return None
-        size = self.base_model.config.hidden_size
-        sizes = (size, config.num_landmarks, config.num_position_buckets, self._max_positions(), config.lora_dropout)
-        if config.landmark_design == "learnable_bucket":
-            landmark = LearnableBucketLandmark(*sizes)
-        else:
-            landmark = LandmarkLoRA(*sizes, bucket_spacing=config.bucket_spacing)
+        size, number, dropout = self.base_model.config.hidden_size, config.num_landmarks, config.lora_dropout
+        match config.landmark_design:
+            case "original":
+                landmark = PooledLandmark(size, number, dropout, config.landmark_pooling)
+            case "per_layer":
+                blocks = self.base_model.config.num_hidden_layers
+                landmark = PerLayerLandmark(blocks, size, number, dropout, config.landmark_pooling)
+            case "learnable_bucket":
+                landmark = LearnableBucketLandmark(*self._bucketed(dropout))
+            case _:
+                landmark = LandmarkLoRA(*self._bucketed(dropout), bucket_spacing=config.bucket_spacing)
         return landmark.to(self.base_model.device)
+
+    def _bucketed(self, dropout: float) -> tuple[int, int, int, int, float]:
+        config = self.hylorada_config
+        size = self.base_model.config.hidden_size
+        return size, config.num_landmarks, config.num_position_buckets, self._max_positions(), dropout
 
     def _max_positions(self) -> int:
         limit = self.hylorada_config.max_positions or getattr(self.base_model.config, "max_position_embeddings", None)
@@ -217,8 +237,19 @@ class HyLoRADAModel(nn.Module):
         if self.position_bias is not None:
             attentions = find_attentions(decoder)
             self._hooks += [a.register_forward_pre_hook(self._enter_attention, with_kwargs=True) for a in attentions]
-        if self.landmark is not None:
-            self._hooks.append(find_final_norm(decoder).register_forward_hook(self._leave_final_norm))
+        self._hooks += self._hook_landmark(decoder)
+
+    def _hook_landmark(self, decoder: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
+        match self.landmark:
+            case None:
+                return []
+            case PerLayerLandmark():  # a block's own hook is outside activation checkpointing: it runs once a pass
+                pairs = enumerate(zip(find_blocks(decoder), self.landmark, strict=True))
+                return [b.register_forward_hook(partial(self._leave_pooled, part, slot)) for slot, (b, part) in pairs]
+            case PooledLandmark():
+                return [find_final_norm(decoder).register_forward_hook(partial(self._leave_pooled, self.landmark, 0))]
+            case _:
+                return [find_final_norm(decoder).register_forward_hook(self._leave_final_norm)]
 
     def _detach(self) -> None:
         for hook in self._hooks:
@@ -230,11 +261,11 @@ class HyLoRADAModel(nn.Module):
     def _begin_pass(self, decoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         names = inspect.signature(decoder.forward).parameters
         kwargs = dict(zip(names, args, strict=False)) | kwargs
-        if kwargs.get("position_ids") is None and kwargs.get("attention_mask") is not None:
-            kwargs["position_ids"] = positions_from_mask(kwargs["attention_mask"], pass_shape(kwargs)[1])
-        self.positions.set(kwargs.get("position_ids"))
-        if kwargs.get("attention_mask") is None and kwargs.get("position_ids") is None:
-            self.positions.set(positions_without_mask(kwargs))
+        self.positions.set(positions_of(kwargs))
+        if kwargs.get("attention_mask") is not None:  # without a mask the decoder counts as we do
+            kwargs["position_ids"] = positions_of(kwargs)
+        if isinstance(self.landmark, PooledLandmark | PerLayerLandmark):
+            self.running.begin(kwargs, decoder.training)
         return (), kwargs
 
     def _enter_attention(self, attention: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -247,6 +278,17 @@ class HyLoRADAModel(nn.Module):
 
     def _leave_final_norm(self, norm: nn.Module, args: tuple, hidden: Tensor) -> Tensor:
         return self.landmark(hidden, self.positions.get())
+
+    def _leave_pooled(self, part: PooledLandmark, slot: int, *call: Any) -> Tensor:
+        hidden = call[-1]  # of (module, arguments, output)
+        if part.causal:
+            return part(hidden, *self.running.look_back(hidden, slot))
+        if self.running.past:
+            raise HyLoRADAError(
+                "landmark_pooling='sequence' sees the whole sequence, future included, and cannot go on from a cache; "
+                "generate with use_cache=False, or use 'causal'."
+            )
+        return part(hidden, hidden, self.running.real(hidden))
 
 
 def find_layers(base_model: PreTrainedModel, names: tuple[str, ...] | None) -> dict[str, nn.Module]:
@@ -286,36 +328,20 @@ def find_attentions(decoder: nn.Module) -> list[nn.Module]:
     return found
 
 
+def find_blocks(decoder: nn.Module) -> nn.ModuleList:
+    """Return the decoder's blocks (HyLoRADAError when they are not recognised)."""
+    for name in BLOCKS:
+        if isinstance(blocks := getattr(decoder, name, None), nn.ModuleList):
+            return blocks
+    raise HyLoRADAError(f"{type(decoder).__name__} has none of {', '.join(BLOCKS)}; use another landmark_design.")
+
+
 def find_final_norm(decoder: nn.Module) -> nn.Module:
     """Return the norm after the last block, where landmarks act (HyLoRADAError when none is recognised)."""
     for name in FINAL_NORMS:
         if isinstance(norm := getattr(decoder, name, None), nn.Module):
             return norm
     raise HyLoRADAError(f"{type(decoder).__name__} has none of {', '.join(FINAL_NORMS)}; set landmark_enabled=False.")
-
-
-def pass_shape(kwargs: dict[str, Any]) -> tuple[int, int]:
-    """Return (batch, seq) of a decoder call from its ids or embeddings."""
-    given = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
-    return given.shape[0], given.shape[1]
-
-
-def positions_from_mask(mask: Tensor, length: int) -> Tensor | None:
-    """Count real tokens only: ids (batch, length) of the last `length` tokens under a (batch, past + length) mask.
-
-    Padding on the left gets 0, on the right the last real id. A mask of another shape says nothing of positions: None.
-    """
-    if mask.ndim != 2:
-        return None
-    return (mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
-
-
-def positions_without_mask(kwargs: dict[str, Any]) -> Tensor:
-    """Return ids (1, seq) that go on after what the cache holds, as the base model itself counts them."""
-    given = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
-    cache = kwargs.get("past_key_values")
-    past = 0 if cache is None else cache.get_seq_length()
-    return torch.arange(given.shape[1], device=given.device)[None] + past
 
 
 def real_targets(labels: Tensor, mask: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from hylorada import checkpoint
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import discard, read_json, write_json, written_beside
+from hylorada.landmark_redesigns import PooledLandmark
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.lora import PositionBias
 from hylorada.loss import causal_lm_loss
@@ -267,6 +268,7 @@ def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[
     rates: dict[type[nn.Module], float] = {
         PositionBias: config.position_bias_lr,
         LandmarkLoRA: config.landmark_lr,
+        PooledLandmark: config.landmark_lr,
     }
     groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}
     for module in model.modules():

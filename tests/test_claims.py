@@ -1,5 +1,6 @@
-"""Every claim of the method, for every stage of the ablation, on two families of base models."""
+"""Every claim of the method, for every stage of the ablation, on three families of base models."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,18 @@ from tiny import FAMILIES, VOCABULARY, adapt, tokens, without_zeros
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
 from hylorada.study.stages import STAGES
 
-ADAPTED = [name for name, stage in STAGES.items() if stage.adapter is not None]
+DESIGNS = {  # the other landmark designs, on the same stack as the ablation's
+    f"{design}-{pooling}": replace(
+        STAGES["landmarks"],
+        adapter=replace(STAGES["landmarks"].adapter, landmark_design=design, landmark_pooling=pooling),
+    )
+    for design in ("original", "per_layer")
+    for pooling in ("causal", "sequence")
+}
+SEE_THE_FUTURE = [name for name in DESIGNS if name.endswith("sequence")]
+ROWS = STAGES | DESIGNS
+ADAPTED = [name for name, row in ROWS.items() if row.adapter is not None]
+CAUSAL = [name for name in ROWS if name not in SEE_THE_FUTURE]
 CLOSE = dict(rtol=1e-4, atol=1e-4)
 
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -17,7 +29,7 @@ stages = pytest.mark.parametrize("stage", ADAPTED)
 
 
 def fresh(family: str, stage: str, **changes) -> HyLoRADAModel:
-    config = HyLoRADAConfig.from_dict(STAGES[stage].adapter.to_dict() | changes)
+    config = HyLoRADAConfig.from_dict(ROWS[stage].adapter.to_dict() | changes)
     return adapt(FAMILIES[family](), config)
 
 
@@ -36,7 +48,7 @@ def test_a_fresh_adapter_leaves_the_base_as_it_was_or_its_row_says_why_not(famil
     ids = tokens()
     before = FAMILIES[family]()(ids).logits
     after = fresh(family, stage)(ids).logits
-    if STAGES[stage].not_neutral:
+    if ROWS[stage].not_neutral:
         assert 0 < (after - before).abs().max() < 1.0
     else:
         assert torch.equal(after, before)
@@ -61,14 +73,30 @@ def test_only_the_adapter_gets_gradients(family, stage):
     assert not any(n.endswith("base_layer.weight") for n in own)
 
 
+def with_another_end(ids: torch.Tensor) -> torch.Tensor:
+    """The same tokens up to the 15th, others from there on."""
+    return torch.cat([ids[:, :15], ids[:, 15:] % (VOCABULARY - 1) + 1], dim=1)
+
+
 @families
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CAUSAL)
 def test_a_later_token_never_moves_an_earlier_logit(family, stage):
     model, ids = subject(family, stage), tokens()
-    changed = ids.clone()
-    changed[:, 15:] = changed[:, 15:] % (VOCABULARY - 1) + 1
+    changed = with_another_end(ids)
     torch.testing.assert_close(model(changed).logits[:, :15], model(ids).logits[:, :15], **CLOSE)
     assert not torch.allclose(model(changed).logits[:, 15:], model(ids).logits[:, 15:], atol=1e-2)
+
+
+@families
+@pytest.mark.parametrize("stage", SEE_THE_FUTURE)
+def test_designs_that_pool_the_sequence_see_the_future_and_refuse_cached_generation(family, stage):
+    model, ids = trained(family, stage), tokens()
+    seen = model(with_another_end(ids)).logits[:, :15] - model(ids).logits[:, :15]
+    assert seen.abs().max() > 1e-3
+    settings = dict(max_new_tokens=3, do_sample=False, pad_token_id=0)
+    with pytest.raises(HyLoRADAError, match="future included"):
+        model.generate(ids, use_cache=True, **settings)
+    assert model.generate(ids, use_cache=False, **settings).shape[1] > ids.shape[1]
 
 
 @families
@@ -101,7 +129,7 @@ def test_rows_of_different_length_do_not_disturb_each_other(family, stage):
 
 
 @families
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CAUSAL)
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_cached_passes_give_the_logits_of_one_whole_pass(family, stage, chunk):
     model, ids = subject(family, stage), tokens()
@@ -114,7 +142,7 @@ def test_cached_passes_give_the_logits_of_one_whole_pass(family, stage, chunk):
 
 
 @families
-@pytest.mark.parametrize("stage", ADAPTED)
+@pytest.mark.parametrize("stage", [name for name in CAUSAL if name != "base"])
 def test_cached_generation_with_left_padding_equals_uncached(family, stage):
     model, ids = trained(family, stage), tokens(2, 12)
     mask = torch.ones_like(ids)
@@ -158,10 +186,10 @@ def test_save_then_load_gives_equal_logits(family, stage, tmp_path: Path):
 def test_merge_keeps_the_logits_or_refuses_naming_the_parts(family, stage):
     model, ids = trained(family, stage), tokens()
     before = model(ids).logits
-    if STAGES[stage].stays:
+    if ROWS[stage].stays:
         with pytest.raises(HyLoRADAError) as refusal:
             model.merge_and_unload()
-        assert all(part in str(refusal.value) for part in STAGES[stage].stays)
+        assert all(part in str(refusal.value) for part in ROWS[stage].stays)
         assert torch.equal(model(ids).logits, before)
     else:
         merged = model.merge_and_unload()
@@ -187,7 +215,7 @@ def test_bfloat16_bases_keep_float32_masters_and_come_close(family, stage):
     model, ids = trained(family, stage), tokens()
     whole = model(ids).logits
     base = FAMILIES[family]().to(torch.bfloat16)
-    half = without_zeros(adapt(base, STAGES[stage].adapter))
+    half = without_zeros(adapt(base, ROWS[stage].adapter))
     assert all(p.dtype == torch.float32 for p in half.trainable_parameters())
     out = half(ids).logits
     assert out.dtype == torch.bfloat16
@@ -197,9 +225,9 @@ def test_bfloat16_bases_keep_float32_masters_and_come_close(family, stage):
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in half.trainable_parameters())
 
 
-@pytest.mark.parametrize("stage", [name for name in ADAPTED if STAGES[name].on in ADAPTED])
+@pytest.mark.parametrize("stage", [name for name in STAGES if STAGES[name].on not in (None, "base")])
 def test_a_row_differs_from_the_row_it_builds_on_in_one_field(stage):
-    here, there = STAGES[stage].adapter.to_dict(), STAGES[STAGES[stage].on].adapter.to_dict()
+    here, there = ROWS[stage].adapter.to_dict(), STAGES[STAGES[stage].on].adapter.to_dict()
     assert len([name for name in here if here[name] != there[name]]) == 1
 
 

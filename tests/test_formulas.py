@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAUnified, LandmarkLoRA, LearnableBucketLandmark, PositionBias
+from hylorada.landmark_redesigns import PooledLandmark
 from hylorada.lora import AtPosition, adapted_norm
 from hylorada.positions import FixedBuckets, PositionIds
 
@@ -155,6 +156,27 @@ def test_learnable_buckets_are_the_slow_formula():
             mix = (by_place + part.content_gate @ hidden[row, p]).softmax(0)
             want[row, p] = hidden[row, p] + part.scale * (mix @ part.landmarks)
     torch.testing.assert_close(part(hidden, torch.arange(25)[None]), want)
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("pooling", ["causal", "sequence"])
+def test_pooled_landmarks_are_the_slow_formula(pool, pooling):
+    """a = softmax(W_g·pool(h)), h ← h + scale·(a @ landmarks), pooled over the real tokens so far, or over all."""
+    torch.manual_seed(0)
+    part = PooledLandmark(hidden_size=6, num_landmarks=3, pooling=pooling, pool=pool)
+    off_start(part)
+    hidden, real = torch.randn(2, 9, 6), torch.ones(2, 9, dtype=torch.bool)
+    real[0, :2] = False  # padding on the left of one row, on the right of the other
+    real[1, 7:] = False
+    got = part(hidden, hidden, real)
+    for row in range(2):
+        for p in range(9):
+            span = hidden[row, : p + 1 if pooling == "causal" else 9][real[row, : p + 1 if pooling == "causal" else 9]]
+            if not real[row, p]:
+                continue
+            pooled = span.mean(0) if pool == "mean" else span.amax(0)
+            mix = (part.gate @ pooled).softmax(0)
+            torch.testing.assert_close(got[row, p], hidden[row, p] + part.scale * (mix @ part.landmarks))
 
 
 def test_learned_boundaries_start_even_and_come_out_sorted_in_tokens():

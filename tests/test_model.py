@@ -37,6 +37,8 @@ def test_parameter_counts_on_the_gpt2_shape_are_the_derived_ones(counts_124m):
     assert counts_124m(landmark_enabled=True, num_landmarks=4)["landmark"] == 6_273
     learned = counts_124m(landmark_enabled=True, landmark_design="learnable_bucket")
     assert learned["landmark"] == 12_545 + 31
+    assert counts_124m(landmark_enabled=True, landmark_design="original", num_landmarks=4)["landmark"] == 6_145
+    assert counts_124m(landmark_enabled=True, landmark_design="per_layer", num_landmarks=4)["landmark"] == 36_876
 
 
 def test_counts_add_up_and_the_base_is_frozen(counts_124m):
@@ -146,6 +148,27 @@ def test_a_four_dimensional_mask_without_position_ids_raises_only_where_position
         adapt(llama(), HyLoRADAConfig(position_bias_enabled=False))(ids, attention_mask=mask)
 
 
+def test_pooled_landmarks_look_back_through_beams_and_crops_of_the_cache():
+    """What they keep lies in the cache itself, so whatever reorders or crops it takes them along."""
+    config = HyLoRADAConfig(position_bias_enabled=False, landmark_design="per_layer")
+    model, ids = without_zeros(adapt(llama(), config)), tokens(2, 10)
+    settings = dict(max_new_tokens=6, num_beams=3, do_sample=False, pad_token_id=0, eos_token_id=None)
+    cached = model.generate(ids, use_cache=True, **settings)
+    assert torch.equal(cached, model.generate(ids, use_cache=False, **settings))
+    cache = model(ids, use_cache=True).past_key_values
+    cache.crop(-4)
+    again = model(ids[:, 6:], past_key_values=cache, use_cache=True).logits
+    torch.testing.assert_close(again, model(ids).logits[:, 6:], rtol=1e-4, atol=1e-4)
+
+
+def test_a_cache_filled_without_the_landmarks_is_refused():
+    model, ids = adapt(llama(), HyLoRADAConfig(landmark_design="original")), tokens(1, 8)
+    with model.disable_adapter() as base:
+        cache = base(ids[:, :5], use_cache=True).past_key_values
+    with pytest.raises(HyLoRADAError, match="filled without the landmarks"):
+        model(ids[:, 5:], past_key_values=cache, use_cache=True)
+
+
 def test_a_model_can_be_copied_whole():
     model = without_zeros(adapt(llama(), HyLoRADAConfig()))
     twin = copy.deepcopy(model)
@@ -230,6 +253,9 @@ def test_an_adapter_gone_bad_is_not_saved_over_a_good_one(tmp_path):
         (dict(max_positions=2.5), "wrong kind"),
         (dict(landmark_design="learnable_bucket", num_position_buckets=1), "no boundary to learn"),
         (dict(use_rslora=1), "use_rslora=1"),
+        (dict(landmark_pooling="mean"), "landmark_pooling='mean'"),
+        (dict(landmark_pooling="sequence"), "nothing to act on"),
+        (dict(landmark_design="per_layer", num_landmarks=1), "half a landmark"),
         (dict(lora_rnak=8), "did you mean 'lora_rank'"),
     ],
 )
@@ -260,13 +286,15 @@ CHANGED = dict(
     num_position_buckets=5,
     bucket_spacing="linear",
     max_positions=9,
+    landmark_pooling="sequence",
 )
+ALONGSIDE = {"landmark_pooling": {"landmark_design": "original"}}  # settings that act with others alone
 
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_every_setting_acts(field):
     """Changing any one field changes the training output of an adapter that is off its start."""
-    start = HyLoRADAConfig(lora_dropout=0.0)
+    start = HyLoRADAConfig.from_dict({"lora_dropout": 0.0} | ALONGSIDE.get(field, {}))
     changed = HyLoRADAConfig.from_dict(start.to_dict() | {field: CHANGED[field]})
     outputs = []
     for config in (start, changed):

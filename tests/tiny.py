@@ -1,4 +1,4 @@
-"""Tiny random base models of two families, and adapters whose zeros do not hide mistakes."""
+"""Tiny random base models of three families, and adapters whose zeros do not hide mistakes."""
 
 import torch
 from transformers import (
@@ -60,7 +60,7 @@ def _varied(model: PreTrainedModel) -> PreTrainedModel:
     return model.eval()
 
 
-FAMILIES = {"gpt2": gpt2, "llama": llama}
+FAMILIES = {"gpt2": gpt2, "llama": llama, "qwen2": qwen2}
 
 
 def adapt(base: PreTrainedModel, config: HyLoRADAConfig, seed: int = 0) -> HyLoRADAModel:

@@ -1,0 +1,90 @@
+"""What a decoder call tells the parts that act on tokens: their positions, which are padding, and what came before."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+from hylorada.errors import HyLoRADAError
+
+
+class RunningPass:
+    """The padding mask and the cache of the forward pass that runs, for parts that look back over the sequence.
+
+    Earlier hidden states are kept in the pass's own cache, as layers after the model's, so that what moves the cache
+    (beam search, cropping) moves them too.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        self.config = config
+        self.mask: Tensor | None = None
+        self.cache: DynamicCache | None = None
+        self.past = 0
+
+    def begin(self, kwargs: dict[str, Any], training: bool) -> None:
+        """Note mask and cache of a decoder call; makes the cache that the decoder would make, where it would."""
+        use_cache = self.config.use_cache if kwargs.get("use_cache") is None else kwargs["use_cache"]
+        if use_cache and kwargs.get("past_key_values") is None and not training:
+            kwargs["past_key_values"] = DynamicCache(config=self.config)
+        self.mask, self.cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        self.past = 0 if self.cache is None else self.cache.get_seq_length()
+
+    def look_back(self, hidden: Tensor, slot: int) -> tuple[Tensor, Tensor]:
+        """Return all states of the sequence up to `hidden` (batch, seq, d), that last, and which of them are real.
+
+        slot: counts the parts that look back, from 0; each keeps its own states. Returns (batch, past + seq, d) and
+        (batch, past + seq).
+
+        Raises:
+            HyLoRADAError: the cache cannot keep the states, or was filled without this part, or the mask is no plain
+                (batch, seq) one.
+        """
+        seen = hidden if self.cache is None else self._kept(hidden, self.config.num_hidden_layers + slot)
+        return seen, self.real(seen)
+
+    def real(self, seen: Tensor) -> Tensor:
+        """Return (batch, seq) that is False where `seen` (batch, seq, d) is padding."""
+        if self.mask is None:
+            return torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
+        if self.mask.ndim != 2 or self.mask.shape[1] != seen.shape[1]:
+            raise HyLoRADAError(
+                f"landmarks that pool need an attention mask of (batch, {seen.shape[1]}), not {tuple(self.mask.shape)}."
+            )
+        return self.mask.bool()
+
+    def _kept(self, hidden: Tensor, index: int) -> Tensor:
+        if not isinstance(self.cache, DynamicCache):
+            raise HyLoRADAError(f"landmarks that pool need a DynamicCache, not a {type(self.cache).__name__}.")
+        while len(self.cache.layers) <= index:
+            self.cache.layers.append(DynamicLayer())
+        kept, _ = self.cache.layers[index].update(hidden[:, None], hidden[:, None, :, :0])
+        if kept.shape[2] != self.past + hidden.shape[1]:
+            raise HyLoRADAError("this cache was filled without the landmarks; begin the sequence anew.")
+        return kept[:, 0]
+
+
+def positions_of(kwargs: dict[str, Any]) -> Tensor | None:
+    """Return ids (batch or 1, seq) of the tokens of a decoder call, or None where its mask says nothing of them.
+
+    Given ids are taken; else real tokens are counted; without a mask they go on after what the cache holds.
+    """
+    given = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
+    if kwargs.get("position_ids") is not None:
+        return kwargs["position_ids"]
+    if kwargs.get("attention_mask") is not None:
+        return positions_from_mask(kwargs["attention_mask"], given.shape[1])
+    cache = kwargs.get("past_key_values")
+    past = 0 if cache is None else cache.get_seq_length()
+    return torch.arange(given.shape[1], device=given.device)[None] + past
+
+
+def positions_from_mask(mask: Tensor, length: int) -> Tensor | None:
+    """Count real tokens only: ids (batch, length) of the last `length` tokens under a (batch, past + length) mask.
+
+    Padding on the left gets 0, on the right the last real id. A mask of another shape says nothing of positions: None.
+    """
+    if mask.ndim != 2:
+        return None
+    return (mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
