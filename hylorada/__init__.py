@@ -18,6 +18,9 @@ _HOMES = {
     "TrainingConfig": "trainer",
     "evaluate_lost_in_the_middle": "evaluation",
     "evaluate_perplexity": "evaluation",
+    "export_lora": "export",
+    "export_peft": "export",
+    "import_peft": "export",
     "run_full_evaluation": "evaluation",
 }
 __all__ = sorted(_HOMES)

@@ -1,4 +1,4 @@
-"""The command line: `hylorada <verb>`, each verb named as its rule in the Snakefile and doing what the rule does.
+"""The command line: `hylorada <verb>`. A rule of the Snakefile calls the verb of its name; others are for users.
 
 Exit status: 0 done; 1 a fault of ours, with a traceback; 2 bad input or a missing thing, on one line; 130 interrupted.
 """
@@ -78,6 +78,14 @@ def parser() -> argparse.ArgumentParser:
     figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG", "scale records")
     figure.add_argument("name", help="ablation or position_nll")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
+
+    exporting = "write an adapter in PEFT's layout, or as plain LoRA"
+    export = _verb(verbs, "export", do_export, exporting, "quiet")
+    export.add_argument("adapter", type=Path, help="adapter folder")
+    export.add_argument("--base", type=Path, required=True, help="folder of the base model it was trained on")
+    export.add_argument("--out", type=Path, required=True, help="folder to write; new, or an earlier export")
+    export.add_argument("--drop", action="store_true", help="leave out, with a warning, what PEFT cannot hold")
+    export.add_argument("--svd-rank", type=int, help="instead write the nearest plain LoRA of this rank")
 
     paper = _verb(verbs, "paper", do_paper, "compile the paper from the written table, numbers and figures", "")
     paper.add_argument(
@@ -233,6 +241,34 @@ def do_paper(options: argparse.Namespace) -> None:
     wide = build_pdf(source, options.out, find_tex(), generated=options.generated, figures=options.figures)
     for box in wide:
         print(f"too wide: {box}", file=sys.stderr)
+    print(options.out)
+
+
+def do_export(options: argparse.Namespace) -> None:
+    """Write an adapter for PEFT, or for servers that know only LoRA."""
+    import warnings
+
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    from hylorada.export import export_lora, export_peft
+    from hylorada.model import HyLoRADAModel
+
+    if not (options.base / "config.json").is_file():
+        raise HyLoRADAError(f"{options.base} is no model folder (no config.json); give what `hylorada fetch` printed.")
+    transformers_logging.disable_progress_bar()
+    base = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32, use_safetensors=True)
+    model = HyLoRADAModel.from_pretrained(base, options.adapter)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if options.svd_rank is None:
+            export_peft(model, options.out, options.drop)
+        else:
+            errors = export_lora(model, options.out, options.svd_rank, options.drop)
+            print(f"relative error: mean {sum(errors.values()) / len(errors):.3g}, largest {max(errors.values()):.3g}")
+    for warning in told:
+        LOG.warning("%s", warning.message)
     print(options.out)
 
 

@@ -287,6 +287,22 @@ def test_train_and_evaluate_by_hand_give_the_record(data, tmp_path, capsys):
     assert by_hand.items() <= record["results"].items()
 
 
+def test_an_adapter_trained_by_hand_is_exported_or_refused_by_the_part_that_cannot_be(data, tmp_path, capsys):
+    base, common = str(model_folder(SMOKE.base, data)), ["--scale", quick(tmp_path), "--data", str(data), "--quiet"]
+    for stage in ("magnitude", "landmarks"):
+        assert main(["train", "--stage", stage, "--out", str(tmp_path / stage), *common]) == 0
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "magnitude"), "--base", base, "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert main(["export", str(tmp_path / "landmarks"), "--base", base, "--out", str(tmp_path / "no")]) == 2
+    told = capsys.readouterr().err
+    assert "position_bias" in told and "landmark" in told and not (tmp_path / "no").exists()
+    plain = ["--svd-rank", "16", "--drop", "--out", str(tmp_path / "plain")]
+    assert main(["export", str(tmp_path / "landmarks"), "--base", base, *plain]) == 0
+    assert "relative error: mean" in capsys.readouterr().out and (tmp_path / "plain" / "svd_error.json").is_file()
+    assert main(["export", str(out), "--base", str(tmp_path), "--out", str(tmp_path / "no")]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,0 +1,295 @@
+"""Adapters in PEFT's layout: `adapter_config.json` + `adapter_model.safetensors`, written and read; PEFT is not needed.
+
+W (d_out, d_in), A (r, d_in), B (d_out, r), s and c as in `hylorada.lora`. PEFT's DoRA computes m'/||W + sBA|| where we
+have c, so gate and blend leave through the magnitude:
+
+    m' = c·||W + sBA||                               export_peft, row by row
+    c  = m'/||W + sBA||  with g = 1 and beta = 0     import_peft
+    B'A' ≈ c∘(W + sBA) - W                           export_lora: the nearest matrix of rank r (Eckart and Young, 1936)
+"""
+
+import re
+import warnings
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hylorada.checkpoint import check_same_names
+from hylorada.config import HyLoRADAConfig
+from hylorada.errors import HyLoRADAError
+from hylorada.files import read_json, write_json, written_beside
+from hylorada.lora import HyLoRADAUnified, weight_rows
+from hylorada.model import PARTS, TARGETS, HyLoRADAModel, find_layers
+
+CONFIG_FILE = "adapter_config.json"
+TENSOR_FILE = "adapter_model.safetensors"
+SVD_FILE = "svd_error.json"
+OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
+
+UNDERSTOOD = {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "exclude_modules"}
+WITHOUT_EFFECT = {  # on what a finished adapter computes; the kind of layer tells how a weight is stored
+    *("peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"),
+    *("fan_in_fan_out", "layers_pattern", "megatron_core", "qalora_group_size"),
+}
+NEUTRAL = {  # else a setting says nothing when it is null, false or empty
+    "bias": ("none",),
+    "task_type": ("CAUSAL_LM", None),
+    "init_lora_weights": (True, False, "gaussian", "orthogonal"),  # others change the base weights, or the ranks
+}
+
+
+def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) -> None:
+    """Write the adapter as PEFT's LoRA, rsLoRA or DoRA, of the same function; the base model is not written.
+
+    drop: leave out, with a warning, what that layout cannot hold; the exported function is then another one.
+
+    Raises:
+        HyLoRADAError: such parts are there and `drop` is false (they are named), no layer is adapted, a number is not
+            finite, `folder` holds other things, or the disk refuses. The folder is then as it was.
+    """
+    layers = _exportable_layers(model, drop)
+    config = model.hylorada_config
+    tensors = {}
+    for name, layer in layers.items():
+        tensors |= _low_rank_tensors(name, layer.lora.A, layer.lora.B)
+        if config.use_dora_magnitude:
+            magnitude = folded_magnitude(layer)
+            if not magnitude.all():  # PEFT would compute 0/0 there
+                raise HyLoRADAError(f"{name} has an output row of zeros, which PEFT's DoRA divides by; merge instead.")
+            tensors[f"base_model.model.{name}.lora_magnitude_vector"] = magnitude
+    settings = _settings(model, layers, config.lora_rank, config.lora_alpha)
+    settings |= {
+        "lora_dropout": config.lora_dropout,
+        "use_rslora": config.use_rslora,
+        "use_dora": config.use_dora_magnitude,
+    }
+    _write_folder(Path(folder), settings, tensors)
+
+
+@torch.no_grad()
+def export_lora(model: HyLoRADAModel, folder: str | Path, rank: int, drop: bool = False) -> dict[str, float]:
+    """Write the nearest plain LoRA of `rank` (alpha = rank, so s = 1), for servers that know nothing else.
+
+    Returns the relative Frobenius error ||B'A' - D|| / ||D|| of each layer by name, D being what the adapter adds to W;
+    `svd_error.json` in the folder holds the same. A layer without magnitude has no error once `rank` reaches its own.
+
+    Raises:
+        HyLoRADAError: as for `export_peft`, or `rank` does not fit every layer.
+    """
+    layers = _exportable_layers(model, drop)
+    most = min(min(weight_rows(layer.base_layer).shape) for layer in layers.values())
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= most:
+        raise HyLoRADAError(f"rank {rank!r} does not fit the layers of this model; use 1 to {most}.")
+    tensors, errors = {}, {}
+    for name, layer in layers.items():
+        base_weight = weight_rows(layer.base_layer).float()
+        added = layer.combine.row_factor(layer.base_layer, layer.lora)[:, None] * dense_weight(layer) - base_weight
+        if not added.isfinite().all():
+            raise HyLoRADAError(f"{name} holds NaN or infinity; the adapter is not exported.")
+        left, sizes, right = torch.linalg.svd(added, full_matrices=False)
+        root = sizes[:rank].sqrt()  # shared out, so that neither factor is much larger than the other
+        A, B = root[:, None] * right[:rank], left[:, :rank] * root
+        tensors |= _low_rank_tensors(name, A, B)
+        size = added.norm().item()
+        errors[name] = (B @ A - added).norm().item() / size if size else 0.0
+    settings = _settings(model, layers, rank, float(rank))
+    _write_folder(Path(folder), settings, tensors, {"rank": rank, "relative_frobenius_error": errors})
+    return errors
+
+
+def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAModel:
+    """Adapt a fresh base model with the LoRA, rsLoRA or DoRA that PEFT saved.
+
+    Kept: the function, to float32 rounding (factors become float32), and rank, alpha, dropout and layers. An imported
+    magnitude has its gate open and its blend shut for good, so it also trains on as plain DoRA. Not kept: how A was
+    initialised, the base model's name, PEFT's way of applying DoRA's dropout (here it acts on the update alone).
+
+    Raises:
+        HyLoRADAError: another method, a setting we do not have (it is named), a tensor missing, unknown or of another
+            shape, or a damaged folder. The base model is then as it was.
+    """
+    settings, tensors = _read_folder(Path(folder))
+    _refuse_what_is_not_here(settings, Path(folder))
+    names = _named_layers(base_model, settings, Path(folder))
+    config = HyLoRADAConfig(
+        lora_rank=settings["r"],
+        lora_alpha=settings["lora_alpha"],
+        lora_dropout=settings.get("lora_dropout", 0.0),
+        lora_target_modules=names,
+        use_rslora=settings.get("use_rslora", False),
+        orthogonal_init=False,
+        use_dora_magnitude=settings.get("use_dora", False),
+        position_bias_enabled=False,
+        landmark_enabled=False,
+    )
+    wanted = {}
+    for name, layer in find_layers(base_model, names).items():
+        d_out, d_in = weight_rows(layer).shape
+        A, B = torch.empty(config.lora_rank, d_in, device="meta"), torch.empty(d_out, config.lora_rank, device="meta")
+        wanted |= _low_rank_tensors(name, A, B)
+        if config.use_dora_magnitude:
+            wanted[f"base_model.model.{name}.lora_magnitude_vector"] = torch.empty(d_out, device="meta")
+    check_same_names(tensors, wanted, Path(folder))  # before the base model is touched
+    model = HyLoRADAModel(base_model, config)
+    with torch.no_grad():
+        for name, layer in _adapted_layers(model).items():
+            layer.lora.A.copy_(tensors[f"base_model.model.{name}.lora_A.weight"])
+            layer.lora.B.copy_(tensors[f"base_model.model.{name}.lora_B.weight"])
+            if config.use_dora_magnitude:
+                layer.combine.magnitude.copy_(tensors[f"base_model.model.{name}.lora_magnitude_vector"])
+                layer.combine.gate.fill_(OPEN)
+                layer.combine.residual_weight.fill_(-OPEN)
+    return model
+
+
+@torch.no_grad()
+def dense_weight(layer: HyLoRADAUnified) -> Tensor:
+    """Return W + sBA, (d_out, d_in), float32: the layer's weight before the magnitude."""
+    return weight_rows(layer.base_layer).float() + layer.lora.scaling * layer.lora.B @ layer.lora.A
+
+
+@torch.no_grad()
+def folded_magnitude(layer: HyLoRADAUnified) -> Tensor:
+    """Return m' = c·||W + sBA||, (d_out,), float32: the magnitude that makes plain DoRA of a gated, blended layer."""
+    return layer.combine.row_factor(layer.base_layer, layer.lora) * dense_weight(layer).norm(dim=1)
+
+
+def _adapted_layers(model: HyLoRADAModel) -> dict[str, HyLoRADAUnified]:
+    modules = model.base_model.named_modules()
+    return {name: module for name, module in modules if isinstance(module, HyLoRADAUnified)}
+
+
+def _exportable_layers(model: HyLoRADAModel, drop: bool) -> dict[str, HyLoRADAUnified]:
+    """Return the adapted layers by name, once it is settled what becomes of everything else that trains."""
+    layers = _adapted_layers(model)
+    if not layers:
+        raise HyLoRADAError("this model has no adapted layer to export; it is merged, or its adapter is disabled.")
+    written = {id(p) for layer in layers.values() for part in (layer.lora, layer.combine) for p in part.parameters()}
+    held = {id(p): part for module in model.modules() for part in _parts_of(module) for p in module.parameters()}
+    others = {  # a dictionary for its order
+        held.get(id(p), name.removeprefix("base_model.")): None
+        for name, p in model.named_parameters()
+        if id(p) not in written and (id(p) in held or p.requires_grad)
+    }
+    told = " and ".join(list(others)[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    if others and not drop:
+        raise HyLoRADAError(
+            f"PEFT's layout cannot hold {told}; train without, or export with drop=True (--drop) to leave that out, "
+            "which changes what the model computes."
+        )
+    if others:
+        warnings.warn(f"left out of the export: {told}; it computes something else than this model.", stacklevel=3)
+    return layers
+
+
+def _parts_of(module: nn.Module) -> list[str]:
+    return [part for kind, part in PARTS.items() if isinstance(module, kind)]
+
+
+def _low_rank_tensors(name: str, A: Tensor, B: Tensor) -> dict[str, Tensor]:
+    return {f"base_model.model.{name}.lora_A.weight": A, f"base_model.model.{name}.lora_B.weight": B}
+
+
+def _settings(model: HyLoRADAModel, layers: dict[str, HyLoRADAUnified], rank: int, alpha: float) -> dict[str, Any]:
+    """Return what PEFT is to read; targets mean the same layers there as here."""
+    base = model.base_model.config
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": _public_name(base.name_or_path),
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "use_dora": False,
+        "target_modules": sorted(model.hylorada_config.lora_target_modules or TARGETS[base.model_type]),
+        "fan_in_fan_out": any(not isinstance(layer.base_layer, nn.Linear) for layer in layers.values()),
+        "bias": "none",
+        "inference_mode": True,
+    }
+
+
+def _public_name(name: str) -> str | None:
+    """Return a hub name as it is, and of a folder on this machine its last part only."""
+    windows = PureWindowsPath(name)  # reads both kinds of slashes
+    local = Path(name).is_absolute() or windows.is_absolute() or name.startswith(("~", ".")) or Path(name).is_dir()
+    return (windows.name if local else name) or None
+
+
+def _write_folder(
+    folder: Path, settings: dict[str, Any], tensors: dict[str, Tensor], svd: dict[str, Any] | None = None
+) -> None:
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; nothing is exported.")
+    others = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if others := sorted(others - {CONFIG_FILE, TENSOR_FILE, SVD_FILE}):
+        raise HyLoRADAError(f"{folder} holds other things ({others[0]}); give a new folder, or an earlier export.")
+    with written_beside(folder) as beside:
+        beside.mkdir()
+        write_json(beside / CONFIG_FILE, settings)
+        if svd is not None:
+            write_json(beside / SVD_FILE, svd)
+        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(held, beside / TENSOR_FILE, metadata={"format": "pt"})
+        except SafetensorError as error:  # how the library reports a full disk
+            raise HyLoRADAError(f"{folder} could not be written ({error}); nothing was changed there.") from error
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    for name in (CONFIG_FILE, TENSOR_FILE):
+        if not (folder / name).is_file():
+            raise HyLoRADAError(f"{folder} has no {name}; give a folder that PEFT saved (as safetensors, its default).")
+    settings = read_json(folder / CONFIG_FILE)
+    if not isinstance(settings, dict) or settings.keys().isdisjoint({"peft_type"}):
+        raise HyLoRADAError(f"{folder / CONFIG_FILE} names no peft_type; give a folder that PEFT saved.")
+    try:
+        return settings, load_file(folder / TENSOR_FILE)
+    except SafetensorError as error:
+        raise HyLoRADAError(f"{folder / TENSOR_FILE} is damaged ({error}); save the adapter again.") from error
+
+
+def _refuse_what_is_not_here(settings: dict[str, Any], folder: Path) -> None:
+    if settings["peft_type"] != "LORA":
+        raise HyLoRADAError(f"{folder} is of peft_type {settings['peft_type']!r}; only 'LORA' can be imported.")
+    for name in ("r", "lora_alpha", "target_modules"):
+        if settings.get(name) is None:
+            raise HyLoRADAError(f"{folder / CONFIG_FILE} sets no {name}; save the adapter again with PEFT.")
+    if not isinstance(settings["target_modules"], str | list):
+        raise HyLoRADAError(f"{folder / CONFIG_FILE}: target_modules is neither a pattern nor a list of layer names.")
+    for name in sorted(settings.keys() - UNDERSTOOD - WITHOUT_EFFECT):
+        value = settings[name]
+        if value not in NEUTRAL[name] if name in NEUTRAL else value:
+            raise HyLoRADAError(
+                f"{folder} sets {name} to {value!r}, which has no counterpart here; "
+                "let PEFT merge it into the base model, or train without it."
+            )
+
+
+def _named_layers(base_model: PreTrainedModel, settings: dict[str, Any], folder: Path) -> tuple[str, ...]:
+    """Return layer names that mean here what PEFT's targets mean there: a pattern, or names and dotted ends."""
+    targets, excluded = settings["target_modules"], settings.get("exclude_modules") or []
+    names = [name for name, _ in base_model.named_modules() if name]
+    try:
+        layers = tuple(name for name in names if _is_meant(name, targets) and not _is_meant(name, excluded))
+    except re.error as error:
+        raise HyLoRADAError(
+            f"{folder / CONFIG_FILE}: target_modules or exclude_modules is no pattern: {error}."
+        ) from error
+    if not layers:
+        raise HyLoRADAError(f"{folder}: target_modules={targets!r} matches no layer of this model; give its own base.")
+    if isinstance(targets, str) or excluded:
+        return layers
+    return tuple(sorted(end for end in targets if any(_is_meant(name, [end]) for name in layers)))
+
+
+def _is_meant(name: str, targets: str | list[str]) -> bool:
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == end or name.endswith(f".{end}") for end in targets)
