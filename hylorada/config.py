@@ -41,6 +41,9 @@ class HyLoRADAConfig:
     num_position_buckets: int = 32
     bucket_spacing: str = "log"  # one of BUCKET_SPACINGS
     max_positions: int | None = None
+    s2_attn_enabled: bool = False  # in training alone
+    s2_group_size: int = 2048  # tokens, even
+    s2_sink_tokens: int = 0  # first tokens of a row that stay visible to all
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -73,7 +76,20 @@ class HyLoRADAConfig:
             )
         if self.landmark_design == "per_layer" and self.num_landmarks < 2:
             raise HyLoRADAError("num_landmarks=1 leaves half a landmark a layer in landmark_design='per_layer'; use 2.")
+        self._check_groups()
         self._check_targets()
+
+    def _check_groups(self) -> None:
+        group, sinks = self.s2_group_size, self.s2_sink_tokens
+        if group < 2 or group % 2:
+            raise HyLoRADAError(
+                f"s2_group_size={group} is not allowed: every other layer shifts by half a group; use an even number, "
+                "2 or more."
+            )
+        if not 0 <= sinks < group:
+            raise HyLoRADAError(f"s2_sink_tokens={sinks} does not fit s2_group_size={group}; use 0 up to {group - 1}.")
+        if sinks and not self.s2_attn_enabled:
+            raise HyLoRADAError(f"s2_sink_tokens={sinks} acts in S²-Attn alone; set s2_attn_enabled=True, or sinks 0.")
 
     def _check_targets(self) -> None:
         targets = self.lora_target_modules

@@ -7,6 +7,7 @@ checkpointing runs a block again long after the pass, when only the arguments of
 """
 
 import inspect
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hylorada import checkpoint
+from hylorada import checkpoint, s2_attention
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError, near
 from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
@@ -230,6 +231,7 @@ class HyLoRADAModel(nn.Module):
         return limit
 
     def _attach(self) -> None:
+        self._group_attention()
         for name, layer in self._layers.items():
             self.base_model.set_submodule(name, layer)
         decoder = self.base_model.get_decoder()
@@ -238,6 +240,18 @@ class HyLoRADAModel(nn.Module):
             attentions = find_attentions(decoder)
             self._hooks += [a.register_forward_pre_hook(self._enter_attention, with_kwargs=True) for a in attentions]
         self._hooks += self._hook_landmark(decoder)
+
+    def _group_attention(self) -> None:
+        config = self.hylorada_config
+        if not config.s2_attn_enabled:
+            return
+        context = getattr(self.base_model.config, "max_position_embeddings", math.inf)
+        if config.s2_group_size >= context:
+            raise HyLoRADAError(
+                f"s2_group_size={config.s2_group_size} holds the whole context of {context} tokens, so "
+                "S²-Attn would never act; use smaller groups, or set s2_attn_enabled=False."
+            )
+        s2_attention.enable(self.base_model, config.s2_group_size, config.s2_sink_tokens)
 
     def _hook_landmark(self, decoder: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
         match self.landmark:
@@ -255,6 +269,7 @@ class HyLoRADAModel(nn.Module):
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        s2_attention.disable(self.base_model)
         for name, layer in self._layers.items():
             self.base_model.set_submodule(name, layer.base_layer)
 

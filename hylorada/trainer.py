@@ -118,6 +118,12 @@ class HyLoRADATrainer:
             raise HyLoRADAError("train_dataset is empty; give at least one sequence.")
         if config.checkpoint_every is not None and output_dir is None:
             raise HyLoRADAError("checkpoint_every is set and output_dir is not; say where the state shall go.")
+        adapter = model.hylorada_config
+        if adapter.s2_attn_enabled and max(len(item["input_ids"]) for item in train_dataset) <= adapter.s2_group_size:
+            raise HyLoRADAError(
+                f"no sequence is longer than s2_group_size={adapter.s2_group_size}, so S²-Attn would never act; "
+                "use smaller groups or longer sequences, or set s2_attn_enabled=False."
+            )
         self.config, self.dataset, self.progress, self.on_step = config, train_dataset, progress, on_step
         self.state_folder = None if output_dir is None else Path(output_dir) / "training_state"
         self.accelerator = Accelerator()

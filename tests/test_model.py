@@ -253,6 +253,9 @@ def test_an_adapter_gone_bad_is_not_saved_over_a_good_one(tmp_path):
         (dict(max_positions=2.5), "wrong kind"),
         (dict(landmark_design="learnable_bucket", num_position_buckets=1), "no boundary to learn"),
         (dict(use_rslora=1), "use_rslora=1"),
+        (dict(s2_group_size=7), "use an even number"),
+        (dict(s2_attn_enabled=True, s2_group_size=4, s2_sink_tokens=4), "use 0 up to 3"),
+        (dict(s2_sink_tokens=4), "acts in S²-Attn alone"),
         (dict(landmark_pooling="mean"), "landmark_pooling='mean'"),
         (dict(landmark_pooling="sequence"), "nothing to act on"),
         (dict(landmark_design="per_layer", num_landmarks=1), "half a landmark"),
@@ -287,8 +290,17 @@ CHANGED = dict(
     bucket_spacing="linear",
     max_positions=9,
     landmark_pooling="sequence",
+    s2_attn_enabled=True,
+    s2_group_size=4,
+    s2_sink_tokens=2,
 )
-ALONGSIDE = {"landmark_pooling": {"landmark_design": "original"}}  # settings that act with others alone
+GROUPS = {"s2_attn_enabled": True, "s2_group_size": 8}
+ALONGSIDE = {  # settings that act with others alone
+    "landmark_pooling": {"landmark_design": "original"},
+    "s2_attn_enabled": {"s2_group_size": 8},
+    "s2_group_size": GROUPS,
+    "s2_sink_tokens": GROUPS,
+}
 
 
 @pytest.mark.parametrize("field", CHANGED)

@@ -1,0 +1,503 @@
+"""S²-Attn: held to a block mask written out in full, and to every promise of its module."""
+
+import copy
+
+import pytest
+import torch
+from tiny import FAMILIES, VOCABULARY, adapt, gpt2, llama, tokens, without_zeros
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AttentionInterface,
+    LlamaConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    StaticCache,
+)
+from transformers.masking_utils import create_causal_mask
+
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADATrainer, TrainingConfig
+from hylorada.s2_attention import NAME, disable, enable, grouped_attention, is_enabled
+
+CLOSE = dict(rtol=1e-4, atol=1e-4)
+families = pytest.mark.parametrize("family", FAMILIES)
+sizes = pytest.mark.parametrize("group_size, sinks", [(8, 0), (8, 3), (8, 7), (2, 1), (22, 0)])
+
+
+def visible(length: int, group_size: int, shift: int, sinks: int) -> Tensor:
+    """The pattern token by token: (query, key), True where the query may look."""
+    group = [(i + group_size - shift) // group_size if shift else i // group_size for i in range(length)]
+    return torch.tensor(
+        [[j <= i and (group[j] == group[i] or j < sinks) for j in range(length)] for i in range(length)]
+    )
+
+
+def slow_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None = None) -> Tensor:
+    """Every score, masked, then softmax: (batch, seq, heads, d)."""
+    repeats = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    return (scores.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ value).transpose(1, 2)
+
+
+def slow_interface(module, query, key, value, attention_mask, scaling=None, **kwargs):
+    shift = module.s2_group_size // 2 if module.layer_idx % 2 else 0
+    mask = visible(query.shape[2], module.s2_group_size, shift, module.s2_sink_tokens)
+    return slow_attention(query, key, value, mask, scaling), None
+
+
+AttentionInterface.register("slow_s2", slow_interface)
+
+
+def grouped(family: str, group_size: int = 8, sinks: int = 0) -> PreTrainedModel:
+    """A tiny base in training mode with S²-Attn on; it has no dropout."""
+    model = FAMILIES[family]()
+    enable(model, group_size, sinks)
+    return model.train()
+
+
+def random_states(length: int, heads: int, kv_heads: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    shapes = [(2, heads, length, 8), (2, kv_heads, length, 8), (2, kv_heads, length, 8)]
+    return [torch.randn(s, generator=generator).to(dtype).requires_grad_() for s in shapes]
+
+
+@pytest.mark.parametrize("heads, kv_heads", [(4, 4), (4, 2), (3, 1)])
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize(
+    "length, group_size, sinks",
+    [(17, 16, 0), (17, 16, 15), (64, 16, 0), (64, 16, 4), (61, 8, 0), (61, 8, 3), (61, 8, 6), (13, 2, 1), (9, 6, 5)],
+)
+def test_groups_are_the_block_mask_forward_and_backward(length, group_size, sinks, shifted, heads, kv_heads):
+    states, shift = random_states(length, heads, kv_heads), group_size // 2 if shifted else 0
+    fast = grouped_attention(*states, group_size, shift, sinks, scaling=0.3)
+    slow = slow_attention(*states, visible(length, group_size, shift, sinks), scaling=0.3)
+    torch.testing.assert_close(fast, slow)
+    weights = torch.randn(fast.shape, generator=torch.Generator().manual_seed(5))
+    fast_gradients = torch.autograd.grad((fast * weights).sum(), states)
+    for mine, theirs in zip(fast_gradients, torch.autograd.grad((slow * weights).sum(), states), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_bfloat16_comes_as_close_as_its_digits_allow(shift):
+    states = random_states(29, 4, 2, torch.bfloat16)
+    fast = grouped_attention(*states, 8, shift, sink_tokens=3)
+    assert fast.dtype == torch.bfloat16
+    slow = slow_attention(*(s.float() for s in states), visible(29, 8, shift, 3))
+    torch.testing.assert_close(fast.float(), slow, rtol=2e-2, atol=2e-2)
+
+
+@families
+@sizes
+def test_a_training_model_has_the_logits_and_gradients_of_the_block_mask(family, group_size, sinks):
+    model, ids, results = grouped(family, group_size, sinks), tokens(2, 45), []
+    for implementation in (NAME, "slow_s2"):
+        model.set_attn_implementation(implementation)
+        model.zero_grad()
+        out = model(ids, labels=ids)
+        out.loss.backward()
+        results.append((out.logits, {n: p.grad for n, p in model.named_parameters()}))
+    (fast, fast_gradients), (slow, slow_gradients) = results
+    torch.testing.assert_close(fast, slow, **CLOSE)
+    for name, gradient in slow_gradients.items():
+        torch.testing.assert_close(fast_gradients[name], gradient, **CLOSE, msg=name)
+    assert not torch.allclose(fast, FAMILIES[family]()(ids).logits, atol=1e-2)
+
+
+@families
+def test_bfloat16_models_come_close_to_float32(family):
+    whole, half = grouped(family, 8, 2), grouped(family, 8, 2).to(torch.bfloat16)
+    out = half(tokens(), labels=tokens())
+    out.loss.backward()
+    assert out.logits.dtype == torch.bfloat16 and all(p.grad is not None for p in half.parameters())
+    both = torch.stack([out.logits.float().flatten(), whole(tokens()).logits.flatten()])
+    assert torch.corrcoef(both)[0, 1] > 0.98
+
+
+@families
+@pytest.mark.parametrize("sinks", [0, 3])
+@pytest.mark.parametrize("border", [1, 8, 15, 31, 40])
+def test_a_later_token_never_moves_an_earlier_logit_in_training(family, sinks, border):
+    model, ids = grouped(family, 8, sinks), tokens(2, 41)
+    changed = ids.clone()
+    changed[:, border:] = changed[:, border:] % (VOCABULARY - 1) + 1
+    before, after = model(ids).logits, model(changed).logits
+    torch.testing.assert_close(after[:, :border], before[:, :border], rtol=0, atol=1e-5)
+    assert not torch.allclose(after[:, border], before[:, border], atol=1e-2)
+
+
+@families
+@pytest.mark.parametrize("sinks, reach", [(0, 12), (1, 41)])
+def test_the_shifted_layer_sees_across_the_border_and_sinks_reach_all(family, sinks, reach):
+    """Two layers, G = 8: token 0 fills [0, 8) below and, through token 4 to 7, gets to [4, 12) above; no further."""
+    model, ids = grouped(family, 8, sinks), tokens(1, 41)
+    changed = ids.clone()
+    changed[:, 0] = ids[:, 0] % (VOCABULARY - 1) + 1
+    moved = (model(changed).logits - model(ids).logits).abs().amax(dim=(0, 2)) > 1e-5
+    assert moved.tolist() == [position < reach for position in range(41)]
+
+
+@families
+def test_evaluation_and_the_cache_are_exactly_the_base(family):
+    base, model, ids = FAMILIES[family](), grouped(family, 4, 2).eval(), tokens(2, 30)
+    left, right = torch.ones_like(ids), torch.ones_like(ids)
+    left[0, :7] = 0
+    right[0, -7:] = 0
+    for mask in (None, left, right):
+        assert torch.equal(model(ids, attention_mask=mask).logits, base(ids, attention_mask=mask).logits)
+    settings = dict(attention_mask=left, max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=None)
+    assert torch.equal(model.generate(ids, **settings), base.generate(ids, **settings))
+    caches = [m(ids[:, :20], use_cache=True).past_key_values for m in (model, base)]
+    logits = [m(ids[:, 20:], past_key_values=c).logits for m, c in zip((model, base), caches, strict=True)]
+    assert torch.equal(*logits)
+    caches = [StaticCache(config=base.config, max_cache_len=40) for _ in range(2)]
+    pairs = zip((model, base), caches, strict=True)
+    assert torch.equal(*(m(ids, attention_mask=right, past_key_values=cache).logits for m, cache in pairs))
+
+
+@families
+def test_a_pass_that_reads_a_cache_attends_in_full_even_in_training(family):
+    base, model, ids = FAMILIES[family](), grouped(family, 8), tokens(2, 30)
+    caches = [base(ids[:, :6], use_cache=True).past_key_values for _ in range(2)]
+    after = [m(ids[:, 6:], past_key_values=c).logits for m, c in zip((model, base), caches, strict=True)]
+    assert torch.equal(*after)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_mask_that_must_be_written_out_is_that_of_sdpa(skip):
+    model, real = llama(), torch.ones(2, 6, dtype=torch.bool)
+    real[0, -2:] = False
+    masks = []
+    for implementation in ("sdpa", NAME):
+        model.set_attn_implementation(implementation)
+        given = (model.config, torch.zeros(2, 6, 32), real, None)
+        masks.append(create_causal_mask(*given, allow_is_causal_skip=skip))
+    assert torch.equal(masks[1], real) if skip else torch.equal(*masks)
+
+
+@families
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_no_longer_than_a_group_train_with_full_attention(family, side):
+    base, model, ids = FAMILIES[family](), grouped(family, 24), tokens(2, 24)
+    mask = torch.ones_like(ids)
+    mask[0, :7] = 0
+    mask = mask if side == "left" else mask.flip(1)
+    assert torch.equal(model(ids, attention_mask=mask).logits, base(ids, attention_mask=mask).logits)
+
+
+@families
+@pytest.mark.parametrize("sinks", [0, 3])
+def test_right_padding_leaves_real_tokens_and_their_gradients_alone(family, sinks):
+    """Rows of three lengths, one shorter than the sinks: each trains as it does alone."""
+    model, ids, lengths = grouped(family, 8, sinks), tokens(3, 37), (37, 21, 2)
+    mask = (torch.arange(37) < torch.tensor(lengths)[:, None]).long()
+    out = model(ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100))
+    out.loss.backward()
+    padded = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    for row, length in enumerate(lengths):
+        alone = model(ids[row : row + 1, :length], labels=ids[row : row + 1, :length])
+        torch.testing.assert_close(out.logits[row, :length], alone.logits[0], **CLOSE)
+        (alone.loss * (length - 1) / sum(n - 1 for n in lengths)).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(padded[name], parameter.grad, **CLOSE, msg=name)
+
+
+@families
+def test_position_ids_that_start_again_in_the_padding_are_not_packing(family):
+    model, ids = grouped(family), tokens(2, 24)
+    mask = torch.ones_like(ids)
+    mask[1, -9:] = 0
+    positions = torch.arange(24) * mask
+    out = model(ids, attention_mask=mask, position_ids=positions).logits
+    torch.testing.assert_close(out[1, :15], model(ids[1:, :15]).logits[0], **CLOSE)
+
+
+@families
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradients_under_checkpointing_equal_those_without(family, reentrant):
+    """With attention dropout: the second run of a block must drop what the first dropped."""
+    gradients = []
+    for checkpointing in (False, True):
+        model = grouped(family, 8, 2)
+        for module in model.modules():
+            if hasattr(module, "s2_group_size"):
+                module.attention_dropout, module.attn_dropout = 0.3, nn.Dropout(0.3)
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": reentrant})
+        torch.manual_seed(6)
+        mask = torch.ones(2, 30, dtype=torch.long)
+        mask[0, -9:] = 0
+        (model(tokens(2, 30), attention_mask=mask).logits[0, :21].logsumexp(-1).sum()).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_dropout_drops_the_share_it_names(shift):
+    """Each weight of the first token of a group is 1: it is kept, doubled, or dropped."""
+    torch.manual_seed(7)
+    states = [torch.zeros(500, 2, 20, 4), torch.zeros(500, 2, 20, 4), torch.ones(500, 2, 20, 4)]
+    out = grouped_attention(*states, 8, shift, dropout=0.5)
+    assert set(out[:, 8 + shift].unique().tolist()) == {0.0, 2.0}
+    assert 0.95 < out.mean() < 1.05
+
+
+@families
+def test_training_drops_attention_as_the_model_is_set_to(family):
+    model, ids = grouped(family, 8), tokens()
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    for module in model.modules():
+        if hasattr(module, "s2_group_size"):
+            module.attention_dropout, module.attn_dropout = 0.3, nn.Dropout(0.3)
+    assert not torch.allclose(model(ids).logits, model(ids).logits, atol=1e-2)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that any operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for made in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(made, Tensor):
+                self.elements = max(self.elements, made.numel())
+        return out
+
+
+def largest_in_a_step(model: PreTrainedModel, length: int) -> int:
+    """One padded row, and the kernel that writes its scores out: the most that attention can ask for."""
+    mask = torch.ones(1, length, dtype=torch.long)
+    mask[:, -5:] = 0
+    with LargestTensor() as largest, sdpa_kernel(SDPBackend.MATH):
+        model(tokens(1, length), attention_mask=mask).logits.logsumexp(-1).sum().backward()
+    return largest.elements
+
+
+def test_no_tensor_of_length_squared_is_ever_made():
+    length, group_size, heads = 2048, 32, 4
+    model = grouped("llama", group_size, 4)
+    assert largest_in_a_step(model, length) <= length * max(VOCABULARY, heads * (group_size + 4) * 2)
+    disable(model)
+    assert largest_in_a_step(model, length) >= length * length
+
+
+def test_work_grows_linearly_with_length_and_full_attention_more():
+    def work(model: PreTrainedModel, length: int) -> int:
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            model(tokens(1, length)).logits.sum().backward()
+        return counter.get_total_flops()
+
+    model = grouped("llama", 32, 4)
+    short, middle, long = (work(model, length) for length in (512, 1024, 2048))
+    assert long - middle == pytest.approx(2 * (middle - short), rel=0.01)
+    assert long == pytest.approx(4 * short, rel=0.02)
+    disable(model)
+    assert work(model, 2048) > 8 * work(model, 512)
+
+
+@families
+def test_disable_restores_the_model_and_both_may_alternate(family):
+    base, model, ids = FAMILIES[family]().train(), grouped(family), tokens()
+    with_groups = model(ids).logits
+    disable(model)
+    assert model.config._attn_implementation == base.config._attn_implementation and not is_enabled(model)
+    assert [vars(m).keys() for m in model.modules()] == [vars(m).keys() for m in base.modules()]
+    assert torch.equal(model(ids).logits, base(ids).logits)
+    disable(model)
+    enable(model, 8)
+    assert torch.equal(model(ids).logits, with_groups)
+
+
+def test_a_second_enable_is_refused_and_changes_nothing():
+    model = grouped("llama", 8)
+    before = model(tokens()).logits
+    with pytest.raises(HyLoRADAError, match="disable"):
+        enable(model, 4)
+    assert torch.equal(model(tokens()).logits, before)
+
+
+def test_two_models_keep_their_own_groups_and_copies_keep_theirs():
+    plain, small, large = llama().train(), grouped("llama", 4), grouped("llama", 12)
+    results = [m(tokens()).logits for m in (plain, small, large, copy.deepcopy(small))]
+    assert torch.equal(results[0], llama()(tokens()).logits)
+    assert torch.equal(results[1], results[3])
+    assert not torch.allclose(results[1], results[2], atol=1e-2)
+
+
+def test_a_saved_base_does_not_ask_for_groups(tmp_path):
+    model = grouped("llama")
+    model.save_pretrained(tmp_path)
+    assert NAME not in (tmp_path / "config.json").read_text()
+    loaded = type(model).from_pretrained(tmp_path).train()
+    assert torch.equal(loaded(tokens()).logits, llama()(tokens()).logits)
+
+
+@families
+def test_an_adapter_trains_through_the_groups_right_padding_included(family):
+    config = HyLoRADAConfig(lora_rank=2, use_dora_magnitude=True, lora_dropout=0.0, gradient_checkpointing=True)
+    model, ids = without_zeros(adapt(FAMILIES[family](), config)), tokens(2, 30)
+    enable(model.base_model, 8, 2)
+    model.train()
+    mask = torch.ones_like(ids)
+    mask[1, -11:] = 0
+    out = model(ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100))
+    out.loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.trainable_parameters())
+    torch.testing.assert_close(out.logits[1, :19], model(ids[1:, :19]).logits[0], **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's tracer looks at it where graphs break
+@pytest.mark.parametrize("padding", [0, 9])
+def test_compiled_training_gives_the_same_logits(padding):
+    model, ids = grouped("llama", 8, 2), tokens(2, 30)
+    batch = dict(attention_mask=(torch.arange(30) < 30 - padding).long().expand(2, -1), use_cache=False)
+    compiled = torch.compile(model, backend="aot_eager")
+    torch.testing.assert_close(compiled(ids, **batch).logits, model(ids, **batch).logits)
+    torch._dynamo.reset()
+
+
+@families
+@pytest.mark.parametrize("what", ["left padding", "holes", "packed", "packed and padded", "own mask"])
+def test_batches_that_groups_cannot_hold_are_refused_in_training_alone(family, what):
+    model, ids = grouped(family, 8), tokens(2, 24)
+    mask = torch.ones_like(ids)
+    packed = torch.cat([torch.arange(10), torch.arange(14)]).expand(2, -1)
+    if what == "left padding":
+        mask[0, :3] = 0
+        batch = dict(attention_mask=mask)
+    elif what == "holes":
+        mask[1, 9] = 0
+        batch = dict(attention_mask=mask)
+    elif what == "packed":
+        batch = dict(position_ids=packed)
+    elif what == "packed and padded":
+        mask[:, -2:] = 0
+        batch = dict(position_ids=packed, attention_mask=mask)
+    else:
+        batch = dict(attention_mask=torch.ones(2, 1, 24, 24, dtype=torch.bool).tril())
+    with pytest.raises(HyLoRADAError, match="Pad on the right, or turn S²-Attn off"):
+        model(ids, **batch)
+    assert torch.equal(model.eval()(ids, **batch).logits, FAMILIES[family]()(ids, **batch).logits)
+
+
+def test_a_sliding_window_shorter_than_the_row_is_refused_and_a_longer_one_is_not():
+    torch.manual_seed(0)
+    shape = dict(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=VOCABULARY
+    )
+    model = MistralForCausalLM(MistralConfig(**shape, num_key_value_heads=2, sliding_window=24)).eval()
+    mask = torch.ones(2, 30, dtype=torch.long)
+    mask[0, -9:] = 0
+    in_evaluation = model(tokens(2, 30), attention_mask=mask).logits
+    enable(model, 8)
+    assert torch.equal(model(tokens(2, 30), attention_mask=mask).logits, in_evaluation)
+    model.train()
+    assert model(tokens(2, 23)).logits.isfinite().all()
+    with pytest.raises(HyLoRADAError, match="sliding window"):
+        model(tokens(2, 30))
+
+
+def test_asking_for_attention_weights_in_training_is_refused():
+    with pytest.raises(HyLoRADAError, match="output_attentions"):
+        grouped("llama", 8)(tokens(), output_attentions=True)
+
+
+@pytest.mark.parametrize(
+    "group_size, sinks, message",
+    [
+        (7, 0, "group_size=7 .* even"),
+        (0, 0, "group_size=0 .* 2 or more"),
+        (-4, 0, "group_size=-4 .* 2 or more"),
+        (8.0, 0, "group_size=8.0 .* whole number"),
+        (True, 0, "group_size=True .* whole number"),
+        (8, 8, "sink_tokens=8 .* 0 up to 7"),
+        (8, -1, "sink_tokens=-1 .* 0 up to 7"),
+        (8, None, "sink_tokens=None .* whole number"),
+    ],
+)
+def test_sizes_that_make_no_groups_are_refused(group_size, sinks, message):
+    model = llama()
+    with pytest.raises(HyLoRADAError, match=message):
+        enable(model, group_size, sinks)
+    assert not is_enabled(model) and model.config._attn_implementation == "sdpa"
+
+
+class OwnAttention(nn.Module):
+    """Attends by its own code and never asks the interface."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.config, self.layer_idx, self.is_causal = config, 0, True
+
+
+class OwnModel(PreTrainedModel):
+    config_class, _supports_sdpa = LlamaConfig, True
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.attention = OwnAttention(config)
+        self.post_init()
+
+
+def test_a_model_that_does_not_ask_the_interface_is_refused():
+    model = OwnModel(LlamaConfig())
+    with pytest.raises(HyLoRADAError, match="OwnModel is not reached"):
+        enable(model, 8)
+    assert not is_enabled(model) and model.config._attn_implementation == "sdpa"
+
+
+def test_attention_of_another_kind_is_refused():
+    model = gpt2()
+    model.set_attn_implementation("eager")
+    with pytest.raises(HyLoRADAError, match="'eager'; load it with attn_implementation='sdpa'"):
+        enable(model, 8)
+    model.config.output_attentions = True
+    with pytest.raises(HyLoRADAError, match="output_attentions=False"):
+        enable(model, 8)
+    assert not is_enabled(model) and model.config._attn_implementation == "eager"
+
+
+@families
+def test_the_configuration_turns_groups_on_in_training_and_every_way_out_turns_them_off(family, tmp_path):
+    ids = tokens(2, 41)
+    config = HyLoRADAConfig(
+        s2_attn_enabled=True,
+        s2_group_size=8,
+        s2_sink_tokens=2,
+        lora_dropout=0.0,
+        position_bias_enabled=False,
+        landmark_enabled=False,
+    )
+    model = without_zeros(adapt(FAMILIES[family](), config))
+    full, grouped_logits = model(ids).logits, model.train()(ids).logits
+    assert not torch.allclose(grouped_logits[:, 8:], full[:, 8:], atol=1e-2)
+    with model.disable_adapter() as base:
+        assert not is_enabled(base) and torch.equal(base(ids).logits, FAMILIES[family]().train()(ids).logits)
+    assert torch.equal(model(ids).logits, grouped_logits)
+    model.save_pretrained(tmp_path / "a")
+    loaded = HyLoRADAModel.from_pretrained(FAMILIES[family](), tmp_path / "a").train()
+    assert torch.equal(loaded(ids).logits, grouped_logits)
+    merged = model.merge_and_unload()
+    assert not is_enabled(merged)
+    torch.testing.assert_close(merged.eval()(ids).logits, full, **CLOSE)
+
+
+def test_groups_that_would_never_act_are_refused():
+    with pytest.raises(HyLoRADAError, match="holds the whole context of 64 tokens"):
+        adapt(llama(), HyLoRADAConfig(s2_attn_enabled=True))
+    model = adapt(llama(), HyLoRADAConfig(s2_attn_enabled=True, s2_group_size=16))
+    rows = [{"input_ids": row} for row in tokens(2, 16)]
+    with pytest.raises(HyLoRADAError, match="no sequence is longer than s2_group_size=16"):
+        HyLoRADATrainer(model, TrainingConfig(), rows, progress=False)
+    longer = [{"input_ids": row} for row in tokens(2, 40)]
+    assert HyLoRADATrainer(model, TrainingConfig(), longer, progress=False).train().history
