@@ -143,7 +143,7 @@ class HyLoRADATrainer:
         self.total_steps = self.steps_per_epoch * config.num_epochs
         self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)
         self.history: list[dict[str, float]] = []
-        self.seconds = 0.0  # of all sessions up to the last checkpoint
+        self.seconds = 0.0  # spent before the last checkpoint, however often interrupted
 
     def train(self, resume: bool = True) -> TrainingResult:
         """Train to the end, from the last saved state when there is one and `resume` is set."""
