@@ -43,7 +43,7 @@ def killed(tmp_path_factory) -> tuple[Path, dict[Path, int]]:
         process = subprocess.Popen(
             snakemake(folder), env=surroundings(), stdout=log, stderr=log, start_new_session=True
         )
-        for _ in range(2400):
+        for _ in range(6000):
             records = list(folder.glob("results/runs/*/record.json"))
             if records and list(folder.glob("results/runs/.*.work/training_state")):
                 break
