@@ -21,17 +21,10 @@ def write_adapter(folder: Path, config: dict[str, Any], base: dict[str, Any], te
     Raises:
         HyLoRADAError: a tensor is not finite, or the disk refuses; the folder is then as it was.
     """
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    if broken:
-        raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; the adapter is not saved.")
     with written_beside(Path(folder)) as beside:
         beside.mkdir()
         write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
-        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        try:
-            save_file(held, beside / TENSOR_FILE)
-        except SafetensorError as error:  # how the library reports a full disk
-            raise HyLoRADAError(f"{folder} could not be written ({error}); nothing was changed there.") from error
+        write_tensors(beside / TENSOR_FILE, tensors)
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
@@ -49,11 +42,31 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str
         raise HyLoRADAError(
             f"{folder / CONFIG_FILE} is not of format {FORMAT}; read it with the version that wrote it."
         )
+    return description["adapter"], description["base"], read_tensors(folder / TENSOR_FILE)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        HyLoRADAError: a tensor is not finite, or the disk refuses.
+    """
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; the adapter is not saved.")
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        tensors = load_file(folder / TENSOR_FILE)
+        save_file(held, path, metadata)
+    except SafetensorError as error:  # how the library reports a full disk
+        raise HyLoRADAError(f"{path.name} could not be written ({error}); the adapter is not saved.") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file (HyLoRADAError when it is damaged)."""
+    try:
+        return load_file(path)
     except SafetensorError as error:
-        raise HyLoRADAError(f"{folder / TENSOR_FILE} is damaged ({error}); save the adapter again.") from error
-    return description["adapter"], description["base"], tensors
+        raise HyLoRADAError(f"{path} is damaged ({error}); save the adapter again.") from error
 
 
 def check_same_names(given: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:

@@ -14,12 +14,10 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hylorada.checkpoint import check_same_names
+from hylorada.checkpoint import check_same_names, read_tensors, write_tensors
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json, written_beside
@@ -88,7 +86,7 @@ def export_lora(model: HyLoRADAModel, folder: str | Path, rank: int, drop: bool 
     tensors, errors = {}, {}
     for name, layer in layers.items():
         base_weight = weight_rows(layer.base_layer).float()
-        added = layer.combine.row_factor(layer.base_layer, layer.lora)[:, None] * dense_weight(layer) - base_weight
+        added = layer.combine.row_factor(layer.base_layer, layer.lora)[:, None] * layer.dense_weight() - base_weight
         if not added.isfinite().all():
             raise HyLoRADAError(f"{name} holds NaN or infinity; the adapter is not exported.")
         left, sizes, right = torch.linalg.svd(added, full_matrices=False)
@@ -148,15 +146,9 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
 
 
 @torch.no_grad()
-def dense_weight(layer: HyLoRADAUnified) -> Tensor:
-    """Return W + sBA, (d_out, d_in), float32: the layer's weight before the magnitude."""
-    return weight_rows(layer.base_layer).float() + layer.lora.scaling * layer.lora.B @ layer.lora.A
-
-
-@torch.no_grad()
 def folded_magnitude(layer: HyLoRADAUnified) -> Tensor:
     """Return m' = c·||W + sBA||, (d_out,), float32: the magnitude that makes plain DoRA of a gated, blended layer."""
-    return layer.combine.row_factor(layer.base_layer, layer.lora) * dense_weight(layer).norm(dim=1)
+    return layer.combine.row_factor(layer.base_layer, layer.lora) * layer.dense_weight().norm(dim=1)
 
 
 def _adapted_layers(model: HyLoRADAModel) -> dict[str, HyLoRADAUnified]:
@@ -224,9 +216,6 @@ def _public_name(name: str) -> str | None:
 def _write_folder(
     folder: Path, settings: dict[str, Any], tensors: dict[str, Tensor], svd: dict[str, Any] | None = None
 ) -> None:
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    if broken:
-        raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; nothing is exported.")
     others = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if others := sorted(others - {CONFIG_FILE, TENSOR_FILE, SVD_FILE}):
         raise HyLoRADAError(f"{folder} holds other things ({others[0]}); give a new folder, or an earlier export.")
@@ -235,11 +224,7 @@ def _write_folder(
         write_json(beside / CONFIG_FILE, settings)
         if svd is not None:
             write_json(beside / SVD_FILE, svd)
-        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        try:
-            save_file(held, beside / TENSOR_FILE, metadata={"format": "pt"})
-        except SafetensorError as error:  # how the library reports a full disk
-            raise HyLoRADAError(f"{folder} could not be written ({error}); nothing was changed there.") from error
+        write_tensors(beside / TENSOR_FILE, tensors, {"format": "pt"})
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -249,10 +234,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     settings = read_json(folder / CONFIG_FILE)
     if not isinstance(settings, dict) or settings.keys().isdisjoint({"peft_type"}):
         raise HyLoRADAError(f"{folder / CONFIG_FILE} names no peft_type; give a folder that PEFT saved.")
-    try:
-        return settings, load_file(folder / TENSOR_FILE)
-    except SafetensorError as error:
-        raise HyLoRADAError(f"{folder / TENSOR_FILE} is damaged ({error}); save the adapter again.") from error
+    return settings, read_tensors(folder / TENSOR_FILE)
 
 
 def _refuse_what_is_not_here(settings: dict[str, Any], folder: Path) -> None:

@@ -77,8 +77,12 @@ class HyLoRADAUnified(nn.Module):
         """
         if self.at_position is not None:
             raise HyLoRADAError("a layer with a position bias cannot merge: its scale differs from token to token.")
-        dense = weight_rows(self.base_layer).float() + self.lora.scaling * self.lora.B @ self.lora.A
-        return self.combine.row_factor(self.base_layer, self.lora)[:, None] * dense
+        return self.combine.row_factor(self.base_layer, self.lora)[:, None] * self.dense_weight()
+
+    @torch.no_grad()
+    def dense_weight(self) -> Tensor:
+        """Return W + sBA in float32, (d_out, d_in): the weight before the magnitude."""
+        return weight_rows(self.base_layer).float() + self.lora.scaling * self.lora.B @ self.lora.A
 
 
 class LowRankUpdate(nn.Module):

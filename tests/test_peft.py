@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADAUnified, export
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADAUnified, checkpoint
 from hylorada.export import export_lora, export_peft, folded_magnitude, import_peft
 
 # PEFT still asks transformers for a name that transformers is about to retire
@@ -359,7 +359,7 @@ def test_a_failed_export_leaves_the_folder_as_it_was(how, tmp_path: Path, monkey
 
     export_peft(model, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(export, "save_file", full_disk)
+    monkeypatch.setattr(checkpoint, "save_file", full_disk)
     with pytest.raises(HyLoRADAError, match="no space left"):
         how(model, folder)
     with pytest.raises(HyLoRADAError, match="no space left"):
