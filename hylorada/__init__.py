@@ -20,6 +20,7 @@ _HOMES = {
     "evaluate_perplexity": "evaluation",
     "export_lora": "export",
     "export_peft": "export",
+    "get_baseline_model": "baselines",
     "import_peft": "export",
     "run_full_evaluation": "evaluation",
 }

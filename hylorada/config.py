@@ -5,12 +5,18 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
+from hylorada.presets import PRESETS
 
 BUCKET_SPACINGS = ("log", "linear")
 LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer")
 POOLED_DESIGNS = ("original", "per_layer")
 POOLINGS = ("causal", "sequence")
 POSITION_BIAS_PLACES = ("output", "update")
+ROPE_SCALINGS = ("linear", "dynamic", "yarn")
+PARTS_THAT_TRAIN = (
+    *("lora_enabled", "position_bias_enabled", "landmark_enabled", "daa_enabled", "sparse_enabled"),
+    *("train_embeddings", "train_norms"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +24,13 @@ class HyLoRADAConfig:
     """Every choice of the method, with the defaults of the published configuration class.
 
     Sizes are counts, `max_positions` is in tokens (None: the model's own context length) and `lora_target_modules`
-    holds layer names or dotted suffixes (None: the family's attention projections, see `hylorada.model.TARGETS`).
+    holds layer names or dotted suffixes (None: the family's attention projections, see `hylorada.find.TARGETS`).
 
     Raises:
         HyLoRADAError: a value outside what the field allows, saying what was given and what to do.
     """
 
+    lora_enabled: bool = True  # without it the position bias alone acts on the targets
     lora_rank: int = 8
     lora_alpha: float = 16.0
     lora_dropout: float = 0.05
@@ -31,6 +38,7 @@ class HyLoRADAConfig:
     use_rslora: bool = True  # alpha/sqrt(r) instead of alpha/r
     orthogonal_init: bool = True  # A starts with orthonormal rows instead of Kaiming-uniform ones
     use_dora_magnitude: bool = False
+    magnitude_gated: bool = True  # trained gate and blend around the magnitude; without them it is DoRA
     position_bias_enabled: bool = True
     position_num_buckets: int = 64
     position_bias_on: str = "output"  # one of POSITION_BIAS_PLACES
@@ -44,12 +52,21 @@ class HyLoRADAConfig:
     s2_attn_enabled: bool = False  # in training alone
     s2_group_size: int = 2048  # tokens, even
     s2_sink_tokens: int = 0  # first tokens of a row that stay visible to all
+    daa_enabled: bool = False  # direct attention adaptation
+    sparse_enabled: bool = False  # sparse bottleneck after each feed-forward block
+    sparse_bottleneck: int = 128
+    sparse_top_share: float = 0.05  # of the bottleneck's units, for each token
+    train_embeddings: bool = False
+    train_norms: bool = False
+    rope_scaling_type: str | None = None  # one of ROPE_SCALINGS
+    rope_scaling_factor: float = 1.0
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
-        for name in ("lora_rank", "position_num_buckets", "num_landmarks", "num_position_buckets"):
+        counts = ("lora_rank", "position_num_buckets", "num_landmarks", "num_position_buckets", "sparse_bottleneck")
+        for name in counts:
             _at_least(name, getattr(self, name), 1)
         if self.max_positions is not None:
             _at_least("max_positions", self.max_positions, 1)
@@ -57,6 +74,8 @@ class HyLoRADAConfig:
             raise HyLoRADAError(f"lora_alpha={self.lora_alpha} is not allowed; use a positive number, such as 16.0.")
         if not 0.0 <= self.lora_dropout < 1.0:
             raise HyLoRADAError(f"lora_dropout={self.lora_dropout} is not a share; use 0.0 up to, not including, 1.0.")
+        if not 0.0 < self.sparse_top_share <= 1.0:
+            raise HyLoRADAError(f"sparse_top_share={self.sparse_top_share} is not a share; use more than 0, up to 1.0.")
         if self.landmark_design == "learnable_bucket" and self.num_position_buckets < 2:
             raise HyLoRADAError("num_position_buckets=1 leaves no boundary to learn; use 2 or more.")
         for name, allowed in (
@@ -77,7 +96,9 @@ class HyLoRADAConfig:
         if self.landmark_design == "per_layer" and self.num_landmarks < 2:
             raise HyLoRADAError("num_landmarks=1 leaves half a landmark a layer in landmark_design='per_layer'; use 2.")
         self._check_groups()
+        self._check_rope()
         self._check_targets()
+        self._check_parts()
 
     def _check_groups(self) -> None:
         group, sinks = self.s2_group_size, self.s2_sink_tokens
@@ -90,6 +111,31 @@ class HyLoRADAConfig:
             raise HyLoRADAError(f"s2_sink_tokens={sinks} does not fit s2_group_size={group}; use 0 up to {group - 1}.")
         if sinks and not self.s2_attn_enabled:
             raise HyLoRADAError(f"s2_sink_tokens={sinks} acts in S²-Attn alone; set s2_attn_enabled=True, or sinks 0.")
+
+    def _check_rope(self) -> None:
+        kind, factor = self.rope_scaling_type, self.rope_scaling_factor
+        if kind is not None and kind not in ROPE_SCALINGS:
+            raise HyLoRADAError(f"rope_scaling_type={kind!r} is not known; {near(kind, ROPE_SCALINGS)}")
+        if kind is None and factor != 1.0:
+            raise HyLoRADAError(
+                f"rope_scaling_factor={factor} has no scaling to act in; set rope_scaling_type, such as 'yarn'."
+            )
+        if kind is not None and not (math.isfinite(factor) and factor > 1.0):
+            raise HyLoRADAError(
+                f"rope_scaling_factor={factor} scales nothing; use a number above 1, such as 2.0 for twice the context."
+            )
+
+    def _check_parts(self) -> None:
+        if not any(getattr(self, name) for name in PARTS_THAT_TRAIN):
+            raise HyLoRADAError(f"nothing is left to train; set one of {', '.join(PARTS_THAT_TRAIN)}.")
+        if not self.magnitude_gated and not self.use_dora_magnitude:
+            raise HyLoRADAError("magnitude_gated=False has no magnitude to act on; set use_dora_magnitude=True.")
+        if self.lora_enabled:
+            return
+        if self.use_dora_magnitude:
+            raise HyLoRADAError("use_dora_magnitude=True scales the adapted weight; it needs lora_enabled=True.")
+        if self.position_bias_enabled and self.position_bias_on == "update":
+            raise HyLoRADAError("position_bias_on='update' has no update without lora_enabled=True; use 'output'.")
 
     def _check_targets(self) -> None:
         targets = self.lora_target_modules
@@ -105,6 +151,13 @@ class HyLoRADAConfig:
             )
         if len(set(names)) != len(names):
             raise HyLoRADAError(f"lora_target_modules={list(names)} names a layer twice; name each once.")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> "HyLoRADAConfig":
+        """Return a named configuration of the published guidelines (`hylorada.presets`), with changes of your own."""
+        if name not in PRESETS:
+            raise HyLoRADAError(f"preset {name!r} is not known; {near(str(name), PRESETS)}")
+        return cls.from_dict(PRESETS[name] | changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold and `from_dict` reads back."""
@@ -130,6 +183,8 @@ def _check_type(name: str, value: Any, default: Any) -> None:
     if name == "max_positions":
         right = value is None or (isinstance(value, int) and not isinstance(value, bool))
         wanted = "a whole number or None"
+    elif name == "rope_scaling_type":
+        right, wanted = value is None or isinstance(value, str), "a name or None"
     elif isinstance(default, bool):
         right, wanted = isinstance(value, bool), "True or False"
     elif isinstance(default, int):

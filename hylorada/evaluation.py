@@ -19,6 +19,7 @@ from tqdm import tqdm
 from hylorada.errors import HyLoRADAError, near
 from hylorada.loss import IGNORED, causal_lm, causal_lm_nll
 from hylorada.nll import TokenNLL
+from hylorada.rope import usable_context
 
 AGGREGATES: dict[str, Callable[[TokenNLL], tuple[float, float]]] = {  # name -> (perplexity, loss in nats)
     "corpus": lambda tokens: (tokens.corpus_perplexity(), tokens.mean_nll()),
@@ -220,14 +221,13 @@ def context_length(model: nn.Module) -> int:
 
     Raises HyLoRADAError if the model's config names no limit.
     """
-    config = causal_lm(model).config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
+    config = causal_lm(model).config
+    limit = usable_context(config)
     if limit is None:
         raise HyLoRADAError(
             f"{type(config).__name__} names no max_position_embeddings, so no window can be checked against it"
         )
-    rope = getattr(config, "rope_parameters", None) or {}
-    return max(limit, int(rope.get("factor", 1) * rope.get("original_max_position_embeddings", limit)))
+    return limit
 
 
 def _windows_nll(

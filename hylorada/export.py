@@ -4,12 +4,16 @@ W (d_out, d_in), A (r, d_in), B (d_out, r), s and c as in `hylorada.lora`. PEFT'
 have c, so gate and blend leave through the magnitude:
 
     m' = c·||W + sBA||                               export_peft, row by row
-    c  = m'/||W + sBA||  with g = 1 and beta = 0     import_peft
+    c  = m'/||W + sBA||  as without gate and blend   import_peft
     B'A' ≈ c∘(W + sBA) - W                           export_lora: the nearest matrix of rank r (Eckart and Young, 1936)
+
+Trained embeddings and norms leave whole, as PEFT's `modules_to_save`; an output layer tied to the embedding leaves as a
+second copy, because PEFT would go on using the base's.
 """
 
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -21,13 +25,14 @@ from hylorada.checkpoint import check_same_names, read_tensors, write_tensors
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json, written_beside
+from hylorada.find import TARGETS, find_layers
 from hylorada.lora import HyLoRADAUnified, weight_rows
-from hylorada.model import PARTS, TARGETS, HyLoRADAModel, find_layers
+from hylorada.model import PARTS, HyLoRADAModel
+from hylorada.trained_weights import TrainedWeights
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 SVD_FILE = "svd_error.json"
-OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
 
 UNDERSTOOD = {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "exclude_modules"}
 WITHOUT_EFFECT = {  # on what a finished adapter computes; the kind of layer tells how a weight is stored
@@ -50,9 +55,14 @@ def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) ->
         HyLoRADAError: such parts are there and `drop` is false (they are named), no layer is adapted, a number is not
             finite, `folder` holds other things, or the disk refuses. The folder is then as it was.
     """
-    layers = _exportable_layers(model, drop)
+    whole = {n: m for n, m in model.base_model.named_modules() if isinstance(m, TrainedWeights)}
+    layers = _exportable_layers(model, drop, whole.values())
     config = model.hylorada_config
-    tensors = {}
+    tensors = {
+        f"base_model.model.{name}.{own}": weight.detach().clone()  # one tensor cannot be written under two names
+        for name, layer in whole.items()
+        for own, weight in layer.masters.items()
+    }
     for name, layer in layers.items():
         tensors |= _low_rank_tensors(name, layer.lora.A, layer.lora.B)
         if config.use_dora_magnitude:
@@ -66,6 +76,8 @@ def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) ->
         "use_rslora": config.use_rslora,
         "use_dora": config.use_dora_magnitude,
     }
+    if whole:
+        settings["modules_to_save"] = sorted(whole)
     _write_folder(Path(folder), settings, tensors)
 
 
@@ -104,7 +116,7 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
     """Adapt a fresh base model with the LoRA, rsLoRA or DoRA that PEFT saved.
 
     Kept: the function, to float32 rounding (factors become float32), and rank, alpha, dropout and layers. An imported
-    magnitude has its gate open and its blend shut for good, so it also trains on as plain DoRA. Not kept: how A was
+    magnitude has neither gate nor blend, so it also trains on as plain DoRA. Not kept: how A was
     initialised, the base model's name, PEFT's way of applying DoRA's dropout (here it acts on the update alone).
 
     Raises:
@@ -122,6 +134,7 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
         use_rslora=settings.get("use_rslora", False),
         orthogonal_init=False,
         use_dora_magnitude=settings.get("use_dora", False),
+        magnitude_gated=not settings.get("use_dora", False),
         position_bias_enabled=False,
         landmark_enabled=False,
     )
@@ -140,8 +153,6 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
             layer.lora.B.copy_(tensors[f"base_model.model.{name}.lora_B.weight"])
             if config.use_dora_magnitude:
                 layer.combine.magnitude.copy_(tensors[f"base_model.model.{name}.lora_magnitude_vector"])
-                layer.combine.gate.fill_(OPEN)
-                layer.combine.residual_weight.fill_(-OPEN)
     return model
 
 
@@ -156,18 +167,28 @@ def _adapted_layers(model: HyLoRADAModel) -> dict[str, HyLoRADAUnified]:
     return {name: module for name, module in modules if isinstance(module, HyLoRADAUnified)}
 
 
-def _exportable_layers(model: HyLoRADAModel, drop: bool) -> dict[str, HyLoRADAUnified]:
-    """Return the adapted layers by name, once it is settled what becomes of everything else that trains."""
+def _exportable_layers(
+    model: HyLoRADAModel, drop: bool, whole: Iterable[TrainedWeights] = ()
+) -> dict[str, HyLoRADAUnified]:
+    """Return the adapted layers by name, once it is settled what becomes of everything else that trains.
+
+    whole: what is written beside them.
+    """
     layers = _adapted_layers(model)
     if not layers:
-        raise HyLoRADAError("this model has no adapted layer to export; it is merged, or its adapter is disabled.")
-    written = {id(p) for layer in layers.values() for part in (layer.lora, layer.combine) for p in part.parameters()}
+        raise HyLoRADAError(
+            "this model has no adapted layer to export: merged, disabled, or made with lora_enabled=False."
+        )
+    parts = [part for layer in layers.values() for part in (layer.lora, layer.combine)]
+    written = {id(p) for part in (*parts, *whole) for p in part.parameters()}
     held = {id(p): part for module in model.modules() for part in _parts_of(module) for p in module.parameters()}
     others = {  # a dictionary for its order
         held.get(id(p), name.removeprefix("base_model.")): None
         for name, p in model.named_parameters()
         if id(p) not in written and (id(p) in held or p.requires_grad)
     }
+    if model.hylorada_config.rope_scaling_type is not None:
+        others["RoPE scaling"] = None
     told = " and ".join(list(others)[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
     if others and not drop:
         raise HyLoRADAError(

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from hylorada.errors import HyLoRADAError
 from hylorada.positions import FixedBuckets, PositionIds
 
+OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
 BLEND_AT_START = 0.1  # beta before training
 CANCELLATION = 1e-3  # below this share of ||w||^2 the expanded norm has lost too many digits
 
@@ -46,6 +47,7 @@ class HyLoRADAUnified(nn.Module):
         use_rslora: bool = True,
         orthogonal_init: bool = True,
         magnitude: bool = False,
+        magnitude_gated: bool = True,
         scale_at_position: Callable[[Tensor], Tensor] | None = None,
         position_bias_on: str = "output",
     ) -> None:
@@ -56,7 +58,7 @@ class HyLoRADAUnified(nn.Module):
         d_out, d_in = weight.shape
         self.base_layer = base_layer
         self.lora = LowRankUpdate(d_in, d_out, rank, alpha, dropout, use_rslora, orthogonal_init).to(weight.device)
-        self.combine = GatedMagnitude(weight) if magnitude else Sum()
+        self.combine = GatedMagnitude(weight, magnitude_gated) if magnitude else Sum()
         self.at_position = scale_at_position  # plain attribute: the model owns the shared table, not its layers
         self.place_output = self.place_update = unchanged
         if scale_at_position is not None:
@@ -69,14 +71,20 @@ class HyLoRADAUnified(nn.Module):
         return self.place_output(self.combine(frozen, update, self.base_layer, self.lora))
 
     @torch.no_grad()
+    def merge(self) -> None:
+        """Write `merged_weight` into the layer inside, rounded once; a position bias is left to act on its output."""
+        rows = weight_rows(self.base_layer)
+        rows.copy_(self.merged_weight().to(rows.dtype))
+
+    @torch.no_grad()
     def merged_weight(self) -> Tensor:
         """Return c∘(W + sBA) in float32, (d_out, d_in): the one matrix that replaces layer and adapter.
 
         Raises:
-            HyLoRADAError: a position bias acts here, and no single matrix gives a token-dependent scale.
+            HyLoRADAError: a position bias acts on the update alone, which a single matrix does not keep apart.
         """
-        if self.at_position is not None:
-            raise HyLoRADAError("a layer with a position bias cannot merge: its scale differs from token to token.")
+        if self.place_update is not unchanged:
+            raise HyLoRADAError("a layer whose position bias acts on the update cannot merge the update into W.")
         return self.combine.row_factor(self.base_layer, self.lora)[:, None] * self.dense_weight()
 
     @torch.no_grad()
@@ -138,14 +146,14 @@ class Sum(nn.Module):
 class GatedMagnitude(nn.Module):
     """DoRA's magnitude with a trained gate towards ||W|| and a trained blend with the unscaled layer."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, gated: bool = True) -> None:
         super().__init__()
         squared = weight.detach().float().square().sum(dim=1)
         self.register_buffer("base_norm_squared", squared, persistent=False)  # ||w||^2, (d_out,)
         self.magnitude = nn.Parameter(squared.sqrt())
-        self.gate = nn.Parameter(torch.zeros((), device=weight.device))
-        start = math.log(BLEND_AT_START / (1 - BLEND_AT_START))
-        self.residual_weight = nn.Parameter(torch.full((), start, device=weight.device))
+        gate, blend = (0.0, math.log(BLEND_AT_START / (1 - BLEND_AT_START))) if gated else (OPEN, -OPEN)
+        self.gate = nn.Parameter(torch.full((), gate, device=weight.device), requires_grad=gated)
+        self.residual_weight = nn.Parameter(torch.full((), blend, device=weight.device), requires_grad=gated)
 
     def forward(self, frozen: Tensor, update: Tensor, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
         """Scale v = frozen - b + update row by row; all (batch, seq, d_out)."""

@@ -8,8 +8,9 @@ checkpointing runs a block again long after the pass, when only the arguments of
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,28 +19,40 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hylorada import checkpoint, s2_attention
+from hylorada import build, checkpoint, daa, rope, s2_attention
 from hylorada.config import HyLoRADAConfig
-from hylorada.errors import HyLoRADAError, near
-from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
+from hylorada.daa import DirectAttention
+from hylorada.errors import HyLoRADAError
+from hylorada.find import find_attentions, find_blocks, find_feed_forwards, find_final_norm, find_layers
+from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA
-from hylorada.lora import AtPosition, GatedMagnitude, HyLoRADAUnified, LowRankUpdate, PositionBias, weight_rows
+from hylorada.lora import AtPosition, GatedMagnitude, LowRankUpdate, PositionBias
 from hylorada.positions import PositionIds
 from hylorada.running_pass import RunningPass, positions_of
+from hylorada.sparse_mlp import SparseMLP
+from hylorada.trained_weights import TrainedEmbedding, TrainedNorm
 
-LLAMA_LIKE = ("q_proj", "k_proj", "v_proj", "o_proj")
-TARGETS = {  # layers adapted when the configuration names none, by `model_type`
-    "gpt2": ("c_attn", "c_proj"),
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "gemma", "granite"), LLAMA_LIKE),
-}
-FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
-BLOCKS = ("layers", "h")
 PARTS = {
     LowRankUpdate: "lora",
     GatedMagnitude: "magnitude",
     PositionBias: "position_bias",
     LandmarkLoRA: "landmark",
     PooledLandmark: "landmark",
+    DirectAttention: "daa",
+    SparseMLP: "sparse",
+    TrainedEmbedding: "embeddings",
+    TrainedNorm: "norms",
+}
+DYNAMIC = ("position_bias", "landmark", "daa", "sparse")  # what no weight can hold: it differs from token to token
+
+WITHOUT_WEIGHTS = {  # what the merged weights have taken over
+    "lora_enabled": False,
+    "use_dora_magnitude": False,
+    "magnitude_gated": True,
+    "train_embeddings": False,
+    "train_norms": False,
+    "rope_scaling_type": None,
+    "rope_scaling_factor": 1.0,
 }
 
 
@@ -50,7 +63,8 @@ class HyLoRADAModel(nn.Module):
     `.base_model`, adapters included.
 
     Raises:
-        HyLoRADAError: the base is no causal language model, a named layer matches nothing, a part finds no place.
+        HyLoRADAError: the base is no causal language model, a named layer matches nothing, a part finds no place; the
+            base is then as it was.
     """
 
     def __init__(self, base_model: PreTrainedModel, config: HyLoRADAConfig | None = None) -> None:
@@ -58,21 +72,31 @@ class HyLoRADAModel(nn.Module):
         config = HyLoRADAConfig() if config is None else config
         if not isinstance(base_model, PreTrainedModel) or base_model.get_output_embeddings() is None:
             raise HyLoRADAError(f"a {type(base_model).__name__} is no causal language model; use AutoModelForCausalLM.")
-        if any(isinstance(module, HyLoRADAUnified) for module in base_model.modules()):
+        if getattr(base_model, "is_adapted_by_hylorada", False):
             raise HyLoRADAError("this base model is adapted already; load a fresh one, or merge the first adapter.")
-        targets = find_layers(base_model, config.lora_target_modules)
         self.hylorada_config = config
+        self.base_model = base_model
         self.positions = PositionIds()
         self.running = RunningPass(base_model.config)
-        base_model.requires_grad_(False)
-        self.base_model = base_model
-        self.position_bias = self._make_position_bias()
-        self._layers = {name: self._wrap(layer) for name, layer in targets.items()}
-        self.landmark = self._make_landmark()  # after the layers, so that one seed gives all stages the same A
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self._layers: dict[str, nn.Module] = {}
+        try:
+            self._scale_rope()  # first: buckets spread over the context length that it sets
+            self.position_bias = build.make_position_bias(base_model, config)
+            layers = build.make_layers(base_model, config, self.position_bias, self.positions)
+            self.landmark = build.make_landmark(base_model, config)  # after the layers: one seed, one A in all stages
+            self.daa = build.make_direct_attention(base_model, config)
+            self.sparse = build.make_sparse(base_model, config)
+            base_model.requires_grad_(False)
+            self._layers = layers
+            self._attach()
+        except HyLoRADAError:
+            self._detach()
+            rope.disable(base_model)
+            raise
+        base_model.is_adapted_by_hylorada = True
         if config.gradient_checkpointing:
             base_model.activation_checkpointing_enable()  # recomputes blocks, non-reentrant
-        self._attach()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the adapted base model; arguments and outputs are its own.
@@ -95,7 +119,7 @@ class HyLoRADAModel(nn.Module):
 
     def count_params(self) -> dict[str, int]:
         """Return the number of trained parameters of each part, of all, and of the whole model."""
-        counts = dict.fromkeys((*PARTS.values(), "daa", "sparse", "embeddings", "norms"), 0)
+        counts = dict.fromkeys(PARTS.values(), 0)
         for module in self.modules():
             part = next((part for kind, part in PARTS.items() if isinstance(module, kind)), None)
             if part is not None:
@@ -118,30 +142,49 @@ class HyLoRADAModel(nn.Module):
             yield self.base_model
             return
         self._detach()
+        rope.disable(self.base_model)
         try:
             yield self.base_model
         finally:
+            self._scale_rope()
             self._attach()
 
-    def merge_and_unload(self) -> PreTrainedModel:
+    def merge_and_unload(self, keep_dynamic: bool = False) -> "PreTrainedModel | HyLoRADAModel":
         """Fold the adapters into the weights (in float32, rounded once) and return the plain base model.
 
+        Parts whose effect differs from token to token fit no weight. They are refused, or with `keep_dynamic` they
+        stay: then this model is returned, its layers plain again, with such parts alone. It saves and loads as an
+        adapter of the merged base.
+
         Raises:
-            HyLoRADAError: the model has parts that no weight can hold; they are named, and nothing is changed.
+            HyLoRADAError: there are such parts and they are not kept (they are named), the position bias acts on the
+                update alone, or a trained number is not finite. Nothing is changed.
         """
-        kept = [name for name in ("position_bias", "landmark") if getattr(self, name) is not None]
-        if kept:
+        kept = [part for part in DYNAMIC if getattr(self, part) is not None]
+        if kept and not keep_dynamic:
             raise HyLoRADAError(
-                f"{' and '.join(kept)} cannot merge into the weights (their effect differs from token to token); "
-                "keep the adapter beside the base, or train without them."
+                f"{' and '.join(kept)} cannot merge into the weights (their effect differs from token to token); keep "
+                "the adapter beside the base, train without them, or pass keep_dynamic=True to merge the rest."
             )
-        with torch.no_grad():
-            for layer in self._layers.values():
-                rows = weight_rows(layer.base_layer)
-                rows.copy_(layer.merged_weight().to(rows.dtype))
+        if self.position_bias is not None and self.hylorada_config.position_bias_on == "update":
+            raise HyLoRADAError(
+                "position_bias_on='update' scales the update apart from the weight, so the two cannot merge; keep the "
+                "adapter beside the base."
+            )
+        broken = [name for name, tensor in self.adapter_tensors().items() if not tensor.isfinite().all()]
+        if broken:
+            raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; nothing is merged.")
         self._detach()
+        rope.settle(self.base_model)  # the scaling is part of the base model's own configuration now
+        for layer in self._layers.values():
+            layer.merge()
         self._layers = {}
-        return self.base_model
+        if not kept:
+            self.base_model.is_adapted_by_hylorada = False
+            return self.base_model
+        self.hylorada_config = replace(self.hylorada_config, **WITHOUT_WEIGHTS)
+        self._attach()
+        return self
 
     def adapter_tensors(self) -> dict[str, Tensor]:
         """Return every trained tensor by name: what an adapter folder holds."""
@@ -181,71 +224,48 @@ class HyLoRADAModel(nn.Module):
             for name, parameter in own.items():
                 parameter.copy_(tensors[name])
 
-    def _wrap(self, layer: nn.Module) -> HyLoRADAUnified:
-        config, bias = self.hylorada_config, self.position_bias
-        return HyLoRADAUnified(
-            layer,
-            rank=config.lora_rank,
-            alpha=config.lora_alpha,
-            dropout=config.lora_dropout,
-            use_rslora=config.use_rslora,
-            orthogonal_init=config.orthogonal_init,
-            magnitude=config.use_dora_magnitude,
-            scale_at_position=None if bias is None else AtPosition(bias, self.positions),
-            position_bias_on=config.position_bias_on,
-        )
-
-    def _make_position_bias(self) -> PositionBias | None:
-        config = self.hylorada_config
-        if not config.position_bias_enabled:
-            return None
-        bias = PositionBias(config.position_num_buckets, self._max_positions(), config.bucket_spacing)
-        return bias.to(self.base_model.device)
-
-    def _make_landmark(self) -> LandmarkLoRA | PooledLandmark | PerLayerLandmark | None:
-        config = self.hylorada_config
-        if not config.landmark_enabled:
-            return None
-        size, number, dropout = self.base_model.config.hidden_size, config.num_landmarks, config.lora_dropout
-        match config.landmark_design:
-            case "original":
-                landmark = PooledLandmark(size, number, dropout, config.landmark_pooling)
-            case "per_layer":
-                blocks = self.base_model.config.num_hidden_layers
-                landmark = PerLayerLandmark(blocks, size, number, dropout, config.landmark_pooling)
-            case "learnable_bucket":
-                landmark = LearnableBucketLandmark(*self._bucketed(dropout))
-            case _:
-                landmark = LandmarkLoRA(*self._bucketed(dropout), bucket_spacing=config.bucket_spacing)
-        return landmark.to(self.base_model.device)
-
-    def _bucketed(self, dropout: float) -> tuple[int, int, int, int, float]:
-        config = self.hylorada_config
-        size = self.base_model.config.hidden_size
-        return size, config.num_landmarks, config.num_position_buckets, self._max_positions(), dropout
-
-    def _max_positions(self) -> int:
-        limit = self.hylorada_config.max_positions or getattr(self.base_model.config, "max_position_embeddings", None)
-        if limit is None:
-            raise HyLoRADAError("this base model states no context length; set max_positions to the length in tokens.")
-        return limit
-
     def _attach(self) -> None:
-        self._group_attention()
         for name, layer in self._layers.items():
             self.base_model.set_submodule(name, layer)
         decoder = self.base_model.get_decoder()
         self._hooks = [decoder.register_forward_pre_hook(self._begin_pass, with_kwargs=True)]
+        self._group_attention()
+        if self.daa is not None:  # around what S²-Attn does
+            daa.enable(self.base_model, self.daa)
         if self.position_bias is not None:
-            attentions = find_attentions(decoder)
-            self._hooks += [a.register_forward_pre_hook(self._enter_attention, with_kwargs=True) for a in attentions]
+            self._deliver_positions(decoder)
+        if self.sparse is not None:
+            blocks = zip(find_feed_forwards(decoder), self.sparse, strict=True)
+            self._hooks += [block.register_forward_hook(partial(_after, part)) for block, part in blocks]
         self._hooks += self._hook_landmark(decoder)
+
+    def _detach(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        daa.disable(self.base_model)
+        s2_attention.disable(self.base_model)
+        for name, layer in self._layers.items():
+            self.base_model.set_submodule(name, layer.base_layer)
+
+    def _scale_rope(self) -> None:
+        config = self.hylorada_config
+        if config.rope_scaling_type is not None:
+            rope.enable(self.base_model, config.rope_scaling_type, config.rope_scaling_factor)
+
+    def _deliver_positions(self, decoder: nn.Module) -> None:
+        attentions = find_attentions(decoder)
+        self._hooks += [a.register_forward_pre_hook(self._enter_attention, with_kwargs=True) for a in attentions]
+        if not self.hylorada_config.lora_enabled:  # then no adapted layer applies the bias
+            scale = AtPosition(self.position_bias, self.positions)
+            targets = find_layers(self.base_model, self.hylorada_config.lora_target_modules)
+            self._hooks += [layer.register_forward_hook(partial(_after, scale)) for layer in targets.values()]
 
     def _group_attention(self) -> None:
         config = self.hylorada_config
         if not config.s2_attn_enabled:
             return
-        context = getattr(self.base_model.config, "max_position_embeddings", math.inf)
+        context = rope.usable_context(self.base_model.config) or math.inf
         if config.s2_group_size >= context:
             raise HyLoRADAError(
                 f"s2_group_size={config.s2_group_size} holds the whole context of {context} tokens, so "
@@ -264,14 +284,6 @@ class HyLoRADAModel(nn.Module):
                 return [find_final_norm(decoder).register_forward_hook(partial(self._leave_pooled, self.landmark, 0))]
             case _:
                 return [find_final_norm(decoder).register_forward_hook(self._leave_final_norm)]
-
-    def _detach(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        s2_attention.disable(self.base_model)
-        for name, layer in self._layers.items():
-            self.base_model.set_submodule(name, layer.base_layer)
 
     def _begin_pass(self, decoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         names = inspect.signature(decoder.forward).parameters
@@ -306,57 +318,8 @@ class HyLoRADAModel(nn.Module):
         return part(hidden, hidden, self.running.real(hidden))
 
 
-def find_layers(base_model: PreTrainedModel, names: tuple[str, ...] | None) -> dict[str, nn.Module]:
-    """Return the layers to adapt by full name; a name matches a layer's full name or its dotted end.
-
-    Raises:
-        HyLoRADAError: an unknown family without names, or a name that matches nothing (nearest names are listed).
-    """
-    if names is None:
-        family = base_model.config.model_type
-        if family not in TARGETS:
-            raise HyLoRADAError(f"the layers to adapt in a {family!r} model are not known; set lora_target_modules.")
-        names = TARGETS[family]
-    found: dict[str, nn.Module] = {}
-    modules = dict(base_model.named_modules())
-    for name in names:
-        matches = {full: module for full, module in modules.items() if full == name or full.endswith("." + name)}
-        if not matches:
-            ends = {full.rsplit(".", 1)[-1] for full, m in modules.items() if full and not any(m.children())}
-            raise HyLoRADAError(f"lora_target_modules: {name!r} matches no layer of this model; {near(name, ends)}")
-        for full, module in matches.items():
-            if module is base_model.get_output_embeddings():
-                raise HyLoRADAError(
-                    f"lora_target_modules: {full!r} is the output layer, whose weight may be the input embedding's too "
-                    "and which the loss applies in chunks; name layers inside the blocks."
-                )
-            weight_rows(module)  # raises for a layer that cannot be adapted
-            found[full] = module
-    return {full: found[full] for full in modules if full in found}  # in the model's order
-
-
-def find_attentions(decoder: nn.Module) -> list[nn.Module]:
-    """Return the self-attention modules of the decoder (HyLoRADAError when none is recognised)."""
-    found = [m for name, m in decoder.named_modules() if type(m).__name__.endswith("Attention") and "cross" not in name]
-    if not found:
-        raise HyLoRADAError("no attention module was found to deliver positions; set position_bias_enabled=False.")
-    return found
-
-
-def find_blocks(decoder: nn.Module) -> nn.ModuleList:
-    """Return the decoder's blocks (HyLoRADAError when they are not recognised)."""
-    for name in BLOCKS:
-        if isinstance(blocks := getattr(decoder, name, None), nn.ModuleList):
-            return blocks
-    raise HyLoRADAError(f"{type(decoder).__name__} has none of {', '.join(BLOCKS)}; use another landmark_design.")
-
-
-def find_final_norm(decoder: nn.Module) -> nn.Module:
-    """Return the norm after the last block, where landmarks act (HyLoRADAError when none is recognised)."""
-    for name in FINAL_NORMS:
-        if isinstance(norm := getattr(decoder, name, None), nn.Module):
-            return norm
-    raise HyLoRADAError(f"{type(decoder).__name__} has none of {', '.join(FINAL_NORMS)}; set landmark_enabled=False.")
+def _after(part: Callable[[Tensor], Tensor], module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+    return part(output)
 
 
 def real_targets(labels: Tensor, mask: Tensor) -> Tensor:

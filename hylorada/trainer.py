@@ -28,6 +28,7 @@ from hylorada.landmarks import LandmarkLoRA
 from hylorada.lora import PositionBias
 from hylorada.loss import causal_lm_loss
 from hylorada.model import HyLoRADAModel, describe_base, real_targets
+from hylorada.trained_weights import TrainedEmbedding
 
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("no", "bf16")
@@ -46,9 +47,10 @@ class TrainingConfig:
         HyLoRADAError: a value outside what the field allows.
     """
 
-    learning_rate: float = 5e-4  # A, B, magnitudes
+    learning_rate: float = 5e-4  # of all that has no rate of its own below
     position_bias_lr: float = 1e-3
     landmark_lr: float = 5e-4
+    embedding_lr: float = 1e-5
     weight_decay: float = 0.01
     lr_schedule: str = "cosine"
     warmup_ratio: float = 0.03
@@ -67,7 +69,7 @@ class TrainingConfig:
                 raise HyLoRADAError(
                     f"{name}={getattr(self, name)!r} is not known; {near(getattr(self, name), allowed)}"
                 )
-        for name in ("learning_rate", "position_bias_lr", "landmark_lr"):
+        for name in ("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise HyLoRADAError(f"{name}={getattr(self, name)} is no learning rate; use a positive number.")
         if not 0 <= self.warmup_ratio < 1 or self.weight_decay < 0:
@@ -275,12 +277,15 @@ def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[
         PositionBias: config.position_bias_lr,
         LandmarkLoRA: config.landmark_lr,
         PooledLandmark: config.landmark_lr,
+        TrainedEmbedding: config.embedding_lr,
     }
     groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}
+    seen: set[nn.Parameter] = set()  # an embedding tied to the output layer comes twice, the embedding first
     for module in model.modules():
         rate = next((rate for kind, rate in rates.items() if isinstance(module, kind)), config.learning_rate)
-        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad and p not in seen]
         groups.setdefault(rate, []).extend(own)
+        seen.update(own)
     return [{"params": parameters, "lr": rate} for rate, parameters in groups.items() if parameters]
 
 

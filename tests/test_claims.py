@@ -1,6 +1,6 @@
-"""Every claim of the method, for every stage of the ablation, on three families of base models."""
+"""Every claim of the method, for every stage of the ablation, design and method, on three families of base models."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -8,24 +8,73 @@ import torch
 from tiny import FAMILIES, VOCABULARY, adapt, tokens, without_zeros
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
-from hylorada.study.stages import STAGES
+from hylorada.baselines import METHODS, method_config
+from hylorada.study.stages import SMALL_LANDMARKS, STAGES
 
+
+@dataclass(frozen=True)
+class Row:
+    """What a claim needs to know: see `hylorada.study.stages.Stage`."""
+
+    adapter: HyLoRADAConfig | None
+    not_neutral: str = ""
+    stays: tuple[str, ...] = ()
+
+
+SMALL_GROUPS = HyLoRADAConfig(s2_group_size=8)
+PLAIN = method_config("rslora", SMALL_GROUPS)
+STACK = STAGES["landmarks"]
 DESIGNS = {  # the other landmark designs, on the same stack as the ablation's
-    f"{design}-{pooling}": replace(
-        STAGES["landmarks"],
-        adapter=replace(STAGES["landmarks"].adapter, landmark_design=design, landmark_pooling=pooling),
+    f"{design}-{pooling}": Row(
+        replace(STACK.adapter, landmark_design=design, landmark_pooling=pooling), STACK.not_neutral, STACK.stays
     )
     for design in ("original", "per_layer")
     for pooling in ("causal", "sequence")
 }
+BASELINES = {
+    f"method-{name}": Row(method_config(name, SMALL_GROUPS), m.not_neutral, m.stays) for name, m in METHODS.items()
+}
+TURNED = {  # rotary positions, turned further apart or closer together
+    f"rope-{kind}": Row(
+        replace(PLAIN, rope_scaling_type=kind, rope_scaling_factor=2.0), "" if kind == "dynamic" else "angles"
+    )
+    for kind in ("linear", "dynamic", "yarn")
+}
+OTHERS = {
+    "bias-alone": Row(replace(PLAIN, lora_enabled=False, position_bias_enabled=True), stays=("position_bias",)),
+    "bias-on-update": Row(
+        replace(PLAIN, position_bias_enabled=True, position_bias_on="update"), stays=("position_bias",)
+    ),
+    "everything": Row(
+        HyLoRADAConfig(
+            use_dora_magnitude=True,
+            landmark_design="learnable_bucket",
+            s2_attn_enabled=True,
+            s2_group_size=8,
+            s2_sink_tokens=2,
+            daa_enabled=True,
+            sparse_enabled=True,
+            train_embeddings=True,
+            train_norms=True,
+        ),
+        SMALL_LANDMARKS,
+        ("position_bias", "landmark", "daa", "sparse"),
+    ),
+}
 SEE_THE_FUTURE = [name for name in DESIGNS if name.endswith("sequence")]
-ROWS = STAGES | DESIGNS
-ADAPTED = [name for name, row in ROWS.items() if row.adapter is not None]
-CAUSAL = [name for name in ROWS if name not in SEE_THE_FUTURE]
+ROWS = STAGES | DESIGNS | BASELINES | TURNED | OTHERS
 CLOSE = dict(rtol=1e-4, atol=1e-4)
 
-families = pytest.mark.parametrize("family", FAMILIES)
-stages = pytest.mark.parametrize("stage", ADAPTED)
+
+def on_families(names: list[str]) -> list[tuple[str, str]]:
+    """Rows by family; GPT-2 has no rotary positions."""
+    return [(family, name) for family in FAMILIES for name in names if family != "gpt2" or name not in TURNED]
+
+
+adapted = pytest.mark.parametrize("family,stage", on_families([n for n in ROWS if ROWS[n].adapter is not None]))
+causal = pytest.mark.parametrize("family,stage", on_families([n for n in ROWS if n not in SEE_THE_FUTURE]))
+cached = pytest.mark.parametrize("family,stage", on_families([n for n in ROWS if n not in (*SEE_THE_FUTURE, "base")]))
+foreseeing = pytest.mark.parametrize("family,stage", on_families(SEE_THE_FUTURE))
 
 
 def fresh(family: str, stage: str, **changes) -> HyLoRADAModel:
@@ -42,8 +91,7 @@ def subject(family: str, stage: str) -> torch.nn.Module:
     return FAMILIES[family]() if stage == "base" else trained(family, stage)
 
 
-@families
-@stages
+@adapted
 def test_a_fresh_adapter_leaves_the_base_as_it_was_or_its_row_says_why_not(family, stage):
     ids = tokens()
     before = FAMILIES[family]()(ids).logits
@@ -54,8 +102,7 @@ def test_a_fresh_adapter_leaves_the_base_as_it_was_or_its_row_says_why_not(famil
         assert torch.equal(after, before)
 
 
-@families
-@stages
+@adapted
 def test_no_part_is_dead(family, stage):
     model = trained(family, stage).train()
     model(tokens(), labels=tokens()).loss.backward()
@@ -63,8 +110,7 @@ def test_no_part_is_dead(family, stage):
     assert not dead, f"stage {stage!r} trains parameters that no gradient reaches: {dead}"
 
 
-@families
-@stages
+@adapted
 def test_only_the_adapter_gets_gradients(family, stage):
     model = trained(family, stage)
     model(tokens(), labels=tokens()).loss.backward()
@@ -78,8 +124,7 @@ def with_another_end(ids: torch.Tensor) -> torch.Tensor:
     return torch.cat([ids[:, :15], ids[:, 15:] % (VOCABULARY - 1) + 1], dim=1)
 
 
-@families
-@pytest.mark.parametrize("stage", CAUSAL)
+@causal
 def test_a_later_token_never_moves_an_earlier_logit(family, stage):
     model, ids = subject(family, stage), tokens()
     changed = with_another_end(ids)
@@ -87,8 +132,7 @@ def test_a_later_token_never_moves_an_earlier_logit(family, stage):
     assert not torch.allclose(model(changed).logits[:, 15:], model(ids).logits[:, 15:], atol=1e-2)
 
 
-@families
-@pytest.mark.parametrize("stage", SEE_THE_FUTURE)
+@foreseeing
 def test_designs_that_pool_the_sequence_see_the_future_and_refuse_cached_generation(family, stage):
     model, ids = trained(family, stage), tokens()
     seen = model(with_another_end(ids)).logits[:, :15] - model(ids).logits[:, :15]
@@ -99,8 +143,7 @@ def test_designs_that_pool_the_sequence_see_the_future_and_refuse_cached_generat
     assert model.generate(ids, use_cache=False, **settings).shape[1] > ids.shape[1]
 
 
-@families
-@stages
+@adapted
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_moves_neither_the_loss_nor_the_logits_of_real_tokens(family, stage, side):
     model, ids, pad = trained(family, stage), tokens(), 5
@@ -116,8 +159,7 @@ def test_padding_moves_neither_the_loss_nor_the_logits_of_real_tokens(family, st
     torch.testing.assert_close(with_padding.loss, plain.loss, **CLOSE)
 
 
-@families
-@stages
+@adapted
 def test_rows_of_different_length_do_not_disturb_each_other(family, stage):
     """One batch, two lengths, padded on the left: each row gives what it gives alone."""
     model, ids = trained(family, stage), tokens(2, 20)
@@ -128,8 +170,7 @@ def test_rows_of_different_length_do_not_disturb_each_other(family, stage):
     torch.testing.assert_close(together[1, 8:], model(ids[1:, 8:]).logits[0], **CLOSE)
 
 
-@families
-@pytest.mark.parametrize("stage", CAUSAL)
+@causal
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_cached_passes_give_the_logits_of_one_whole_pass(family, stage, chunk):
     model, ids = subject(family, stage), tokens()
@@ -141,8 +182,7 @@ def test_cached_passes_give_the_logits_of_one_whole_pass(family, stage, chunk):
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole, **CLOSE)
 
 
-@families
-@pytest.mark.parametrize("stage", [name for name in CAUSAL if name != "base"])
+@cached
 def test_cached_generation_with_left_padding_equals_uncached(family, stage):
     model, ids = trained(family, stage), tokens(2, 12)
     mask = torch.ones_like(ids)
@@ -154,15 +194,14 @@ def test_cached_generation_with_left_padding_equals_uncached(family, stage):
     assert torch.equal(cached[1, 12:], alone[0, 8:])
 
 
-@families
-@stages
+@adapted
 def test_gradients_under_checkpointing_equal_those_without(family, stage):
     """Two forwards of unlike lengths before one backward: a block that runs again must not see stale positions."""
     gradients = []
     for checkpointing in (False, True):
         model = trained(family, stage, gradient_checkpointing=checkpointing, lora_dropout=0.0).train()
         mask = torch.ones(2, 30, dtype=torch.long)
-        mask[0, :9] = 0
+        mask[0, slice(-9, None) if model.hylorada_config.s2_attn_enabled else slice(9)] = 0  # S²-Attn: on the right
         first = model(tokens(2, 30, seed=5), attention_mask=mask, labels=tokens(2, 30, seed=5)).loss
         second = model(tokens(2, 11), labels=tokens(2, 11)).loss
         (first + second).backward()
@@ -171,8 +210,7 @@ def test_gradients_under_checkpointing_equal_those_without(family, stage):
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
 
-@families
-@stages
+@adapted
 def test_save_then_load_gives_equal_logits(family, stage, tmp_path: Path):
     model, ids = trained(family, stage), tokens()
     model.save_pretrained(tmp_path / "adapter")
@@ -181,8 +219,7 @@ def test_save_then_load_gives_equal_logits(family, stage, tmp_path: Path):
     assert loaded.hylorada_config == model.hylorada_config
 
 
-@families
-@stages
+@adapted
 def test_merge_keeps_the_logits_or_refuses_naming_the_parts(family, stage):
     model, ids = trained(family, stage), tokens()
     before = model(ids).logits
@@ -197,8 +234,7 @@ def test_merge_keeps_the_logits_or_refuses_naming_the_parts(family, stage):
         torch.testing.assert_close(merged(ids).logits, before, **CLOSE)
 
 
-@families
-@stages
+@adapted
 def test_disable_adapter_is_exactly_the_base_and_ends_with_the_block(family, stage):
     model, ids = trained(family, stage), tokens()
     adapted = model(ids).logits
@@ -209,8 +245,7 @@ def test_disable_adapter_is_exactly_the_base_and_ends_with_the_block(family, sta
     assert not torch.allclose(adapted, FAMILIES[family]()(ids).logits, atol=1e-2)
 
 
-@families
-@stages
+@adapted
 def test_bfloat16_bases_keep_float32_masters_and_come_close(family, stage):
     model, ids = trained(family, stage), tokens()
     whole = model(ids).logits
@@ -232,6 +267,6 @@ def test_a_row_differs_from_the_row_it_builds_on_in_one_field(stage):
 
 
 def test_stages_share_the_start_of_a_at_one_seed():
-    starts = [fresh("llama", stage).adapter_tensors() for stage in ADAPTED]
+    starts = [fresh("llama", stage).adapter_tensors() for stage in STAGES if STAGES[stage].adapter]
     names = [name for name in starts[0] if name.endswith("lora.A")]
     assert names and all(torch.equal(start[name], starts[0][name]) for start in starts for name in names)

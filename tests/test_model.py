@@ -10,7 +10,7 @@ from tiny import FAMILIES, adapt, gpt2, llama, qwen2, tokens, without_zeros
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaModel
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, LandmarkLoRA, LearnableBucketLandmark
-from hylorada.model import find_layers
+from hylorada.find import find_layers
 from hylorada.study.stages import STAGES
 
 PLAIN = HyLoRADAConfig(position_bias_enabled=False, landmark_enabled=False)
@@ -94,6 +94,79 @@ def test_disabled_blocks_may_nest_and_a_merged_model_has_nothing_to_disable():
     merged = merging.merge_and_unload()(ids).logits
     with merging.disable_adapter() as base:
         assert torch.equal(base(ids).logits, merged)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_merging_may_keep_the_parts_that_no_weight_holds(family, tmp_path):
+    """The weights take what they can; the rest stays as thin parts, which save and load on the merged base."""
+    config = HyLoRADAConfig(
+        use_dora_magnitude=True, daa_enabled=True, sparse_enabled=True, train_embeddings=True, train_norms=True
+    )
+    model, ids = without_zeros(adapt(FAMILIES[family](), config)), tokens()
+    before, counts = model(ids).logits, model.count_params()
+    kept = model.merge_and_unload(keep_dynamic=True)
+    torch.testing.assert_close(kept(ids).logits, before, rtol=1e-4, atol=1e-4)
+    assert kinds_in(kept.base_model) == kinds_in(FAMILIES[family]())
+    dynamic = ("position_bias", "landmark", "daa", "sparse")
+    assert kept.count_params()["trainable"] == sum(counts[part] for part in dynamic)
+    kept.base_model.save_pretrained(tmp_path / "base")
+    kept.save_pretrained(tmp_path / "adapter")
+    base = type(kept.base_model).from_pretrained(tmp_path / "base")
+    again = HyLoRADAModel.from_pretrained(base, tmp_path / "adapter").eval()
+    torch.testing.assert_close(again(ids).logits, before, rtol=1e-4, atol=1e-4)
+    with kept.disable_adapter() as plain:
+        torch.testing.assert_close(plain(ids).logits, base_alone(tmp_path / "base", type(base))(ids).logits)
+
+
+def kinds_in(model) -> set[str]:
+    return {type(module).__name__ for module in model.modules()}
+
+
+def base_alone(folder, kind):
+    return kind.from_pretrained(folder).eval()
+
+
+def test_a_bias_on_the_update_does_not_merge_even_when_parts_may_stay():
+    model = without_zeros(adapt(llama(), HyLoRADAConfig(position_bias_on="update", landmark_enabled=False)))
+    before = model(tokens()).logits
+    with pytest.raises(HyLoRADAError, match="position_bias_on='update'"):
+        model.merge_and_unload(keep_dynamic=True)
+    assert torch.equal(model(tokens()).logits, before)
+
+
+def test_an_adapter_gone_bad_is_not_merged():
+    model = adapt(llama(), PLAIN)
+    with torch.no_grad():
+        model.trainable_parameters()[0].fill_(float("nan"))
+    with pytest.raises(HyLoRADAError, match="nothing is merged"):
+        model.merge_and_unload()
+    with model.disable_adapter():
+        assert model(tokens()).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn"])
+def test_a_merged_model_keeps_its_rope_scaling_on_disk(kind, tmp_path):
+    config = HyLoRADAConfig.from_dict(PLAIN.to_dict() | dict(rope_scaling_type=kind, rope_scaling_factor=4.0))
+    model, ids = without_zeros(adapt(llama(), config)), tokens(1, 100)  # beyond the trained context of 64
+    before = model(ids).logits
+    model.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged = type(model.base_model).from_pretrained(tmp_path / "merged").eval()
+    torch.testing.assert_close(merged(ids).logits, before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_cannot_be_made_leaves_the_base_as_it_was():
+    """The layers and the RoPE scaling fit, but S²-Attn's groups do not."""
+    base, ids = llama(), tokens()
+    before = base(ids).logits
+    config = HyLoRADAConfig(
+        rope_scaling_type="linear", rope_scaling_factor=2.0, daa_enabled=True, s2_attn_enabled=True, s2_group_size=1000
+    )
+    with pytest.raises(HyLoRADAError, match="s2_group_size=1000"):
+        HyLoRADAModel(base, config)
+    assert torch.equal(base(ids).logits, before)
+    assert [name for name, _ in base.named_modules()] == [name for name, _ in llama().named_modules()]
+    assert base.config.to_dict() == llama().config.to_dict()
+    assert adapt(base, PLAIN)(ids).logits.isfinite().all()
 
 
 def test_an_unknown_family_must_name_its_layers():
@@ -233,45 +306,6 @@ def test_an_adapter_gone_bad_is_not_saved_over_a_good_one(tmp_path):
     assert (tmp_path / "a" / "hylorada.safetensors").read_bytes() == good
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (dict(lora_rank=0), "lora_rank=0 is too small"),
-        (dict(lora_rank="8"), "lora_rank='8' is of the wrong kind"),
-        (dict(lora_rank=True), "wrong kind"),
-        (dict(lora_alpha=-1.0), "lora_alpha=-1.0"),
-        (dict(lora_alpha=float("nan")), "lora_alpha=nan"),
-        (dict(lora_dropout=1.0), "lora_dropout=1.0"),
-        (dict(lora_target_modules="q_proj"), "not a list of layer names"),
-        (dict(lora_target_modules=[]), "not a list of layer names"),
-        (dict(lora_target_modules=["q_proj", "q_proj"]), "names a layer twice"),
-        (dict(bucket_spacing="logarithmic"), "allowed: linear, log"),
-        (dict(landmark_design="learnable"), "did you mean 'learnable_bucket'"),
-        (dict(position_bias_on="input"), "position_bias_on='input'"),
-        (dict(num_landmarks=0), "num_landmarks=0"),
-        (dict(max_positions=0), "max_positions=0"),
-        (dict(max_positions=2.5), "wrong kind"),
-        (dict(landmark_design="learnable_bucket", num_position_buckets=1), "no boundary to learn"),
-        (dict(use_rslora=1), "use_rslora=1"),
-        (dict(s2_group_size=7), "use an even number"),
-        (dict(s2_attn_enabled=True, s2_group_size=4, s2_sink_tokens=4), "use 0 up to 3"),
-        (dict(s2_sink_tokens=4), "acts in S²-Attn alone"),
-        (dict(landmark_pooling="mean"), "landmark_pooling='mean'"),
-        (dict(landmark_pooling="sequence"), "nothing to act on"),
-        (dict(landmark_design="per_layer", num_landmarks=1), "half a landmark"),
-        (dict(lora_rnak=8), "did you mean 'lora_rank'"),
-    ],
-)
-def test_misused_settings_say_what_is_wrong(settings, message):
-    with pytest.raises(HyLoRADAError, match=message):
-        HyLoRADAConfig.from_dict(settings)
-
-
-def test_settings_survive_json():
-    config = HyLoRADAConfig(lora_target_modules=["q_proj"], max_positions=7)
-    assert HyLoRADAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
 CHANGED = dict(
     lora_rank=4,
     lora_alpha=8.0,
@@ -293,6 +327,16 @@ CHANGED = dict(
     s2_attn_enabled=True,
     s2_group_size=4,
     s2_sink_tokens=2,
+    lora_enabled=False,
+    magnitude_gated=False,
+    daa_enabled=True,
+    sparse_enabled=True,
+    sparse_bottleneck=16,
+    sparse_top_share=0.5,
+    train_embeddings=True,
+    train_norms=True,
+    rope_scaling_type="yarn",
+    rope_scaling_factor=3.0,
 )
 GROUPS = {"s2_attn_enabled": True, "s2_group_size": 8}
 ALONGSIDE = {  # settings that act with others alone
@@ -300,6 +344,11 @@ ALONGSIDE = {  # settings that act with others alone
     "s2_attn_enabled": {"s2_group_size": 8},
     "s2_group_size": GROUPS,
     "s2_sink_tokens": GROUPS,
+    "magnitude_gated": {"use_dora_magnitude": True},
+    "sparse_bottleneck": {"sparse_enabled": True},
+    "sparse_top_share": {"sparse_enabled": True},
+    "rope_scaling_type": {"rope_scaling_type": "linear", "rope_scaling_factor": 2.0},
+    "rope_scaling_factor": {"rope_scaling_type": "linear", "rope_scaling_factor": 2.0},
 }
 
 

@@ -26,6 +26,7 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import token_nll
 from hylorada.files import discard, read_json, sha256_of, write_json, written_beside
+from hylorada.lora import GatedMagnitude, HyLoRADAUnified
 from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL
 from hylorada.study.provenance import describe_machine, git_state
@@ -33,7 +34,11 @@ from hylorada.study.tokens import Tokens, read_tokens
 from hylorada.trainer import HyLoRADATrainer, TrainingConfig, TrainingResult
 
 LOG = logging.getLogger(__name__)
-READABLE = ("gate", "residual_weight", "scale", "boundaries", "position_gates", "bias", "weight")  # beside A, B, m, ...
+READABLE = (  # ends of the names of trained tensors that mean something alone
+    *(".gate", ".residual_weight", ".scale", ".boundaries", ".position_gates", ".alpha", ".beta"),
+    *("position_bias.bias", "position_bias.weight"),
+)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # over the rows of a layer
 
 
 def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = True) -> dict[str, Any]:
@@ -72,6 +77,7 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
             "training": {"history": trained.history, "seconds": trained.seconds} if trained else None,
             "evaluation_seconds": seconds,
             "learned": readable_tensors(subject) if trained else {},
+            "magnitudes": magnitude_quantiles(subject) if trained else {},
             "data": {"tokens_digest": text.digest, "model_sha256": weights},
             "machine": machine,
             "git": git_state(Path(__file__).parents[2]),
@@ -177,7 +183,20 @@ def metrics(nll: TokenNLL) -> dict[str, float]:
 def readable_tensors(model: HyLoRADAModel) -> dict[str, Any]:
     """Return the small trained tensors that mean something alone: gates, blends, position tables, boundaries."""
     named = model.adapter_tensors().items()
-    return {name: tensor.tolist() for name, tensor in named if name.rsplit(".", 1)[-1] in READABLE}
+    return {name: tensor.tolist() for name, tensor in named if name.endswith(READABLE)}
+
+
+@torch.no_grad()
+def magnitude_quantiles(model: HyLoRADAModel) -> dict[str, dict[str, list[float]]]:
+    """Return, for each layer with a magnitude, `QUANTILES` over its rows of m/||W||, which began at 1, and of c."""
+    told = {}
+    for name, layer in model.base_model.named_modules():
+        if isinstance(layer, HyLoRADAUnified) and isinstance(layer.combine, GatedMagnitude):
+            drift = layer.combine.magnitude / layer.combine.base_norm_squared.sqrt()
+            factor = layer.combine.row_factor(layer.base_layer, layer.lora)
+            at = torch.tensor(QUANTILES, device=drift.device)
+            told[name] = {"magnitude": drift.quantile(at).tolist(), "factor": factor.quantile(at).tolist()}
+    return told
 
 
 @contextmanager

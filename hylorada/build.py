@@ -1,0 +1,102 @@
+"""From the configuration to modules: each function makes one part for a base model, or nothing where it is not wanted.
+
+The parts take plain arguments and know no configuration; here the two meet.
+"""
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from hylorada.config import HyLoRADAConfig
+from hylorada.daa import DirectAttention, find_attentions
+from hylorada.errors import HyLoRADAError
+from hylorada.find import find_feed_forwards, find_layers
+from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
+from hylorada.landmarks import LandmarkLoRA
+from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
+from hylorada.positions import PositionIds
+from hylorada.rope import usable_context
+from hylorada.sparse_mlp import SparseMLP
+from hylorada.trained_weights import wrap_embeddings, wrap_norms
+
+
+def make_layers(
+    base: PreTrainedModel, config: HyLoRADAConfig, bias: PositionBias | None, positions: PositionIds
+) -> dict[str, nn.Module]:
+    """Return what stands in for modules of the base, by their full names; each holds the original as `base_layer`."""
+    layers: dict[str, nn.Module] = {}
+    if config.lora_enabled:
+        for name, layer in find_layers(base, config.lora_target_modules).items():
+            layers[name] = HyLoRADAUnified(
+                layer,
+                rank=config.lora_rank,
+                alpha=config.lora_alpha,
+                dropout=config.lora_dropout,
+                use_rslora=config.use_rslora,
+                orthogonal_init=config.orthogonal_init,
+                magnitude=config.use_dora_magnitude,
+                magnitude_gated=config.magnitude_gated,
+                scale_at_position=None if bias is None else AtPosition(bias, positions),
+                position_bias_on=config.position_bias_on,
+            )
+    if config.train_embeddings:
+        layers |= wrap_embeddings(base)
+    if config.train_norms:
+        layers |= wrap_norms(base)
+    return layers
+
+
+def make_position_bias(base: PreTrainedModel, config: HyLoRADAConfig) -> PositionBias | None:
+    """Return the one table of the whole model."""
+    if not config.position_bias_enabled:
+        return None
+    bias = PositionBias(config.position_num_buckets, max_positions(base, config), config.bucket_spacing)
+    return bias.to(base.device)
+
+
+def make_landmark(
+    base: PreTrainedModel, config: HyLoRADAConfig
+) -> LandmarkLoRA | PooledLandmark | PerLayerLandmark | None:
+    """Return the landmarks of the design that is asked for."""
+    if not config.landmark_enabled:
+        return None
+    size, number, dropout = base.config.hidden_size, config.num_landmarks, config.lora_dropout
+    match config.landmark_design:
+        case "original":
+            landmark = PooledLandmark(size, number, dropout, config.landmark_pooling)
+        case "per_layer":
+            landmark = PerLayerLandmark(base.config.num_hidden_layers, size, number, dropout, config.landmark_pooling)
+        case "learnable_bucket":
+            buckets = config.num_position_buckets, max_positions(base, config)
+            landmark = LearnableBucketLandmark(size, number, *buckets, dropout)
+        case _:
+            buckets = config.num_position_buckets, max_positions(base, config)
+            landmark = LandmarkLoRA(size, number, *buckets, dropout, config.bucket_spacing)
+    return landmark.to(base.device)
+
+
+def make_direct_attention(base: PreTrainedModel, config: HyLoRADAConfig) -> nn.ModuleList | None:
+    """Return alpha and beta of each attention module, in the order of the layers."""
+    if not config.daa_enabled:
+        return None
+    heads = [attention.config.num_attention_heads for attention in find_attentions(base)]
+    return nn.ModuleList(DirectAttention(number) for number in heads).to(base.device)
+
+
+def make_sparse(base: PreTrainedModel, config: HyLoRADAConfig) -> nn.ModuleList | None:
+    """Return the sparse bottleneck of each feed-forward block, in the order of the layers."""
+    if not config.sparse_enabled:
+        return None
+    sizes = base.config.hidden_size, config.sparse_bottleneck, config.sparse_top_share
+    return nn.ModuleList(SparseMLP(*sizes) for _ in find_feed_forwards(base.get_decoder())).to(base.device)
+
+
+def max_positions(base: PreTrainedModel, config: HyLoRADAConfig) -> int:
+    """Return the length over which buckets spread, in tokens: the setting, else the context of the base model.
+
+    Raises:
+        HyLoRADAError: neither says one.
+    """
+    limit = config.max_positions or usable_context(base.config)
+    if limit is None:
+        raise HyLoRADAError("this base model states no context length; set max_positions to the length in tokens.")
+    return limit
