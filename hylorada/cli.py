@@ -87,6 +87,18 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--drop", action="store_true", help="leave out, with a warning, what PEFT cannot hold")
     export.add_argument("--svd-rank", type=int, help="instead write the nearest plain LoRA of this rank")
 
+    measuring = "measure what each part costs beside PEFT; write the record and a page of tables"
+    bench = _verb(verbs, "bench", do_bench, measuring, "data quiet")
+    bench.add_argument("--model", type=Path, help="folder of the base model (default: the fetched smollm2-135m)")
+    bench.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the records (benchmarks)")
+    bench.add_argument("--only", nargs="+", default=[], metavar="SECTION", help="only these tables, and write nothing")
+    bench.add_argument("--tokens", type=int, default=256, help="tokens of a training step (256)")
+    bench.add_argument("--rounds", type=int, default=7, help="how often each competitor runs (7)")
+    bench.add_argument("--dtype", default="bfloat16", help="of the base model (bfloat16)")
+    bench.add_argument("--targets", nargs="+", metavar="LAYER", help="layers to adapt (default: the family's own)")
+    bench.add_argument("--threads", type=int, default=1, help="of the processor (1: the least disturbed)")
+    bench.add_argument("--compile", action="store_true", help="training steps under torch.compile")
+
     paper = _verb(verbs, "paper", do_paper, "compile the paper from the written table, numbers and figures", "")
     paper.add_argument(
         "--generated", type=Path, default=Path("paper"), help="folder of numbers.tex and tables/ (paper)"
@@ -270,6 +282,38 @@ def do_export(options: argparse.Namespace) -> None:
     for warning in told:
         LOG.warning("%s", warning.message)
     print(options.out)
+
+
+def do_bench(options: argparse.Namespace) -> None:
+    """Measure speed and memory."""
+    import torch
+
+    from hylorada.bench.competitors import Setting
+    from hylorada.bench.report import page, run_benchmark, save
+    from hylorada.study.provenance import describe_machine
+    from hylorada.study.runs import device_name
+    from hylorada.study.sources import model_folder
+
+    for name in ("tokens", "rounds", "threads"):
+        if getattr(options, name) < 1:
+            raise HyLoRADAError(f"--{name} {getattr(options, name)} is too small; use 1 or more.")
+    if options.dtype not in (allowed := ("bfloat16", "float32")):
+        raise HyLoRADAError(f"--dtype {options.dtype} is not known; {near(options.dtype, allowed)}")
+    torch.set_num_threads(options.threads)
+    setting = Setting(
+        model=str(options.model or model_folder("smollm2-135m", options.data)),
+        dtype=options.dtype,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        tokens=options.tokens,
+        rounds=options.rounds,
+        targets=tuple(options.targets) if options.targets else None,
+        compiled=options.compile,
+    )
+    machine = describe_machine() | {"threads": options.threads, "device": device_name()}
+    record = run_benchmark(setting, machine, options.only)
+    print(page([record]))
+    if not options.only:  # a record is whole
+        save(record, options.out)
 
 
 def _planned(options: argparse.Namespace, stage: str, seed: int | None):

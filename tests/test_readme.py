@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hylorada.baselines import METHODS
 from hylorada.cli import parser
 from hylorada.study.plan import plan
 from hylorada.study.registry import CORPORA, MODELS
@@ -38,9 +39,9 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-def test_the_ten_lines_run_as_they_stand(tmp_path, monkeypatch):
+def test_the_lines_of_python_run_as_they_stand(tmp_path, monkeypatch, capsys):
     """In a folder like a checkout after `hylorada fetch`, but with a tiny model at the place of the real one."""
-    (source,) = blocks("python")
+    source, methods = blocks("python")
     (place,) = re.findall(r'^base = "(.+?)"', source, flags=re.MULTILINE)
     assert Path(place).name in MODELS
     save(*random_model(llama_config(hidden=32, layers=2, heads=4, context=4096), seed=0), tmp_path / place, False)
@@ -53,6 +54,12 @@ def test_the_ten_lines_run_as_they_stand(tmp_path, monkeypatch):
     assert all(
         tensor.equal(names["again"].adapter_tensors()[n]) for n, tensor in names["model"].adapter_tensors().items()
     )
+
+    capsys.readouterr()
+    exec(methods, names)
+    (told,) = re.findall(r"# (lora, .+)", methods)
+    assert capsys.readouterr().out.strip() == told == ", ".join(METHODS)
+    assert names["model"].count_params()["embeddings"] > 0
 
 
 def test_every_command_of_hylorada_is_one():

@@ -1,0 +1,152 @@
+"""Run the benchmark, keep what it measured as a record, and write the records of a folder as one page of tables."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hylorada.bench.competitors import BASE, OURS, THEIRS, Setting, import_peft_package
+from hylorada.bench.sections import SECTIONS, Row
+from hylorada.errors import HyLoRADAError, near
+from hylorada.files import read_json, write_json, written_beside
+
+LOG = logging.getLogger(__name__)
+GOALS = (  # (section, competitor, against, column, largest ratio)
+    ("training", OURS["lora"], THEIRS["lora"], "ratio", 1.0),
+    ("training", OURS["dora"], OURS["rslora"], "second_ratio", 1.10),
+    ("training", OURS["dora"], THEIRS["dora"], "ratio", 0.8),
+    ("training", OURS["hylorada"], OURS["rslora"], "second_ratio", 1.15),
+    ("training", OURS["dora"], OURS["rslora"], "memory_ratio", 1.10),
+    ("training", OURS["hylorada"], OURS["rslora"], "memory_ratio", 1.10),
+    ("inference", f"{OURS['rslora']}, merged", BASE, "ratio", 1.0),
+)
+COLUMNS = {"ratio": "time", "second_ratio": "time", "memory_ratio": "peak memory"}
+
+
+def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure all sections, or those named; return the record.
+
+    machine: what ran it (versions, processor), kept in the record.
+
+    Raises:
+        HyLoRADAError: a section is not known, the model is not there, or PEFT is not.
+    """
+    for name in only:
+        if name not in SECTIONS:
+            raise HyLoRADAError(f"section {name!r} is not in the benchmark; {near(name, SECTIONS)}")
+    versions = machine["versions"] | {"peft": import_peft_package().__version__}
+    record = {"setting": asdict(setting), "machine": machine | {"versions": versions}, "sections": {}}
+    record["started"] = datetime.now(UTC).isoformat(timespec="seconds")
+    for name, (title, measure) in SECTIONS.items():
+        if not only or name in only:
+            LOG.info("%s ...", title)
+            record["sections"][name] = measure(setting, _tell(title))
+            torch.cuda.empty_cache()
+    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return record
+
+
+def save(record: dict[str, Any], folder: Path) -> Path:
+    """Write a record to a folder under the name of its device, and the folder's page anew; return the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    setting = record["setting"]
+    compiled = "-compiled" if setting["compiled"] else ""
+    write_json(folder / f"{setting['device'].split(':')[0]}{compiled}.json", record)
+    records = [read_json(path) for path in sorted(folder.glob("*.json"))]
+    with written_beside(folder / "README.md") as beside:
+        beside.write_text(page(records))
+    return folder / "README.md"
+
+
+def page(records: Sequence[dict[str, Any]]) -> str:
+    """Return the Markdown page of some records."""
+    lines = [
+        "# What each part costs",
+        "",
+        "Written by `hylorada bench` from the records beside it. All competitors of a table ran in turn within one",
+        "run; a ratio is the median over the rounds, its quartiles in brackets, below 1 is faster (or smaller) than",
+        "what it is held to. Absolute times are for scale only. Both sides start from the same frozen base, adapt the",
+        "same layers with the same rank, scale and no dropout, and take AdamW steps on the model's own loss.",
+    ]
+    for record in records:
+        lines += ["", f"## {_heading(record)}", "", _described(record)]
+        reached = goals(record)
+        if reached:
+            lines += ["", *_table(reached)]
+        for name, (title, measure) in SECTIONS.items():  # in this order, whatever the file's
+            if rows := record["sections"].get(name):
+                lines += ["", f"### {title}", "", measure.__doc__, "", *_table([_shown(row) for row in rows])]
+    return "\n".join(lines) + "\n"
+
+
+def goals(record: dict[str, Any]) -> list[dict[str, str]]:
+    """Hold a record to the ratios that were set as goals, by the median and, failing that, by the lower quartile."""
+    reached = []
+    for section, name, against, column, most in GOALS:
+        row = next((row for row in record["sections"].get(section, []) if row["name"] == name), None)
+        if row is None:
+            continue
+        value, low = row[column], row[column]
+        if column != "memory_ratio":  # memory has no spread
+            value, low = row[column]["median"], row[column]["low"]
+        reached.append(
+            {
+                "goal": f"{COLUMNS[column]} of {name} over {against}",
+                "at most": f"{most:.2f}",
+                "measured": f"{value:.3f}",
+                "reached": "yes" if value <= most else "within the spread" if low <= most else "no",
+            }
+        )
+    return reached
+
+
+def _heading(record: dict[str, Any]) -> str:
+    setting = record["setting"]
+    device = "CPU" if setting["device"] == "cpu" else record["machine"]["device"]
+    return f"{device}{', compiled' if setting['compiled'] else ''}"
+
+
+def _described(record: dict[str, Any]) -> str:
+    setting, machine = record["setting"], record["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(machine["versions"].items()))
+    return (
+        f"{Path(setting['model']).name} in {setting['dtype']}, {setting['tokens']} tokens a step, "
+        f"rank {setting['rank']}, {setting['rounds']} rounds; {machine['processor']}, {machine['threads']} thread(s); "
+        f"{versions}; "
+        f"{record['started'][:10]}."
+    )
+
+
+def _shown(row: Row) -> dict[str, str]:
+    """Return a row as it is printed."""
+    shown = {"": row["name"], "ms": f"{row['milliseconds']:,.1f}"}
+    shown["time, ratio"] = f"{_spread(row['ratio'])} of {row['against']}"
+    if "second_ratio" in row:
+        shown[f"over {row['second_against']}"] = _spread(row["second_ratio"])
+    if "peak_mib" in row:
+        shown["peak MiB"] = f"{row['peak_mib']:,.1f}"
+    if "memory_ratio" in row:
+        shown["memory, ratio"] = f"{row['memory_ratio']:.2f}"
+    if "largest_relative_error" in row:
+        shown["largest relative difference"] = f"{row['largest_relative_error']:.1e}"
+    if "trained" in row:
+        shown["trained"] = f"{row['trained']:,}"
+    return shown
+
+
+def _spread(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+
+
+def _table(rows: list[dict[str, str]]) -> list[str]:
+    names = list(rows[0])
+    lines = [names, ["---"] + ["---:"] * (len(names) - 1), *[list(row.values()) for row in rows]]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _tell(title: str) -> Callable[[int], None]:
+    return lambda done: LOG.info("%s: %d rounds", title, done)

@@ -1,0 +1,143 @@
+"""The benchmark: its arithmetic on known numbers, and every section once on a tiny model. No test asserts a time."""
+
+import json
+import sys
+
+import pytest
+import torch
+from tiny import llama
+
+from hylorada import HyLoRADAError
+from hylorada.bench import sections, timing
+from hylorada.bench.competitors import OURS, THEIRS, Setting, ours, theirs
+from hylorada.bench.report import goals, page, run_benchmark, save
+from hylorada.bench.sections import SECTIONS
+from hylorada.cli import main
+
+MACHINE = {"versions": {"torch": "x"}, "processor": "a processor", "threads": 1, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory) -> Setting:
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    llama().save_pretrained(folder)
+    return Setting(model=str(folder), dtype="float32", tokens=16, rounds=2)
+
+
+@pytest.fixture(scope="module")
+def record(setting):
+    patched = pytest.MonkeyPatch()
+    patched.setattr(sections, "WIDE", 64)
+    patched.setattr(sections, "NORM_SHAPES", ((32, 16, 4),))
+    patched.setattr(sections, "LENGTHS", (512, 1024))
+    yield run_benchmark(setting, MACHINE)
+    patched.undo()
+
+
+def test_ratios_are_taken_within_a_round():
+    """The machine is twice as slow in the second round; the ratio does not see it."""
+    seconds = {"a": [1.0, 2.0, 1.0], "b": [2.0, 4.0, 2.0]}
+    assert timing.ratio(seconds, "a", "b") == {"median": 0.5, "low": 0.5, "high": 0.5}
+    spread = timing.ratio({"a": [1.0, 2.0, 3.0], "b": [1.0, 1.0, 1.0]}, "a", "b")
+    assert spread == {"median": 2.0, "low": 1.5, "high": 2.5}
+
+
+def test_all_run_in_every_round_each_time_in_another_order_and_the_first_round_does_not_count():
+    ran = []
+    calls = {name: lambda name=name: ran.append(name) for name in "abc"}
+    seconds = timing.interleaved(calls, 3)
+    assert {name: len(rows) for name, rows in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+    rounds = ["".join(ran[start : start + 3]) for start in range(0, len(ran), 3)]
+    assert len(rounds) == 4 and {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert len(set(rounds[1:])) == 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the known sizes are those of the processor's allocator")
+def test_peak_memory_is_what_is_held_at_once():
+    mib = 2**18  # float32 numbers
+
+    def one_after_the_other():
+        for _ in range(5):
+            torch.empty(mib)
+
+    def together():
+        return [torch.empty(mib) for _ in range(5)]
+
+    assert timing.peak_mib(one_after_the_other) == pytest.approx(1, abs=0.1)
+    assert timing.peak_mib(together) == pytest.approx(5, abs=0.1)
+
+
+def test_every_section_measures_its_competitors(record):
+    assert list(record["sections"]) == list(SECTIONS)
+    names = {section: [row["name"] for row in rows] for section, rows in record["sections"].items()}
+    assert names["training"] == [*OURS.values(), *THEIRS.values()]
+    assert names["attention"] == [f"{n} tokens, {how}" for n in ("512", "1,024") for how in ("full", "in groups")]
+    for rows in record["sections"].values():
+        for row in rows:
+            assert row["milliseconds"] > 0 and row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"]
+    assert record["sections"]["norms"][0]["largest_relative_error"] < 1e-5
+
+
+def test_both_sides_train_the_same_numbers(record, setting):
+    trained = {row["name"]: row["trained"] for row in record["sections"]["training"]}
+    for method in THEIRS:
+        assert trained[OURS[method]] == trained[THEIRS[method]]
+
+
+def test_an_opponent_is_of_the_same_scale(setting):
+    mine, peft = ours("rslora", setting), theirs("rslora", setting)
+    (layer,) = {module.scaling for module in mine.modules() if type(module).__name__ == "LowRankUpdate"}
+    scales = {m.scaling["default"] for m in peft.modules() if isinstance(getattr(m, "scaling", None), dict)}
+    assert scales == {layer}
+
+
+def test_the_page_tells_goals_and_every_row(record, tmp_path):
+    text = page([record])
+    for rows in record["sections"].values():
+        assert all(f"| {row['name']} |" in text for row in rows)
+    assert len(goals(record)) == 7 and all(goal["goal"] in text for goal in goals(record))
+    saved = save(record, tmp_path / "benchmarks")
+    assert saved.read_text() == text
+    assert json.loads((tmp_path / "benchmarks" / "cpu.json").read_text()) == json.loads(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("median", "low", "said"), [(0.9, 0.8, "yes"), (1.05, 0.99, "within the spread"), (1.2, 1.1, "no")]
+)
+def test_a_goal_is_held_to_its_median_and_its_spread(median, low, said):
+    row = {"name": OURS["lora"], "ratio": {"median": median, "low": low, "high": 2.0}}
+    (goal,) = goals({"sections": {"training": [row]}})
+    assert goal["reached"] == said
+
+
+def test_the_command_prints_a_section_and_writes_nothing(setting, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    assert (
+        main(["bench", "--model", setting.model, "--tokens", "8", "--rounds", "1", "--only", "training", "--quiet"])
+        == 0
+    )
+    torch.set_num_threads(threads)
+    assert "| our HyLoRADA |" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "nowhere"], "nowhere is no model folder"),
+        (["--only", "trainig"], "did you mean 'training'"),
+        (["--rounds", "0"], "--rounds 0 is too small"),
+        (["--dtype", "int8"], "allowed: bfloat16, float32"),
+    ],
+)
+def test_bad_input_is_told_on_one_line(arguments, said, capsys):
+    assert main(["bench", *arguments]) == 2
+    told = capsys.readouterr().err.strip()
+    assert said in told and "\n" not in told
+
+
+def test_without_peft_there_is_nothing_to_measure_against(setting, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(HyLoRADAError, match="pip install peft"):
+        run_benchmark(setting, MACHINE)
