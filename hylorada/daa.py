@@ -26,7 +26,7 @@ from hylorada.errors import HyLoRADAError
 
 NAME = "hylorada_daa"
 WRAPPED = (s2_attention.BASE, s2_attention.NAME)  # what DAA can stand around
-UNSUPPORTED = ("output_attentions", "cache")  # no weights are made; a paged cache shows a part of the values only
+UNSUPPORTED = {"output_attentions": "makes no attention weights", "cache": "cannot look into a paged cache"}
 
 _attention_within = AttentionInterface()[s2_attention.NAME]  # sdpa's own wherever S²-Attn is off
 _mask_within = AttentionMaskInterface()[s2_attention.NAME]  # as for sdpa, but right padding stays (batch, seq)
@@ -161,9 +161,9 @@ def _attention(
     adapter = getattr(module, "direct_attention", None)
     if adapter is None:  # attention of another kind in the same model: across, or of another modality
         return _attention_within(module, query, key, value, attention_mask, *args, **kwargs)
-    for name in UNSUPPORTED:
+    for name, reason in UNSUPPORTED.items():
         if kwargs.get(name) not in (None, False):
-            raise HyLoRADAError(f"DAA cannot honour {name}; leave it out, or turn DAA off.")
+            raise HyLoRADAError(f"DAA {reason}; leave out {name}, or turn DAA off.")
     mixed, _ = _attention_within(module, query, key, value, attention_mask, *args, **kwargs)  # PV
     causal = kwargs.get("is_causal")
     average = visible_mean(value, query.shape[2], attention_mask, module.is_causal if causal is None else causal)

@@ -240,11 +240,11 @@ class HyLoRADAModel(nn.Module):
         self._hooks += self._hook_landmark(decoder)
 
     def _detach(self) -> None:
+        daa.disable(self.base_model)  # these two may refuse, so they come first
+        s2_attention.disable(self.base_model)
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        daa.disable(self.base_model)
-        s2_attention.disable(self.base_model)
         for name, layer in self._layers.items():
             self.base_model.set_submodule(name, layer.base_layer)
 

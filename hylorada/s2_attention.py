@@ -56,9 +56,18 @@ def enable(base_model: PreTrainedModel, group_size: int, sink_tokens: int = 0) -
 
 
 def disable(base_model: PreTrainedModel) -> None:
-    """Give the model its own attention back, in training too; does nothing where S²-Attn is off."""
+    """Give the model its own attention back, in training too; does nothing where S²-Attn is off.
+
+    Raises:
+        HyLoRADAError: something stands around S²-Attn, or has replaced it; nothing is changed.
+    """
     if not is_enabled(base_model):
         return
+    if _implementation(base_model) != NAME:
+        raise HyLoRADAError(
+            f"S²-Attn cannot go while the attention of this model is {_implementation(base_model)!r}; disable that "
+            f"first, or set it to {NAME!r}."
+        )
     base_model.set_attn_implementation(BASE)
     for module in base_model.modules():
         if hasattr(module, "s2_group_size"):

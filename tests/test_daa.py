@@ -145,7 +145,7 @@ def test_a_model_has_the_logits_and_gradients_of_the_matrix_written_out(family, 
 @pytest.mark.parametrize("kv_heads, mask_heads, mask_batch", [(4, 1, 2), (2, 1, 2), (2, 1, 1), (2, 4, 2), (1, 4, 1)])
 @pytest.mark.parametrize("hidden", [None, -torch.inf, torch.finfo(torch.float32).min, -1e9])
 def test_the_mean_under_any_mask_is_the_slow_one_forward_and_backward(kv_heads, mask_heads, mask_batch, hidden):
-    """hidden: None for a mask of booleans, else what a float mask adds where nothing is to be seen, as it adds -2 else."""
+    """hidden: None for a mask of booleans, else what a float mask adds to what is not seen (-2 to the rest)."""
     torch.manual_seed(4)
     value = torch.randn(2, kv_heads, 13, 8, requires_grad=True)
     visible = torch.rand(mask_batch, mask_heads, 9, 13) < 0.4
@@ -229,6 +229,18 @@ def test_bfloat16_models_come_close_to_float32(family):
         assert logits.dtype == torch.bfloat16 and gradients["daa.0.beta"].dtype == torch.float32
         both = torch.stack([logits.float().flatten(), whole(**batch).logits[real(batch)].flatten()])
         assert torch.corrcoef(both)[0, 1] > 0.98, kind
+
+
+@families
+@kinds
+def test_under_autocast_a_fresh_adapter_is_neutral_and_a_moved_one_learns(family, kind):
+    batch = batch_of(kind)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fresh = direct(family, fresh=True)[0].train()(**batch).logits
+        assert torch.equal(fresh, FAMILIES[family]().train()(**batch).logits)
+        _, gradients = logits_and_gradients(*direct(family), batch)
+    assert all(g.isfinite().all() and g.dtype == torch.float32 for g in gradients.values())
+    assert gradients["daa.0.beta"].all() and gradients["daa.1.alpha"].all()
 
 
 def test_before_the_softmax_beta_would_do_nothing_and_alpha_be_a_temperature():
@@ -573,7 +585,7 @@ def test_attention_of_another_kind_is_refused(implementation):
 @pytest.mark.parametrize("training", [False, True])
 def test_asking_for_attention_weights_is_refused(training):
     model, _ = direct("llama")
-    with pytest.raises(HyLoRADAError, match="cannot honour output_attentions"):
+    with pytest.raises(HyLoRADAError, match="leave out output_attentions"):
         model.train(training)(tokens(), output_attentions=True)
     other = gpt2()
     other.set_attn_implementation("eager")
@@ -583,7 +595,7 @@ def test_asking_for_attention_weights_is_refused(training):
 
 
 def test_a_paged_cache_is_refused():
-    with pytest.raises(HyLoRADAError, match="cannot honour cache"):
+    with pytest.raises(HyLoRADAError, match="cannot look into a paged cache"):
         direct("llama")[0](tokens(), cache=object())
 
 
@@ -627,3 +639,16 @@ def test_attention_replaced_while_daa_was_on_is_reported_and_leaves_it_off():
     with pytest.raises(HyLoRADAError, match="set to 'sdpa' while DAA was on"):
         disable(model)
     assert not is_enabled(model) and torch.equal(model(tokens()).logits, llama()(tokens()).logits)
+
+
+def test_s2_attention_does_not_go_from_under_daa():
+    model = llama()
+    s2_attention.enable(model, 8)
+    enable(model, adapters())
+    before = model(tokens()).logits
+    with pytest.raises(HyLoRADAError, match="disable that first"):
+        s2_attention.disable(model)
+    assert torch.equal(model(tokens()).logits, before)
+    disable(model)
+    s2_attention.disable(model)
+    assert model.config._attn_implementation == "sdpa"
