@@ -1,4 +1,4 @@
-"""The whole study: base model and text, tokens, six stages, table, figures, paper. `snakemake --cores all` makes it.
+"""The whole study: models and text, tokens, all runs, tables, figures, paper. `snakemake --cores all` makes it.
 
 Every rule calls the command a person would type. What a run is, and the name of the file that says it is done, comes
 from its identity (settings, data, code), so a result of other settings, data or code is never taken for this one.
@@ -7,7 +7,7 @@ from its identity (settings, data, code), so a result of other settings, data or
 import shutil
 
 from hylorada.study.encode import tokens_path
-from hylorada.study.plan import cell_name, plan
+from hylorada.study.plan import cells
 from hylorada.study.provenance import code_digest
 from hylorada.study.settings import load_settings
 from hylorada.study.sources import corpus_folder, model_folder, source_identity
@@ -15,13 +15,13 @@ from hylorada.study.tex import find_tex, tex_advice
 
 SCALE = config.get("scale", "micro")
 SETTINGS = load_settings(SCALE)
-CELLS = {cell_name(runs): stage for stage, runs in plan(SETTINGS).items()}
-MODEL = model_folder(SETTINGS.base, "data") / "source.json"
-CORPUS = corpus_folder(SETTINGS.corpus, "data") / "source.json"
-TOKENS = tokens_path(SETTINGS.base, SETTINGS.corpus, "data")
+CELLS = cells(SETTINGS)
+RUNS = [run for runs in CELLS.values() for run in runs]
+MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
+CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
+TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
 FIGURES = ["ablation", "position_nll"]
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
-SOURCES = [source_identity("model", SETTINGS.base), source_identity("corpus", SETTINGS.corpus)]
 TEX = find_tex()
 
 
@@ -46,48 +46,63 @@ rule all:
         "paper/main.pdf" if TEX else [],
 
 
-rule fetch:
-    """The pinned base model and corpus, checked at every step; a minute, mostly dequantising and mark-up."""
+rule fetch_model:
+    """A pinned base model, checked at every step; half a minute, mostly dequantising."""
     output:
-        model=MODEL,
-        corpus=CORPUS,
+        "data/models/{model}/source.json",
     log:
-        "logs/fetch.log",
+        "logs/fetch/model-{model}.log",
     conda:
         ENVIRONMENT
     params:
-        model=SETTINGS.base,
-        corpus=SETTINGS.corpus,
-        identity=SOURCES,
+        model=lambda wildcards: MODELS[wildcards.model],
+        identity=lambda wildcards: source_identity("model", MODELS[wildcards.model]),
     shell:
-        "hylorada fetch --model {params.model:q} --corpus {params.corpus:q} 2>&1 | tee {log}"
+        "hylorada fetch --model {params.model:q} 2>&1 | tee {log}"
+
+
+rule fetch_corpus:
+    """A pinned corpus, checked likewise; half a minute, mostly mark-up."""
+    output:
+        "data/corpora/{corpus}/source.json",
+    log:
+        "logs/fetch/corpus-{corpus}.log",
+    conda:
+        ENVIRONMENT
+    params:
+        corpus=lambda wildcards: CORPORA[wildcards.corpus],
+        identity=lambda wildcards: source_identity("corpus", CORPORA[wildcards.corpus]),
+    shell:
+        "hylorada fetch --corpus {params.corpus:q} 2>&1 | tee {log}"
 
 
 rule tokens:
-    """The corpus in the ids of the model's tokenizer; seconds."""
+    """A corpus in the ids of a model's tokenizer; seconds."""
     input:
-        MODEL,
-        CORPUS,
+        "data/models/{model}/source.json",
+        "data/corpora/{corpus}/source.json",
     output:
-        TOKENS,
+        "data/tokens/{model}--{corpus}.npz",
     log:
-        "logs/tokens.log",
+        "logs/tokens/{model}--{corpus}.log",
     conda:
         ENVIRONMENT
     params:
-        model=SETTINGS.base,
-        corpus=SETTINGS.corpus,
-        identity=SOURCES,
+        model=lambda wildcards: MODELS[wildcards.model],
+        corpus=lambda wildcards: CORPORA[wildcards.corpus],
+        identity=lambda wildcards: [
+            source_identity("model", MODELS[wildcards.model]),
+            source_identity("corpus", CORPORA[wildcards.corpus]),
+        ],
         code=code_digest("hylorada.study.tokens"),
     shell:
         "hylorada tokens --model {params.model:q} --corpus {params.corpus:q} > {log} 2>&1"
 
 
 rule run:
-    """All seeds of one stage in one process, trained and evaluated; minutes at micro scale, records in results/runs."""
+    """The runs of one stage, or of one study, in one process; minutes at micro scale, records in results/runs."""
     input:
-        MODEL,
-        TOKENS,
+        lambda wildcards: {str(tokens_path(run.base, run.corpus, "data")) for run in CELLS[wildcards.cell]},
     output:
         "results/cells/{cell}.json",
     log:
@@ -102,19 +117,26 @@ rule run:
         mem_mb=4000,
     params:
         scale=SCALE,
-        stage=lambda wildcards: CELLS[wildcards.cell],
+        runs=lambda wildcards: [run.name for run in CELLS[wildcards.cell]],
     shell:
-        "hylorada run --scale {params.scale} --stage {params.stage} --summary {output} 2>&1 | tee {log}"
+        "hylorada run --scale {params.scale} --runs {params.runs} --summary {output} 2>&1 | tee {log}"
 
 
 rule table:
-    """The ablation table and every number of the paper; seconds."""
+    """Every table and every number of the paper; seconds."""
     input:
         expand("results/cells/{cell}.json", cell=CELLS),
     output:
         "paper/numbers.tex",
         "paper/tables/ablation.tex",
+        "paper/tables/studies.tex",
+        expand("paper/tables/{study}.tex", study=SETTINGS.studies),
         report("results/tables/ablation.csv", category="Tables", caption="report/ablation.rst"),
+        report(
+            expand("results/tables/{study}.csv", study=SETTINGS.studies),
+            category="Tables",
+            caption="report/study_table.rst",
+        ),
     log:
         "logs/table.log",
     conda:
@@ -149,6 +171,8 @@ rule paper:
     input:
         expand("figures/{figure}.pdf", figure=FIGURES),
         "paper/tables/ablation.tex",
+        "paper/tables/studies.tex",
+        expand("paper/tables/{study}.tex", study=SETTINGS.studies),
         "paper/numbers.tex",
         workflow.source_path("paper/main.tex"),
         workflow.source_path("paper/references.tex"),

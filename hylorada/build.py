@@ -10,7 +10,7 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.daa import DirectAttention, find_attentions
 from hylorada.errors import HyLoRADAError
 from hylorada.find import find_feed_forwards, find_layers
-from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
+from hylorada.landmark_redesigns import ConstantVector, LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
 from hylorada.positions import PositionIds
@@ -55,7 +55,7 @@ def make_position_bias(base: PreTrainedModel, config: HyLoRADAConfig) -> Positio
 
 def make_landmark(
     base: PreTrainedModel, config: HyLoRADAConfig
-) -> LandmarkLoRA | PooledLandmark | PerLayerLandmark | None:
+) -> LandmarkLoRA | PooledLandmark | PerLayerLandmark | ConstantVector | None:
     """Return the landmarks of the design that is asked for."""
     if not config.landmark_enabled:
         return None
@@ -65,6 +65,8 @@ def make_landmark(
             landmark = PooledLandmark(size, number, dropout, config.landmark_pooling)
         case "per_layer":
             landmark = PerLayerLandmark(base.config.num_hidden_layers, size, number, dropout, config.landmark_pooling)
+        case "constant":
+            landmark = ConstantVector(size)
         case "learnable_bucket":
             buckets = config.num_position_buckets, max_positions(base, config)
             landmark = LearnableBucketLandmark(size, number, *buckets, dropout)

@@ -65,9 +65,11 @@ def parser() -> argparse.ArgumentParser:
 
     running = "train and evaluate the scale's runs; write their records"
     run = _verb(verbs, "run", do_run, running, "scale data records quiet")
-    run.add_argument("--stage", help="only the runs of this stage (default: all stages)")
+    run.add_argument("--study", help="only the runs of this study, or of the ablation (default: everything)")
+    run.add_argument("--stage", help="only the runs of this stage, or of this row of a study")
+    run.add_argument("--runs", nargs="+", metavar="NAME", help="only the runs of these names")
     run.add_argument("--summary", type=Path, help="write a summary of the runs to this JSON file when all are done")
-    run.add_argument("--dry-run", action="store_true", help="list the runs and whether they are done, and stop")
+    run.add_argument("--dry-run", action="store_true", help="list the runs, their tokens and time, and stop")
 
     writing = "write the ablation table and the numbers of the paper"
     table = _verb(verbs, "table", do_table, writing, "scale records")
@@ -198,24 +200,21 @@ def do_evaluate(options: argparse.Namespace) -> None:
 def do_run(options: argparse.Namespace) -> None:
     """Make every record of the scale, or of one stage, that is not there yet."""
     from hylorada.files import read_json, write_json
-    from hylorada.study.plan import plan
+    from hylorada.study.forecast import forecast
     from hylorada.study.settings import load_settings
 
-    planned = plan(load_settings(options.scale))
-    if options.stage is not None and options.stage not in planned:
-        raise HyLoRADAError(f"stage {options.stage!r} is not in this scale; {near(options.stage, planned)}")
-    wanted = planned[options.stage] if options.stage else [run for runs in planned.values() for run in runs]
+    wanted = _wanted(load_settings(options.scale), options)
     done = {run.name for run in wanted if (run.folder(options.records) / "record.json").is_file()}
     if options.dry_run:
-        for run in wanted:
-            print(f"{'done' if run.name in done else 'to do':6} {run.name}")
+        print("\n".join(forecast(wanted, done, options.records)))
         return
     for number, run in enumerate(wanted, 1):
         if run.name not in done:
             from hylorada.study.runs import execute  # torch loads only when there is something to run
 
             LOG.info("run %d of %d: %s", number, len(wanted), run.name)
-            execute(run, run.folder(options.records), *_inputs(options), progress=not options.quiet)
+            model, tokens = _inputs(options, run.base, run.corpus)
+            execute(run, run.folder(options.records), model, tokens, progress=not options.quiet)
     records = [read_json(run.folder(options.records) / "record.json") for run in wanted]
     print(f"{len(records)} records in {options.records}")
     if options.summary is not None:
@@ -226,12 +225,22 @@ def do_run(options: argparse.Namespace) -> None:
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
     from hylorada.study import numbers, tables
+    from hylorada.study.plan import plan_study
+    from hylorada.study.records import load_records
+    from hylorada.study.studies import STUDIES
 
     settings, planned, records = _records(options)
+    studies = {}
+    for name in settings.studies:
+        found = load_records(plan_study(settings, name), options.records, STUDIES[name].varies)
+        studies[name] = tables.write_study(found, name, options.out / "tables", options.csv.parent)
+    tables.write_overview(settings, options.out / "tables" / "studies.tex")
     table = tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.csv)
     numbers.write_numbers(settings, planned, records, options.out / "numbers.tex")
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
     print(table[shown].to_string(index=False))
+    for name, study in studies.items():
+        print(f"\n{STUDIES[name].title}\n{study[shown].to_string(index=False)}")
 
 
 def do_figure(options: argparse.Namespace) -> None:
@@ -316,24 +325,43 @@ def do_bench(options: argparse.Namespace) -> None:
         save(record, options.out)
 
 
+def _wanted(settings, options: argparse.Namespace) -> list:
+    """Return the runs that the options of `run` leave."""
+    from hylorada.study.plan import all_runs, plan, plan_study
+
+    if options.study is None:
+        wanted = list(all_runs(settings).values())
+    else:
+        rows = plan(settings) if options.study == "ablation" else plan_study(settings, options.study)
+        wanted = [run for runs in rows.values() for run in runs]
+    for name, chosen in (("stage", [options.stage] * (options.stage is not None)), ("name", options.runs or [])):
+        known = {getattr(run, name) for run in wanted}
+        for choice in chosen:
+            if choice not in known:
+                raise HyLoRADAError(f"no run of this scale has the {name} {choice!r}; {near(choice, known)}")
+        wanted = [run for run in wanted if not chosen or getattr(run, name) in chosen]
+    return wanted
+
+
 def _planned(options: argparse.Namespace, stage: str, seed: int | None):
     """Return the scale's run of a stage, with a seed of the caller's choice."""
     from dataclasses import replace
 
     from hylorada.study.plan import plan
     from hylorada.study.settings import load_settings
+    from hylorada.study.stages import STAGES
 
     settings = load_settings(options.scale)
-    if stage not in settings.stages:
-        raise HyLoRADAError(f"stage {stage!r} is not in this scale; {near(stage, settings.stages)}")
+    if stage not in STAGES:
+        raise HyLoRADAError(f"stage {stage!r} is not known; {near(stage, STAGES)}")
     run = plan(settings if seed is None else replace(settings, seeds=[seed]))[stage][0]
     if seed is not None and run.seed is None:
         raise HyLoRADAError(f"stage {stage!r} is the untouched base model; there is nothing to train.")
     return run
 
 
-def _inputs(options: argparse.Namespace) -> tuple[Path, Path]:
-    """Take the scale's number of threads; return the folder of its model and its token file."""
+def _inputs(options: argparse.Namespace, base: str | None = None, corpus: str | None = None) -> tuple[Path, Path]:
+    """Take the scale's number of threads; return the folder of a model and its token file, by default the scale's."""
     import torch
 
     from hylorada.study.encode import tokens_path
@@ -342,7 +370,8 @@ def _inputs(options: argparse.Namespace) -> tuple[Path, Path]:
 
     settings = load_settings(options.scale)
     torch.set_num_threads(settings.threads)
-    return model_folder(settings.base, options.data), tokens_path(settings.base, settings.corpus, options.data)
+    base, corpus = base or settings.base, corpus or settings.corpus
+    return model_folder(base, options.data), tokens_path(base, corpus, options.data)
 
 
 def _records(options: argparse.Namespace):

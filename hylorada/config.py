@@ -8,7 +8,7 @@ from hylorada.errors import HyLoRADAError, near
 from hylorada.presets import PRESETS
 
 BUCKET_SPACINGS = ("log", "linear")
-LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer")
+LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer", "constant")
 POOLED_DESIGNS = ("original", "per_layer")
 POOLINGS = ("causal", "sequence")
 POSITION_BIAS_PLACES = ("output", "update")

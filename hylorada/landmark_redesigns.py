@@ -8,7 +8,7 @@ Learnable bucketing: soft buckets whose boundaries t_1 ≤ ... ≤ t_{n-1} (shar
 Pooled landmarks ("original", at the final norm) and per-layer landmarks (after every block) gate on a summary of the
 sequence instead of place and content: a = softmax(W_g·pool(h)), h ← h + scale·dropout(a @ landmarks), pool the mean or
 the maximum. Over the whole sequence, as published, a token's gate sees later tokens: such a model's perplexity is none.
-The causal pool runs over the tokens up to each one.
+The causal pool runs over the tokens up to each one. `ConstantVector` is what all designs are to be held against.
 """
 
 import torch
@@ -113,6 +113,21 @@ class PerLayerLandmark(nn.ModuleList):
         super().__init__(
             PooledLandmark(hidden_size, each, dropout, pooling, "max", PER_LAYER_START_SCALE) for _ in range(num_layers)
         )
+
+
+class ConstantVector(nn.Module):
+    """One trained vector added to every state at the final norm, zero at the start: a control, not a design.
+
+    What landmarks give beyond it, they owe to their gates. Trains d numbers.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(hidden_size))
+
+    def forward(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Add the vector to hidden (batch, seq, d), wherever a token stands."""
+        return hidden + self.vector.to(hidden.dtype)
 
 
 def running_mean(seen: Tensor, real: Tensor) -> Tensor:

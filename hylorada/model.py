@@ -24,7 +24,7 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.daa import DirectAttention
 from hylorada.errors import HyLoRADAError
 from hylorada.find import find_attentions, find_blocks, find_feed_forwards, find_final_norm, find_layers
-from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
+from hylorada.landmark_redesigns import ConstantVector, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.lora import AtPosition, GatedMagnitude, LowRankUpdate, PositionBias
 from hylorada.positions import PositionIds
@@ -38,6 +38,7 @@ PARTS = {
     PositionBias: "position_bias",
     LandmarkLoRA: "landmark",
     PooledLandmark: "landmark",
+    ConstantVector: "landmark",
     DirectAttention: "daa",
     SparseMLP: "sparse",
     TrainedEmbedding: "embeddings",

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from hylorada import checkpoint
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import discard, read_json, write_json, written_beside
-from hylorada.landmark_redesigns import PooledLandmark
+from hylorada.landmark_redesigns import ConstantVector, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.lora import PositionBias
 from hylorada.loss import causal_lm_loss
@@ -277,6 +277,7 @@ def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[
         PositionBias: config.position_bias_lr,
         LandmarkLoRA: config.landmark_lr,
         PooledLandmark: config.landmark_lr,
+        ConstantVector: config.landmark_lr,
         TrainedEmbedding: config.embedding_lr,
     }
     groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}

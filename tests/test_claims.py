@@ -30,7 +30,7 @@ DESIGNS = {  # the other landmark designs, on the same stack as the ablation's
     )
     for design in ("original", "per_layer")
     for pooling in ("causal", "sequence")
-}
+} | {"constant": Row(replace(STACK.adapter, landmark_design="constant"), stays=STACK.stays)}
 BASELINES = {
     f"method-{name}": Row(method_config(name, SMALL_GROUPS), m.not_neutral, m.stays) for name, m in METHODS.items()
 }

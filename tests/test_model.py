@@ -38,6 +38,7 @@ def test_parameter_counts_on_the_gpt2_shape_are_the_derived_ones(counts_124m):
     learned = counts_124m(landmark_enabled=True, landmark_design="learnable_bucket")
     assert learned["landmark"] == 12_545 + 31
     assert counts_124m(landmark_enabled=True, landmark_design="original", num_landmarks=4)["landmark"] == 6_145
+    assert counts_124m(landmark_enabled=True, landmark_design="constant")["landmark"] == 768
     assert counts_124m(landmark_enabled=True, landmark_design="per_layer", num_landmarks=4)["landmark"] == 36_876
 
 

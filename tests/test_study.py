@@ -18,11 +18,12 @@ from hylorada import HyLoRADAError
 from hylorada.cli import main
 from hylorada.study import provenance
 from hylorada.study.encode import make_tokens, tokens_path
-from hylorada.study.plan import cell_name, plan
+from hylorada.study.plan import all_runs, cell_name, cells, plan, plan_study
 from hylorada.study.runs import execute
 from hylorada.study.settings import Settings, load_settings
 from hylorada.study.sources import fetch_corpus, fetch_model, model_folder, project_root
 from hylorada.study.stages import STAGES
+from hylorada.study.studies import STUDIES
 from hylorada.study.tokens import read_tokens, write_tokens
 
 SCALES = ["smoke", "micro", "full", "gpt2"]
@@ -49,7 +50,7 @@ def data(tmp_path_factory) -> Path:
 
 def quick(tmp_path: Path, **changes) -> str:
     """A scale of one seed and four steps as a file, with changes."""
-    values = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text())
+    values = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text()) | {"studies": {}}
     path = tmp_path / "quick.yaml"
     path.write_text(yaml.safe_dump(values | {"seeds": [0], "checkpoint_every": 1} | changes))
     return str(path)
@@ -80,8 +81,10 @@ def test_scales_explain_every_setting_in_micro():
         ({"test_tokens_per_article": 1}, "scores nothing"),
         ({"dtype": "float16"}, "dtype"),
         ({"seeds": [1, 1]}, "each once"),
-        ({"stages": ["base", "rslora"]}, "magnitude, position_bias, landmarks, learned_buckets missing"),
-        ({"stages": [*STAGES, "rslra"]}, "did you mean 'rslora'"),
+        ({"studies": {"desings": {}}}, "did you mean 'designs'"),
+        ({"studies": {"direct": {"seed": [0]}}}, "'seed' is no budget; did you mean 'seeds'"),
+        ({"studies": {"direct": {"train_tokens": 100}}}, "in the study 'direct': scale 'quick', train_tokens: 100"),
+        ({"studies": ["direct"]}, "studies"),
         ({"learning_rate": True}, "learning_rate"),
         ({"threads": 0}, "threads: 0"),
         ({"landmark_lr": 0.0}, "landmark_lr: 0.0"),
@@ -326,8 +329,9 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, data, tmp_path, 
 def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--scale", "gpt2", "--dry-run"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, summary = capsys.readouterr().out.splitlines()
     assert len(lines) == 51 and all(line.startswith("to do") for line in lines)
+    assert summary == "0 done, 51 to do: no estimate before a first run is done"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -367,4 +371,45 @@ def test_a_record_made_meanwhile_by_another_process_is_taken_and_not_made_again(
 
 def test_cells_are_named_after_all_their_runs():
     two, one = plan(SMOKE)["rslora"], plan(replace(SMOKE, seeds=[0]))["rslora"]
-    assert cell_name(two) != cell_name(one) and cell_name(two).startswith("rslora-")
+    assert cell_name("rslora", two) != cell_name("rslora", one) and cell_name("rslora", two).startswith("rslora-")
+
+
+def test_studies_share_the_runs_that_are_the_same_and_each_is_in_one_cell(tmp_path):
+    """With the ablation's own budget, rows that name a stage are its runs; with another they are not."""
+    own = replace(SMOKE, studies={"direct": {}, "designs": {}})
+    ablation, direct = plan(own), plan_study(own, "direct")
+    assert [run.identity for run in direct["rslora"]] == [run.identity for run in ablation["rslora"]]
+    celled = [run.name for runs in cells(own).values() for run in runs]
+    assert len(celled) == len(set(celled)) and set(celled) == set(all_runs(own))
+    shorter = plan_study(replace(own, studies={"direct": {"train_tokens": 64}}), "direct")
+    assert {run.identity for run in shorter["rslora"]}.isdisjoint(run.identity for run in ablation["rslora"])
+    assert shorter["base"][0].identity == ablation["base"][0].identity
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "methods_code"])
+def test_every_study_is_whole(name):
+    """Effects are against rows of the same table, rows of one name are one row, and no two rows are the same run."""
+    rows = STUDIES[name].rows
+    assert all(row.against is None or row.against in rows for row in rows.values())
+    planned = plan_study(replace(SMOKE, studies={name: {}}, train_tokens=2**14), name)
+    identities = [run.identity for runs in planned.values() for run in runs]
+    assert len(identities) == len(set(identities))
+    adapters = {}
+    for study in STUDIES.values():
+        for key, row in study.rows.items():
+            assert adapters.setdefault(key, (row.adapter, row.changes)) == (row.adapter, row.changes)
+    for key in adapters.keys() & STAGES.keys():
+        assert adapters[key] == (STAGES[key].adapter, {})
+
+
+def test_runs_can_be_chosen_by_study_row_and_name(tmp_path, capsys):
+    scale = quick(tmp_path, studies={"direct": {"train_tokens": 64}})
+    assert main(["run", "--scale", scale, "--study", "direct", "--stage", "recommended", "--dry-run"]) == 0
+    line, _ = capsys.readouterr().out.splitlines()
+    name = line.split()[2]
+    assert name.startswith("recommended-seed0-") and " 64 tokens" in line
+    assert main(["run", "--scale", scale, "--runs", name, "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == line
+    for option, given, near in (("--study", "dierct", "direct"), ("--stage", "recomended", "recommended")):
+        assert main(["run", "--scale", scale, option, given, "--dry-run"]) == 2
+        assert f"did you mean {near!r}" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from hylorada.study.numbers import ablation_sentence, macro_values, write_number
 from hylorada.study.records import load_folder, load_records
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import Effect, Interval
-from hylorada.study.tables import ablation_table, escape, fixed, thousands, write_ablation
+from hylorada.study.tables import ablation_table, escape, fixed, thousands, write_ablation, write_overview
 from hylorada.study.tex import build_pdf, find_tex, macros
 
 PAPER = Path(__file__).parent.parent / "paper" / "main.tex"
@@ -261,6 +261,7 @@ def test_one_seed_decides_nothing():
 @pytest.mark.skipif(TEX is None, reason="no TeX engine runs on this platform")
 def test_the_paper_compiles_from_records_and_nothing_sticks_out(study, records, tmp_path):
     write_ablation(records, tmp_path / "tables" / "ablation.tex", tmp_path / "ablation.csv")
+    write_overview(study[1], tmp_path / "tables" / "studies.tex")
     write_numbers(*study[1:], records, tmp_path / "numbers.tex")
     for name, draw in FIGURES.items():
         save_figure(draw(records), tmp_path / "figures" / name)

@@ -138,6 +138,7 @@ def test_the_paper_compiles_with_stand_ins_and_nothing_sticks_out(tmp_path):
     (tables / "ablation.tex").write_text(
         "\\begin{tabular}{lr}\\toprule a & b\\\\\\midrule c & d\\\\\\bottomrule\\end{tabular}"
     )
+    (tables / "studies.tex").write_text("No further study.")
     blank_pdf(figures / "ablation.pdf")
     blank_pdf(figures / "position_nll.pdf")
     sticking_out = build_pdf(PAPER, tmp_path / "paper.pdf", TEX, generated=tmp_path, figures=figures)

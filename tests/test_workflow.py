@@ -12,10 +12,11 @@ import pytest
 from pypdf import PdfReader
 
 from hylorada.files import read_json, sha256_of
-from hylorada.study.plan import plan
+from hylorada.study.plan import all_runs, cells, plan
 from hylorada.study.settings import load_settings
 from hylorada.study.sources import project_root
 from hylorada.study.stages import STAGES
+from hylorada.study.studies import STUDIES
 
 BIN = str(Path(sys.executable).parent)
 
@@ -52,7 +53,7 @@ def killed(tmp_path_factory) -> tuple[Path, dict[Path, int]]:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     left = {path: path.stat().st_mtime_ns for path in folder.glob("results/runs/*/record.json")}
-    assert left and len(left) < 11
+    assert left and len(left) < len(all_runs(load_settings("smoke")))
     return folder, left
 
 
@@ -65,7 +66,7 @@ def finished(killed) -> Path:
 
 def test_a_killed_workflow_resumes_and_keeps_the_records_it_had(killed, finished):
     folder, left = killed
-    runs = [run for group in plan(load_settings("smoke")).values() for run in group]
+    runs = all_runs(load_settings("smoke")).values()
     assert all((run.folder(folder / "results" / "runs") / "record.json").is_file() for run in runs)
     assert all(path.stat().st_mtime_ns == before for path, before in left.items())
     assert not list(folder.glob("results/runs/.*")), "no work is left lying about"
@@ -77,6 +78,10 @@ def test_it_makes_the_paper_with_every_stage_in_it(finished):
     assert "??" not in text
     for stage in STAGES.values():
         assert stage.label.removeprefix("+ ") in text, stage.label
+    for name in load_settings("smoke").studies:
+        assert STUDIES[name].question in text
+        for row in STUDIES[name].rows.values():
+            assert row.label in text, row.label
 
 
 def test_the_table_is_made_of_the_records(finished):
@@ -91,7 +96,8 @@ def test_figures_tables_report_and_logs_are_there_and_filled(finished):
         assert (finished / made).stat().st_size > 500, made
     assert "position_nll" in (finished / "results" / "report.html").read_text()
     logs = list(finished.glob("logs/**/*.log"))
-    assert len(logs) == 2 + 6 + 1 + 2 + 1 + 1
+    fetched, made = 2 + 1, len(cells(load_settings("smoke"))) + 1 + 2 + 1
+    assert len(logs) == fetched + made + 1  # the report's
     assert all(log.stat().st_size for log in logs), [log for log in logs if not log.stat().st_size]
 
 

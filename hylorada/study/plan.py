@@ -1,20 +1,25 @@
 """From settings to runs: what each run is, and the identity that tells it from every other. Needs no torch.
 
+`plan` is the ablation, `plan_study` any other table. Rows of one name, settings, data and code are one run.
+
 A run's identity is the hash of its resolved settings, its data and the code it depends on: two runs of one identity
 are the same run, and a record is never taken for one made with other settings, data or code.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from hylorada.config import HyLoRADAConfig
+from hylorada.errors import HyLoRADAError, near
 from hylorada.study.provenance import code_digest
 from hylorada.study.settings import Settings
 from hylorada.study.sources import source_identity
 from hylorada.study.stages import STAGES
+from hylorada.study.studies import STUDIES
 
 RUN_CODE = "hylorada.study.runs"  # what a record depends on is this module and all that it imports
 
@@ -23,9 +28,11 @@ RUN_CODE = "hylorada.study.runs"  # what a record depends on is this module and 
 class Run:
     """One training and evaluation. seed: None for the untouched base model, which has nothing random."""
 
-    stage: str
+    stage: str  # or the row of another table
     seed: int | None
     specification: dict[str, Any]
+    base: str  # a name of `hylorada.study.registry`
+    corpus: str
 
     @property
     def identity(self) -> str:
@@ -43,22 +50,54 @@ class Run:
 
 
 def plan(settings: Settings) -> dict[str, list[Run]]:
-    """Return the runs of each stage, in the order of the table."""
-    return {name: [_run(settings, name, seed) for seed in _seeds(settings, name)] for name in settings.stages}
+    """Return the runs of each stage of the ablation, in the order of the table."""
+    return {name: _runs(settings, name, stage.adapter) for name, stage in STAGES.items()}
 
 
-def cell_name(runs: list[Run]) -> str:
-    """Name the file that says all runs of a stage are done, after all their identities."""
+def plan_study(settings: Settings, name: str) -> dict[str, list[Run]]:
+    """Return the runs of each row of a study, with the budget that the scale gives it.
+
+    Raises:
+        HyLoRADAError: the scale does not have this study.
+    """
+    if name not in settings.studies:
+        raise HyLoRADAError(f"study {name!r} is not in scale {settings.scale!r}; {near(name, settings.studies)}")
+    own = replace(settings, **settings.studies[name], studies={})
+    return {key: _runs(replace(own, **row.changes), key, row.adapter) for key, row in STUDIES[name].rows.items()}
+
+
+def all_runs(settings: Settings) -> dict[str, Run]:
+    """Return every run of a scale by name, the ablation's first; what two studies share comes once."""
+    plans = [plan(settings), *(plan_study(settings, name) for name in settings.studies)]
+    return {run.name: run for planned in plans for runs in planned.values() for run in runs}
+
+
+def cells(settings: Settings) -> dict[str, list[Run]]:
+    """Return what one process runs at a time, by name: a stage of the ablation, or what is new in a study."""
+    groups = [*plan(settings).items()]
+    groups += [(name, sum(plan_study(settings, name).values(), [])) for name in settings.studies]
+    taken: set[str] = set()
+    found = {}
+    for name, runs in groups:
+        own = list({run.name: run for run in runs if run.name not in taken}.values())
+        taken |= {run.name for run in own}
+        if own:
+            found[cell_name(name, own)] = own
+    return found
+
+
+def cell_name(name: str, runs: list[Run]) -> str:
+    """Name the file that says all runs of a cell are done, after all their identities."""
     together = sha256("".join(run.identity for run in runs).encode()).hexdigest()
-    return f"{runs[0].stage}-{together[:8]}"
+    return f"{name}-{together[:8]}"
 
 
-def _seeds(settings: Settings, stage: str) -> list[int | None]:
-    return [None] if STAGES[stage].adapter is None else list(settings.seeds)
+def _runs(settings: Settings, name: str, adapter: HyLoRADAConfig | None) -> list[Run]:
+    seeds = [None] if adapter is None else settings.seeds
+    return [_run(settings, name, adapter, seed) for seed in seeds]
 
 
-def _run(settings: Settings, stage: str, seed: int | None) -> Run:
-    adapter = STAGES[stage].adapter
+def _run(settings: Settings, stage: str, adapter: HyLoRADAConfig | None, seed: int | None) -> Run:
     specification = {
         "stage": stage,
         "base": _identity("model", settings.base),
@@ -81,13 +120,15 @@ def _run(settings: Settings, stage: str, seed: int | None) -> Run:
         specification["train_tokens"] = settings.train_tokens
         specification["adapter"] = adapter.to_dict() | {
             "lora_target_modules": settings.target_modules,
-            "max_positions": settings.block_tokens,  # buckets over the length in use
+            "max_positions": adapter.max_positions or settings.block_tokens,  # buckets over the length in use
+            "s2_group_size": settings.block_tokens // 4,  # as LongLoRA has it
             "gradient_checkpointing": settings.gradient_checkpointing,
         }
         specification["training"] = {
             "learning_rate": settings.learning_rate,
             "position_bias_lr": settings.position_bias_lr,
             "landmark_lr": settings.landmark_lr,
+            "embedding_lr": settings.embedding_lr,
             "weight_decay": settings.weight_decay,
             "warmup_ratio": settings.warmup_ratio,
             "max_grad_norm": settings.max_grad_norm,
@@ -97,7 +138,7 @@ def _run(settings: Settings, stage: str, seed: int | None) -> Run:
             "checkpoint_every": settings.checkpoint_every,
             "seed": seed,
         }
-    return Run(stage, seed, specification)
+    return Run(stage, seed, specification, settings.base, settings.corpus)
 
 
 @cache

@@ -82,8 +82,10 @@ class Records:
         return sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
 
 
-def load_records(plan: dict[str, list[Run]], folder_of_records: Path) -> Records:
+def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tuple[str, ...] = ()) -> Records:
     """Read the records of all planned runs in a folder of records.
+
+    varies: in what the runs may differ, as for `check_alike`.
 
     Raises:
         HyLoRADAError: a record is missing, is of another identity than planned, or does not fit the others (see
@@ -105,7 +107,7 @@ def load_records(plan: dict[str, list[Run]], folder_of_records: Path) -> Records
             )
         by_run[run.stage, run.seed] = record
         folders[run.stage, run.seed] = folder
-    return _checked(by_run, folders)
+    return _checked(by_run, folders, varies)
 
 
 def load_folder(folder: Path) -> Records:
@@ -133,8 +135,8 @@ def load_folder(folder: Path) -> Records:
     return _checked({key: read_json(found[key] / "record.json") for key in keys}, found)
 
 
-def check_alike(by_run: dict[Key, dict[str, Any]]) -> None:
-    """Hold all records against the first, so that nothing but stage and seed tells two runs apart.
+def check_alike(by_run: dict[Key, dict[str, Any]], varies: tuple[str, ...] = ()) -> None:
+    """Hold all records against the first, so that nothing but stage and seed, and what `varies`, tells two runs apart.
 
     Sources, tokens, windows and training settings must be equal. The untouched base's score of one window must be equal
     between runs of equal dtype, threads, device, processor and versions, where the same work gives the same bits;
@@ -143,14 +145,18 @@ def check_alike(by_run: dict[Key, dict[str, Any]]) -> None:
     Raises:
         HyLoRADAError: two runs differ; both are named, and in what.
     """
+    shared = [field for field in SHARED if field not in varies]
     for name, of in {
         "data": lambda record: record["data"],
-        **{field: lambda record, field=field: record["specification"][field] for field in SHARED},
+        **{field: lambda record, field=field: record["specification"][field] for field in shared},
     }.items():
         _equal(by_run.items(), of, name)
     trained = [(key, record) for key, record in by_run.items() if record["specification"]["training"]]
     _equal(trained, lambda record: record["specification"]["train_tokens"], "train_tokens")
-    _equal(trained, lambda record: record["specification"]["training"] | {"seed": None}, "training settings")
+    free = dict.fromkeys(("seed", *varies))
+    _equal(trained, lambda record: record["specification"]["training"] | free, "training settings")
+    if "evaluation" in varies:  # then the window that every run scores with the untouched base is not the same one
+        return
     first_on: dict[str, tuple[Key, float]] = {}
     reference = None
     for key, record in by_run.items():
@@ -169,8 +175,9 @@ def check_alike(by_run: dict[Key, dict[str, Any]]) -> None:
             )
 
 
-def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path]) -> Records:
-    check_alike(by_run)
+def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path], varies: tuple[str, ...] = ()) -> Records:
+    check_alike(by_run, varies)
+    columns = ["text", "article", "position", "token_id"] + ["context"] * ("evaluation" not in varies)
     tokens: dict[Key, TokenNLL] = {}
     first: Key | None = None
     for key in by_run:
@@ -181,13 +188,14 @@ def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path]) -> Rec
         if first is None:
             tokens[key], first = store, key
             continue
-        for name in ("text", "article", "position", "context", "token_id"):
+        for name in columns:
             if not np.array_equal(getattr(store, name), getattr(tokens[first], name)):
                 raise HyLoRADAError(
                     f"{_words(first)} and {_words(key)} were not scored on the same tokens ({name} differs); "
                     "remove one of the records and make the run again."
                 )
-        tokens[key] = replace(tokens[first], nll=store.nll)  # one copy of the other columns for all runs
+        shared = {name: getattr(tokens[first], name) for name in columns}  # one copy for all runs
+        tokens[key] = replace(store, **shared)
     return Records(by_run, tokens)
 
 

@@ -1,7 +1,7 @@
 """A scale of the study as frozen, checked settings: `config/<scale>.yaml` -> `Settings`. Needs no torch."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_type_hints
 
@@ -11,13 +11,17 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.sources import project_root
-from hylorada.study.stages import STAGES
+from hylorada.study.studies import STUDIES
 
 COUNTS = (
     *("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"),
     *("num_epochs", "checkpoint_every", "threads"),
 )
-POSITIVE = ("learning_rate", "position_bias_lr", "landmark_lr", "max_grad_norm")
+POSITIVE = ("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "max_grad_norm")
+BUDGET = (  # what a scale may give a study apart from the ablation's
+    *("seeds", "train_tokens", "num_epochs", "test_articles", "test_tokens_per_article"),
+    *("evaluation_batch", "batch_size", "gradient_accumulation_steps", "checkpoint_every"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,7 @@ class Settings:
     learning_rate: float
     position_bias_lr: float
     landmark_lr: float
+    embedding_lr: float
     weight_decay: float
     warmup_ratio: float
     max_grad_norm: float
@@ -52,7 +57,7 @@ class Settings:
     checkpoint_every: int
     threads: int
     seeds: list[int]
-    stages: list[str]
+    studies: dict[str, dict[str, Any]]
 
     def __post_init__(self) -> None:
         try:
@@ -77,15 +82,23 @@ class Settings:
             raise self._error(
                 f"evaluation_stride: {self.evaluation_stride} is not in 1 to block_tokens: {self.block_tokens}"
             )
-        for name, values in (("seeds", self.seeds), ("stages", self.stages), ("target_modules", self.target_modules)):
+        for name, values in (("seeds", self.seeds), ("target_modules", self.target_modules)):
             if not values or len(set(values)) != len(values):
                 raise self._error(f"{name}: {values} must name at least one, each once")
-        for stage in self.stages:
-            if stage not in STAGES:
-                raise self._error(f"stages: {stage!r} is not known; {near(stage, STAGES)}")
-        absent = [stage for stage in STAGES if stage not in self.stages]
-        if absent:
-            raise self._error(f"stages: {', '.join(absent)} missing; the ablation compares all of {', '.join(STAGES)}")
+        for study, budget in self.studies.items():
+            self._check_study(study, budget)
+
+    def _check_study(self, study: str, budget: dict[str, Any]) -> None:
+        if study not in STUDIES:
+            raise self._error(f"studies: {study!r} is not known; {near(study, STUDIES)}")
+        for name in budget:
+            if name not in BUDGET:
+                raise self._error(f"studies, {study}: {name!r} is no budget; {near(str(name), BUDGET)}")
+        try:
+            for row in STUDIES[study].rows.values():
+                replace(self, **budget | row.changes, studies={})
+        except HyLoRADAError as error:
+            raise HyLoRADAError(f"in the study {study!r}: {error}") from None
 
     def _error(self, text: str) -> HyLoRADAError:
         return HyLoRADAError(f"scale {self.scale!r}, {text}.")

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
 from hylorada.study.records import Records
+from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import (
     ArticleMeans,
@@ -19,8 +21,10 @@ from hylorada.study.statistics import (
     percent,
     percentile_interval,
 )
+from hylorada.study.studies import STUDIES, Study
 
 BASE = next(name for name, stage in STAGES.items() if stage.adapter is None)
+BUILDS_ON = {name: stage.on for name, stage in STAGES.items()}
 ONE_SEED = "one seed"
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: rf"\{character}" for character in "&%$#_{}"
@@ -32,6 +36,20 @@ stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval &
 \midrule
 """
 
+STUDY_HEAD = r"""\begin{tabular}{@{}lrcrcrc@{}}
+\toprule
+ & & & \multicolumn{2}{c}{perplexity} & \multicolumn{2}{c}{effect (\%)}\\
+row & trained & seeds & mean & 95\,\% interval & mean & Holm interval\\
+\midrule
+"""
+OVERVIEW = r"""\begin{{table*}}[p]
+\centering\footnotesize
+\input{{tables/{name}}}
+\caption{{{title}. {question} {budget} Effects are against the row that each row changes.}}\label{{tab:{name}}}
+\end{{table*}}
+"""
+FOOT = "\\bottomrule\n\\end{tabular}\n"
+
 
 def ablation_table(records: Records) -> pd.DataFrame:
     """Return one row a stage; effects and their ends in percent of perplexity, below zero is better.
@@ -41,24 +59,40 @@ def ablation_table(records: Records) -> pd.DataFrame:
     with its Holm-adjusted interval, the t interval that checks it, and the smallest effect so many seeds detect with a
     chance of 80 %. Where a stage has one seed, what needs more is missing.
     """
+    table = comparison(records, {name: stage.label for name, stage in STAGES.items()}, BUILDS_ON)
+    base = stage_means(records, BASE)
+    table.insert(2, "adds", [STAGES[name].adds for name in table["stage"]])
+    table["effect_on_base"] = [
+        math.nan if name == BASE else percent((stage_means(records, name) - base).mean) for name in table["stage"]
+    ]
+    return table
+
+
+def study_table(records: Records, study: Study) -> pd.DataFrame:
+    """Return the rows of a study, as `ablation_table` has them; effects are against the rows that the study says."""
+    labels = {name: row.label for name, row in study.rows.items()}
+    return comparison(records, labels, {name: row.against for name, row in study.rows.items()})
+
+
+def comparison(records: Records, labels: dict[str, str], against: dict[str, str | None]) -> pd.DataFrame:
+    """Return one line a stage: its perplexity with an interval, and its effect against the stage that is named."""
     levels = {stage: stage_means(records, stage) for stage in records.stages}
-    steps = step_effects(records)
+    steps = step_effects(records, against)
     rows = []
     for name, means in levels.items():
-        stage, effect = STAGES[name], steps.get(name, Effect(math.nan, 0))
-        seeds = pd.NA if name == BASE else len(means.values)
-        level = percentile_interval(bootstrap(means)) if name == BASE or len(means.values) > 1 else None
+        effect, untrained = steps.get(name, Effect(math.nan, 0)), records.seeds(name) == [None]
+        seeds = pd.NA if untrained else len(means.values)
+        level = percentile_interval(bootstrap(means)) if untrained or len(means.values) > 1 else None
         rows.append(
             {
                 "stage": name,
-                "label": stage.label,
-                "adds": stage.adds,
+                "label": labels[name],
                 "parameters": records.record(name, records.seeds(name)[0])["parameters"]["trainable"],
                 "seeds": seeds,
                 "perplexity": math.exp(means.mean),
                 "perplexity_low": math.exp(level.low) if level else math.nan,
                 "perplexity_high": math.exp(level.high) if level else math.nan,
-                "against": stage.on or "",
+                "against": against[name] or "",
                 "effect": percent(effect.mean),
                 "effect_low": percent(effect.interval.low) if effect.interval else math.nan,
                 "effect_high": percent(effect.interval.high) if effect.interval else math.nan,
@@ -67,7 +101,6 @@ def ablation_table(records: Records) -> pd.DataFrame:
                 "check_high": percent(effect.check.high) if effect.check else math.nan,
                 "resolved": effect.is_resolved,
                 "detectable": percent(effect.detectable) if effect.detectable is not None else math.nan,
-                "effect_on_base": math.nan if name == BASE else percent((means - levels[BASE]).mean),
             }
         )
     return pd.DataFrame(rows).astype({"seeds": "Int64"})
@@ -77,10 +110,41 @@ def write_ablation(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
     """Write the table twice, as a LaTeX tabular for the paper and, unrounded, as CSV; return it."""
     table = ablation_table(records)
     with written_beside(tex) as beside:
-        beside.write_text(HEAD + "".join(_line(row) for _, row in table.iterrows()) + "\\bottomrule\n\\end{tabular}\n")
+        beside.write_text(HEAD + "".join(_line(row) for _, row in table.iterrows()) + FOOT)
     with written_beside(csv) as beside:
         table.to_csv(beside, index=False)
     return table
+
+
+def write_study(records: Records, name: str, tex: Path, csv: Path) -> pd.DataFrame:
+    """Write the table of a study into two folders, as LaTeX and as CSV, under its name; return it."""
+    table = study_table(records, STUDIES[name])
+    with written_beside(tex / f"{name}.tex") as beside:
+        beside.write_text(STUDY_HEAD + "".join(_study_line(row) for _, row in table.iterrows()) + FOOT)
+    with written_beside(csv / f"{name}.csv") as beside:
+        table.to_csv(beside, index=False)
+    return table
+
+
+def write_overview(settings: Settings, path: Path) -> None:
+    """Write the part of the paper that shows every study of a scale, each with its question and its budget."""
+    parts = [
+        OVERVIEW.format(
+            name=name, title=escape(STUDIES[name].title), question=escape(STUDIES[name].question), budget=_budget(own)
+        )
+        for name, own in ((name, replace(settings, **budget, studies={})) for name, budget in settings.studies.items())
+    ]
+    with written_beside(path) as beside:
+        beside.write_text("".join(parts) or "At this scale no further table was made.\n")
+
+
+def _budget(settings: Settings) -> str:
+    trained = "all training text" if settings.train_tokens is None else f"{thousands(settings.train_tokens)} tokens"
+    articles = "all" if settings.test_articles is None else str(settings.test_articles)
+    whole = settings.test_tokens_per_article
+    return f"Seeds: {len(settings.seeds)}; trained on {trained}; scored on {articles} test articles" + (
+        "." if whole is None else f", up to {thousands(whole)} tokens of each."
+    )
 
 
 def stage_means(records: Records, stage: str) -> ArticleMeans:
@@ -94,18 +158,18 @@ def stage_means(records: Records, stage: str) -> ArticleMeans:
     return article_means([records.nll(stage, seed) for seed in records.seeds(stage)])
 
 
-def step_effects(records: Records) -> dict[str, Effect]:
-    """Return the effect of each stage against the one it builds on: the primary family, adjusted together.
+def step_effects(records: Records, against: dict[str, str | None] = BUILDS_ON) -> dict[str, Effect]:
+    """Return the effect of each stage against the one named: by default the primary family, adjusted together.
 
     Raises:
         HyLoRADAError: a stage that another builds on has no record, or two stages have other seeds.
     """
     differences = {}
     for name in records.stages:
-        on = STAGES[name].on
+        on = against[name]
         if on is None:
             continue
-        if on != BASE and records.seeds(on) and records.seeds(on) != records.seeds(name):
+        if records.seeds(on) != [None] and records.seeds(on) and records.seeds(on) != records.seeds(name):
             raise HyLoRADAError(
                 f"stage {name!r} has the seeds {records.seeds(name)} and {on!r} has {records.seeds(on)}; "
                 "effects are paired by seed, so run the same of both."
@@ -134,6 +198,21 @@ def escape(text: str) -> str:
 def span(low: float, high: float) -> str:
     """Return LaTeX for an interval."""
     return f"{fixed(low)} to {fixed(high)}"
+
+
+def _study_line(row: pd.Series) -> str:
+    alone = bool(row["against"] == "")
+    level = ONE_SEED if pd.isna(row["perplexity_low"]) else span(row["perplexity_low"], row["perplexity_high"])
+    step = ONE_SEED if pd.isna(row["effect_low"]) else span(row["effect_low"], row["effect_high"])
+    cells = [
+        escape(row["label"]),
+        thousands(row["parameters"]),
+        "" if pd.isna(row["seeds"]) else str(row["seeds"]),
+        fixed(row["perplexity"]),
+        level,
+        *(["", ""] if alone else [fixed(row["effect"]), step + "*" * row["resolved"]]),
+    ]
+    return " & ".join(cells) + "\\\\\n"
 
 
 def _line(row: pd.Series) -> str:

@@ -129,13 +129,17 @@ def _tectonic(path: str | None) -> Engine | None:
 
 
 def _inputs(main_tex: Path, generated: Path, figures: Path) -> Iterator[tuple[str, Path]]:
-    """Yield (name in the scratch folder, file) for the main file and, found by reading it, all it includes."""
-    yield main_tex.name, main_tex
-    text = _without_comments(main_tex.read_text())
-    for name in re.findall(r"\\input\{([^}]+)\}", text):
-        name = name if name.endswith(".tex") else f"{name}.tex"
-        made = name == "numbers.tex" or name.startswith("tables/")
-        yield name, _existing(generated / name) if made else main_tex.parent / name
+    """Yield (name in the scratch folder, file) for the main file and, found by reading, all it and these include."""
+    queue, text = {main_tex.name: main_tex}, ""
+    while queue:
+        name, source = queue.popitem()
+        yield name, source
+        held = _without_comments(source.read_text())
+        text += held
+        for name in re.findall(r"\\input\{([^}]+)\}", held):
+            name = name if name.endswith(".tex") else f"{name}.tex"
+            made = name == "numbers.tex" or name.startswith("tables/")
+            queue[name] = _existing(generated / name) if made else main_tex.parent / name
     for name in re.findall(r"\\includegraphics(?:\[[^\]]*\])?\{figures/([^}]+)\}", text):
         yield f"figures/{name}", _existing(figures / name)
 

@@ -1,0 +1,214 @@
+"""Every table beside the ablation as rows of data: what it asks, what its rows train, and what else a row changes.
+
+A row is an adapter and those settings of the scale that it replaces; all else is the scale's. Rows of one name are one
+row wherever they stand, and share their runs where a scale gives both studies the same budget.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hylorada.config import HyLoRADAConfig
+from hylorada.methods import METHODS, method_config
+from hylorada.study.stages import DORA, LANDMARKS, RSLORA, STAGES
+
+RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3)  # one grid for every method
+PUBLISHED_POSITIONS = 32_768  # over which the published code spread its buckets, whatever the length in use
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table. adapter: None for the untouched base. changes: settings of the scale that it replaces.
+
+    against: the row of the same table that its effect is taken against, None for none.
+    """
+
+    label: str
+    adapter: HyLoRADAConfig | None
+    changes: dict[str, Any] = field(default_factory=dict)
+    against: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One table. question: what it asks, in a sentence. rows: by name, in the order of the table.
+
+    varies: what its rows may differ in beside the adapter, as `hylorada.study.records.check_alike` names it.
+    """
+
+    title: str
+    question: str
+    rows: dict[str, Row] = field(default_factory=dict)
+    varies: tuple[str, ...] = ()
+
+
+UNTOUCHED = Row(label=STAGES["base"].label, adapter=None)
+FULL = replace(LANDMARKS, landmark_design="position_adaptive")
+
+
+def _stage(name: str, label: str | None = None, against: str | None = None) -> Row:
+    return Row(label=label or STAGES[name].label, adapter=STAGES[name].adapter, against=against)
+
+
+def _method(name: str, against: str | None = "rslora", **changes: Any) -> Row:
+    return Row(label=METHODS[name].label, adapter=method_config(name), changes=changes, against=against)
+
+
+RECOMMENDED = replace(RSLORA, position_bias_enabled=True, landmark_enabled=True)  # what the guidelines advise
+STUDIES: dict[str, Study] = {
+    "direct": Study(
+        title="Direct paths",
+        question="What do landmarks give rsLoRA without the parts between, and what the recommended configuration, "
+        "which has no magnitude, at two ranks?",
+        rows={
+            "base": UNTOUCHED,
+            "rslora": _stage("rslora", "rsLoRA, rank 8", "base"),
+            "rslora_landmarks": Row(
+                label="rsLoRA + landmarks", adapter=replace(RSLORA, landmark_enabled=True), against="rslora"
+            ),
+            "recommended": Row(label="recommended, rank 8", adapter=RECOMMENDED, against="rslora"),
+            "rslora_r16": Row(label="rsLoRA, rank 16", adapter=replace(RSLORA, lora_rank=16), against="base"),
+            "recommended_r16": Row(
+                label="recommended, rank 16", adapter=replace(RECOMMENDED, lora_rank=16), against="rslora_r16"
+            ),
+        },
+    ),
+    "leave_one_out": Study(
+        title="Leaving one part out",
+        question="What does the whole stack lose without one of its parts?",
+        rows={
+            "landmarks": _stage("landmarks", "whole stack"),
+            "recommended": Row(label="without magnitude", adapter=RECOMMENDED, against="landmarks"),
+            "without_bias": Row(
+                label="without position bias", adapter=replace(DORA, landmark_enabled=True), against="landmarks"
+            ),
+            "position_bias": _stage("position_bias", "without landmarks", "landmarks"),
+            "plain_magnitude": Row(
+                label="without gate and blend", adapter=replace(FULL, magnitude_gated=False), against="landmarks"
+            ),
+            "kaiming": Row(
+                label="without orthonormal start", adapter=replace(FULL, orthogonal_init=False), against="landmarks"
+            ),
+            "bias_on_update": Row(
+                label="bias on the update alone", adapter=replace(FULL, position_bias_on="update"), against="landmarks"
+            ),
+        },
+    ),
+    "controls": Study(
+        title="Controls",
+        question="Would the parameters of landmarks do as well as rank, or as one constant vector at the final norm?",
+        rows={
+            "rslora": _stage("rslora", "rsLoRA, rank 8"),
+            "rslora_landmarks": Row(
+                label="rsLoRA + landmarks", adapter=replace(RSLORA, landmark_enabled=True), against="rslora"
+            ),
+            "constant_vector": Row(
+                label="rsLoRA + one constant vector",
+                adapter=replace(RSLORA, landmark_enabled=True, landmark_design="constant"),
+                against="rslora",
+            ),
+            "rslora_r9": Row(label="rsLoRA, rank 9", adapter=replace(RSLORA, lora_rank=9), against="rslora"),
+        },
+    ),
+    "designs": Study(
+        title="Landmark designs",
+        question="How do the four designs compare, and what does looking at the whole sequence seem to give?",
+        rows={
+            "position_bias": _stage("position_bias", "no landmarks"),
+            "landmarks": _stage("landmarks", "position-adaptive", "position_bias"),
+            "learned_buckets": _stage("learned_buckets", "learnable buckets", "position_bias"),
+        }
+        | {
+            f"{design}_{pooling}": Row(
+                label=f"{label}, {'causal' if pooling == 'causal' else 'not causal'}",
+                adapter=replace(FULL, landmark_design=design, landmark_pooling=pooling),
+                against="position_bias",
+            )
+            for design, label in (("original", "original"), ("per_layer", "per layer"))
+            for pooling in ("causal", "sequence")
+        },
+    ),
+    "buckets": Study(
+        title="Fixed and learnable buckets",
+        question="Does learning the boundaries help against fixed ones, logarithmic or linear, over the length in use "
+        "or over that of the published code?",
+        rows={
+            "landmarks": _stage("landmarks", "fixed, logarithmic"),
+            "linear_buckets": Row(
+                label="fixed, linear", adapter=replace(FULL, bucket_spacing="linear"), against="landmarks"
+            ),
+            "learned_buckets": _stage("learned_buckets", "learnable", "landmarks"),
+            "linear_buckets_wide": Row(
+                label="fixed, linear, over 32,768",
+                adapter=replace(FULL, bucket_spacing="linear", max_positions=PUBLISHED_POSITIONS),
+                against="landmarks",
+            ),
+            "learned_buckets_wide": Row(
+                label="learnable, over 32,768",
+                adapter=replace(FULL, landmark_design="learnable_bucket", max_positions=PUBLISHED_POSITIONS),
+                against="landmarks",
+            ),
+        },
+    ),
+    "methods": Study(
+        title="Methods on prose",
+        question="How do the methods compare with the same layers, rank and scale?",
+        rows={
+            "base": UNTOUCHED,
+            **{name: _method(name, "base" if name == "rslora" else "rslora") for name in METHODS if name != "hylorada"},
+            "landmarks": _stage("landmarks", METHODS["hylorada"].label, "rslora"),  # the same model
+        },
+    ),
+    "methods_code": Study(
+        title="Methods on code",
+        question="And on the source of Python's standard library?",
+        rows={
+            "base_code": replace(UNTOUCHED, changes={"corpus": "code"}),
+            **{
+                f"{name}_code": _method(name, "base_code" if name == "rslora" else "rslora_code", corpus="code")
+                for name in METHODS
+            },
+        },
+    ),
+    "ranks": Study(
+        title="Rank and scale",
+        question="How much does rank give, under alpha over its square root and under alpha over it?",
+        rows={
+            f"{name}_r{rank}" if rank != 8 else name: Row(
+                label=f"{label}, rank {rank}",
+                adapter=method_config(name, replace(HyLoRADAConfig(), lora_rank=rank)),
+                against=None if rank == 8 else name,
+            )
+            for name, label, ranks in (("rslora", "rsLoRA", (2, 4, 8, 16, 32, 64)), ("lora", "LoRA", (2, 8, 32)))
+            for rank in ranks
+        },
+    ),
+    "context": Study(
+        title="Length of the context",
+        question="How does the stack fare against rsLoRA as blocks and windows grow?",
+        rows={
+            f"{name}_at_{length}": Row(
+                label=f"{label}, {length:,} tokens",
+                adapter=adapter,
+                changes={"block_tokens": length, "evaluation_stride": length},
+                against=None if name == "rslora" else f"rslora_at_{length}",
+            )
+            for length in (256, 512, 1024, 2048)
+            for name, label, adapter in (("rslora", "rsLoRA", RSLORA), ("landmarks", "whole stack", FULL))
+        },
+        varies=("block_tokens", "evaluation"),
+    ),
+    "rates": Study(
+        title="Learning rates",
+        question="At which rate is each method at its best?",
+        rows={
+            f"{name}_lr{rate:.0e}": Row(
+                label=f"{METHODS[name].label}, {rate:.0e}",
+                adapter=method_config(name),
+                changes={"learning_rate": rate},
+            )
+            for name in METHODS
+            for rate in RATES
+        },
+        varies=("learning_rate",),
+    ),
+}
