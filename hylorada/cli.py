@@ -209,7 +209,7 @@ def do_run(options: argparse.Namespace) -> None:
         print("\n".join(forecast(wanted, done, options.records)))
         return
     for number, run in enumerate(wanted, 1):
-        if run.name not in done:
+        if not run.is_finished(options.records):  # killed at its very end, a run leaves its work beside its record
             from hylorada.study.runs import execute  # torch loads only when there is something to run
 
             LOG.info("run %d of %d: %s", number, len(wanted), run.name)

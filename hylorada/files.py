@@ -100,3 +100,8 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def work_of(folder: Path) -> Path:
+    """Return the hidden folder beside `folder` in which it is being made over a longer time."""
+    return folder.parent / f".{folder.name}.work"

@@ -374,6 +374,18 @@ def test_cells_are_named_after_all_their_runs():
     assert cell_name("rslora", two) != cell_name("rslora", one) and cell_name("rslora", two).startswith("rslora-")
 
 
+def test_work_left_beside_a_record_is_cleared_away(tmp_path, data):
+    """As by a kill between the writing of the record and the end of the process."""
+    scale, results = quick(tmp_path), tmp_path / "runs"
+    assert run(scale, "base", data, results) == 0
+    (planned,) = plan(load_settings(scale))["base"]
+    made = (planned.folder(results) / "record.json").stat().st_mtime_ns
+    left = results / f".{planned.name}.work"
+    (left / "training_state").mkdir(parents=True)
+    assert run(scale, "base", data, results) == 0
+    assert not left.exists() and (planned.folder(results) / "record.json").stat().st_mtime_ns == made
+
+
 def test_studies_share_the_runs_that_are_the_same_and_each_is_in_one_cell(tmp_path):
     """With the ablation's own budget, rows that name a stage are its runs; with another they are not."""
     own = replace(SMOKE, studies={"direct": {}, "designs": {}})

@@ -15,6 +15,7 @@ from typing import Any
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError, near
+from hylorada.files import work_of
 from hylorada.study.provenance import code_digest
 from hylorada.study.settings import Settings
 from hylorada.study.sources import source_identity
@@ -47,6 +48,11 @@ class Run:
     def folder(self, records: Path) -> Path:
         """Where the record lies in a folder of records."""
         return Path(records) / self.name
+
+    def is_finished(self, records: Path) -> bool:
+        """Tell whether the record is there and nothing of the run's work is left beside it."""
+        folder = self.folder(records)
+        return (folder / "record.json").is_file() and not work_of(folder).exists()
 
 
 def plan(settings: Settings) -> dict[str, list[Run]]:

@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import token_nll
-from hylorada.files import discard, read_json, sha256_of, write_json, written_beside
+from hylorada.files import discard, read_json, sha256_of, work_of, write_json, written_beside
 from hylorada.lora import GatedMagnitude, HyLoRADAUnified
 from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL
@@ -206,7 +206,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
     Raises:
         HyLoRADAError: another process holds it.
     """
-    work = folder.parent / f".{folder.name}.work"
+    work = work_of(folder)
     with _locked(work, folder.name):
         yield work
         discard(work)
