@@ -53,6 +53,20 @@ def _method(name: str, against: str | None = "rslora", **changes: Any) -> Row:
     return Row(label=METHODS[name].label, adapter=method_config(name), changes=changes, against=against)
 
 
+def _module_rows(sets: dict[str, tuple[str, list[str]]]) -> dict[str, Row]:
+    """Return a row for each set of layers; the first is what the others are held against."""
+    first = next(iter(sets))
+    return {
+        name: Row(
+            label=label,
+            adapter=RSLORA,
+            changes={"target_modules": layers},
+            against=None if name == first else first,
+        )
+        for name, (label, layers) in sets.items()
+    }
+
+
 RECOMMENDED = replace(RSLORA, position_bias_enabled=True, landmark_enabled=True)  # what the guidelines advise
 STUDIES: dict[str, Study] = {
     "direct": Study(
@@ -181,6 +195,55 @@ STUDIES: dict[str, Study] = {
             for name, label, ranks in (("rslora", "rsLoRA", (2, 4, 8, 16, 32, 64)), ("lora", "LoRA", (2, 8, 32)))
             for rank in ranks
         },
+    ),
+    "modules": Study(
+        title="Adapted layers",
+        question="Which layers are worth adapting?",
+        rows=_module_rows(
+            {
+                "attention_qv": ("queries and values", ["q_proj", "v_proj"]),
+                "attention": ("attention", ["q_proj", "k_proj", "v_proj", "o_proj"]),
+                "attention_down": ("attention and down", ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"]),
+                "all_linear": (
+                    "all linear layers",
+                    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+                ),
+            }
+        ),
+    ),
+    "modules_gpt2": Study(
+        title="Adapted layers",
+        question="Which layers are worth adapting?",
+        rows=_module_rows(
+            {
+                "attention_in": ("attention, inputs", ["c_attn"]),
+                "attention_both": ("attention", ["c_attn", "attn.c_proj"]),
+                "attention_both_down": ("attention and both c_proj", ["c_attn", "c_proj"]),
+                "all_conv": ("all linear layers", ["c_attn", "c_proj", "c_fc"]),
+            }
+        ),
+    ),
+    "long_context": Study(
+        title="Long contexts",
+        question="What do S²-Attn in training and scaled rotary positions give on whole articles of 2K to 8K tokens?",
+        rows={
+            f"{name}_at_{length}": Row(
+                label=f"{label}, {length:,} tokens",
+                adapter=adapter,
+                changes={"block_tokens": length, "evaluation_stride": length},
+                against=None if name == "rslora" else f"rslora_at_{length}",
+            )
+            for length in (2048, 4096, 8192)
+            for name, label, adapter in (
+                ("rslora", "rsLoRA", RSLORA),
+                ("s2", "rsLoRA with S²-Attn", replace(RSLORA, s2_attn_enabled=True)),
+                *(
+                    (kind, f"rsLoRA, {label}", replace(RSLORA, rope_scaling_type=kind, rope_scaling_factor=2.0))
+                    for kind, label in (("linear", "linear RoPE"), ("dynamic", "dynamic RoPE"), ("yarn", "YaRN"))
+                ),
+            )
+        },
+        varies=("block_tokens", "evaluation"),
     ),
     "context": Study(
         title="Length of the context",
