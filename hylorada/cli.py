@@ -53,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
     tokens.add_argument("--model", help="this base model's tokenizer (default: the scale's base)")
     tokens.add_argument("--corpus", help="this corpus (default: the scale's corpus)")
 
-    train = _verb(verbs, "train", do_train, "train one stage with one seed; write the adapter", "scale data quiet")
+    train = _verb(
+        verbs, "train", do_train, "train one stage with one seed; write the adapter", "scale data tracker quiet"
+    )
     train.add_argument("--stage", required=True, help="a trained row of the ablation, such as rslora")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, required=True, help="adapter folder to write")
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, help="also write the NLL of every token to this .npz file")
 
     running = "train and evaluate the scale's runs; write their records"
-    run = _verb(verbs, "run", do_run, running, "scale data records quiet")
+    run = _verb(verbs, "run", do_run, running, "scale data records tracker quiet")
     run.add_argument("--study", help="only the runs of this study, or of the ablation (default: everything)")
     run.add_argument("--stage", help="only the runs of this stage, or of this row of a study")
     run.add_argument("--runs", nargs="+", metavar="NAME", help="only the runs of these names")
@@ -114,6 +116,7 @@ SHARED_OPTIONS = {
     "scale": dict(default="micro", help="a name from config/, or the path of a .yaml file (micro)"),
     "data": dict(type=Path, default=Path("data"), help="folder of models, corpora and tokens (data)"),
     "records": dict(type=Path, default=Path("results/runs"), help="folder of the records (results/runs)"),
+    "tracker": dict(metavar="NAME", help="show training in tensorboard or wandb, files in results/tracking"),
     "quiet": dict(action="store_true", help="no progress bars, no progress lines"),
 }
 
@@ -167,8 +170,8 @@ def do_train(options: argparse.Namespace) -> None:
     text = read_tokens(tokens)
     runs.check_sources(run.specification, model, text)
     base = runs.load_base(model, run.specification["dtype"])
-    with runs.work_folder(options.out) as work:
-        adapted, result = runs.train(base, run.specification, text, work, not options.quiet)
+    with runs.work_folder(options.out) as work, _watched(options, options.out.name, run.specification) as watch:
+        adapted, result = runs.train(base, run.specification, text, work, not options.quiet, watch)
         adapted.save_pretrained(options.out)
     print(f"{options.out}: {len(result.history)} steps, last loss {result.history[-1]['loss']:.4f} nats a token")
 
@@ -214,7 +217,8 @@ def do_run(options: argparse.Namespace) -> None:
 
             LOG.info("run %d of %d: %s", number, len(wanted), run.name)
             model, tokens = _inputs(options, run.base, run.corpus)
-            execute(run, run.folder(options.records), model, tokens, progress=not options.quiet)
+            with _watched(options, run.name, run.specification) as watch:
+                execute(run, run.folder(options.records), model, tokens, not options.quiet, watch)
     records = [read_json(run.folder(options.records) / "record.json") for run in wanted]
     print(f"{len(records)} records in {options.records}")
     if options.summary is not None:
@@ -323,6 +327,17 @@ def do_bench(options: argparse.Namespace) -> None:
     print(page([record]))
     if not options.only:  # a record is whole
         save(record, options.out)
+
+
+def _watched(options: argparse.Namespace, name: str, specification: dict):
+    """Return a context that gives what to call after each step, for the tracker that was asked for."""
+    from contextlib import nullcontext
+
+    if options.tracker is None or specification["training"] is None:
+        return nullcontext()
+    from hylorada.tracking import tracked
+
+    return tracked(options.tracker, Path("results/tracking"), name, specification)
 
 
 def _wanted(settings, options: argparse.Namespace) -> list:

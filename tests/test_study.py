@@ -414,6 +414,18 @@ def test_every_study_is_whole(name):
         assert adapters[key] == (STAGES[key].adapter, {})
 
 
+def test_a_tracked_run_gives_the_same_record(tmp_path, data, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scale = quick(tmp_path)
+    (planned,) = plan(load_settings(scale))["rslora"]
+    results = []
+    for folder, more in (("a", []), ("b", ["--tracker", "tensorboard"])):
+        assert run(scale, "rslora", data, tmp_path / folder, *more) == 0
+        results.append(json.loads((planned.folder(tmp_path / folder) / "record.json").read_text())["results"])
+    assert results[0] == results[1]
+    assert list((tmp_path / "results" / "tracking" / planned.name).glob("events.*"))
+
+
 def test_runs_can_be_chosen_by_study_row_and_name(tmp_path, capsys):
     scale = quick(tmp_path, studies={"direct": {"train_tokens": 64}})
     assert main(["run", "--scale", scale, "--study", "direct", "--stage", "recommended", "--dry-run"]) == 0

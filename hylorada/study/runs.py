@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -38,13 +38,17 @@ READABLE = (  # ends of the names of trained tensors that mean something alone
     *(".gate", ".residual_weight", ".scale", ".boundaries", ".position_gates", ".alpha", ".beta"),
     *("position_bias.bias", "position_bias.weight"),
 )
+OnStep = Callable[[dict[str, float], int], None]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # over the rows of a layer
 
 
-def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = True) -> dict[str, Any]:
+def execute(
+    run: Any, folder: Path, model: Path, tokens: Path, progress: bool = True, watch: OnStep | None = None
+) -> dict[str, Any]:
     """Train and evaluate `run` (a `plan.Run`) and write its record to `folder`; return the record.
 
-    model: a fetched model. tokens: its token file. A stopped run goes on from its last checkpoint.
+    model: a fetched model. tokens: its token file. watch: called after each step of training, as by `HyLoRADATrainer`.
+    A stopped run goes on from its last checkpoint.
 
     Raises:
         HyLoRADAError: another process is at work on this run, or an input is missing.
@@ -62,7 +66,7 @@ def execute(run: Any, folder: Path, model: Path, tokens: Path, progress: bool = 
         probe = evaluate(base, first_window(run.specification), text, progress=False).mean_nll()
         trained, subject = None, base
         if run.specification["adapter"] is not None:
-            subject, trained = train(base, run.specification, text, work, progress)
+            subject, trained = train(base, run.specification, text, work, progress, watch)
         start = time.perf_counter()
         nll = evaluate(
             subject, run.specification, text, tokenizer=AutoTokenizer.from_pretrained(model), progress=progress
@@ -121,19 +125,28 @@ def load_base(model: Path, dtype: str) -> PreTrainedModel:
 
 
 def train(
-    base: PreTrainedModel, specification: dict[str, Any], text: Tokens, work: Path | None, progress: bool = True
+    base: PreTrainedModel,
+    specification: dict[str, Any],
+    text: Tokens,
+    work: Path | None,
+    progress: bool = True,
+    watch: OnStep | None = None,
 ) -> tuple[HyLoRADAModel, TrainingResult]:
     """Adapt `base` as a specification says; the state for resuming goes to `work`."""
     config = TrainingConfig(**specification["training"])
     blocks = text.train_blocks(specification["block_tokens"], specification["train_tokens"])
     torch.manual_seed(config.seed)  # one seed, one A, whatever the stage
     model = HyLoRADAModel(base, HyLoRADAConfig.from_dict(specification["adapter"]))
-    tell = None if sys.stderr.isatty() else partial(_tell_quarters, specification)  # in a log: lines, no bar
-    trainer = HyLoRADATrainer(model, config, [{"input_ids": block} for block in blocks], work, progress, tell)
+    told = partial(_tell, specification, watch)
+    trainer = HyLoRADATrainer(model, config, [{"input_ids": block} for block in blocks], work, progress, told)
     return model, trainer.train()
 
 
-def _tell_quarters(specification: dict[str, Any], row: dict[str, float], total_steps: int) -> None:
+def _tell(specification: dict[str, Any], watch: OnStep | None, row: dict[str, float], total_steps: int) -> None:
+    if watch is not None:
+        watch(row, total_steps)
+    if sys.stderr.isatty():  # there a bar shows the steps; in a log, lines do
+        return
     if row["step"] % max(1, total_steps // 4) == 0 or row["step"] == total_steps:
         name = f"{specification['stage']}, seed {specification['training']['seed']}"
         LOG.info("%s: step %d of %d, loss %.3f", name, row["step"], total_steps, row["loss"])
