@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from hylorada.errors import HyLoRADAError, near
 
+PROJECT = "hylorada"
 TRACKERS = ("tensorboard", "wandb")
 OnStep = Callable[[dict[str, float], int], None]
 
@@ -33,7 +34,8 @@ def tracked(tracker: str, folder: Path, run: str, settings: dict[str, Any]) -> I
         raise HyLoRADAError(f"the tracker {tracker!r} is not installed; python -m pip install {tracker}")
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(log_with=tracker, project_dir=folder)
-    accelerator.init_trackers(run, config=_flat(settings))
+    places = {"wandb": {"dir": str(folder), "name": run}} if tracker == "wandb" else {}  # else it writes where it runs
+    accelerator.init_trackers(run if tracker == "tensorboard" else PROJECT, _flat(settings), places)
 
     def on_step(row: dict[str, float], total_steps: int) -> None:
         accelerator.log({name: row[name] for name in ("loss", "learning_rate")}, step=int(row["step"]))
