@@ -5,9 +5,12 @@ one token before it in its window, so the first token of a text is context only 
 """
 
 import dataclasses
+import unicodedata
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
 
 INTEGER = np.int32
+KINDS = ("layout", "word", "piece")  # of tokens; see `token_kinds`
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +123,16 @@ class TokenNLL:
         """
         return float(np.exp(self.text_means(min_tokens)[1]).mean())
 
+    def worst_texts(self, worst: int = 5) -> tuple[np.ndarray, np.ndarray]:
+        """(text, share of sum_i exp(m_i)) of the `worst` texts of highest perplexity, worst first; shares 0 to 1."""
+        texts, means, _ = self.text_means()
+        perplexities = np.exp(means)
+        order = np.argsort(-perplexities, kind="stable")[:worst]
+        return texts[order], perplexities[order] / perplexities.sum()
+
     def worst_texts_share(self, worst: int = 5) -> float:
         """Share of sum_i exp(m_i) owed to the `worst` texts of highest perplexity, 0 to 1."""
-        perplexities = np.sort(np.exp(self.text_means()[1]))
-        return float(perplexities[-worst:].sum() / perplexities.sum())
+        return float(self.worst_texts(worst)[1].sum())
 
     def bits_per_byte(self) -> float:
         """sum l / (bytes ln 2), comparable across tokenizers (The Pile, arXiv:2101.00027, section 3.1)."""
@@ -135,6 +145,20 @@ class TokenNLL:
     def word_perplexity(self) -> float:
         """exp(sum l / words), as lm-evaluation-harness names it; the words are those of the decoded scored tokens."""
         return float(np.exp(self._per(self.text_words, "words")))
+
+    def metric_bridge(self, min_tokens: int = 100) -> dict[str, float]:
+        """Six perplexities of one model on one text, by name; `lost_in_the_middle` as published, on first windows.
+
+        Raises HyLoRADAError if bytes and words are not known, or no text has `min_tokens` tokens in its first window.
+        """
+        return {
+            "corpus": self.corpus_perplexity(),
+            "mean_of_texts": self.arithmetic_perplexity(),
+            "geometric": self.geometric_perplexity(),
+            "word": self.word_perplexity(),
+            "byte": self.byte_perplexity(),
+            "lost_in_the_middle": self.first_windows().lost_in_the_middle_published(min_tokens),
+        }
 
     def nll_by_position(self, edges: np.ndarray, by: str = "position") -> tuple[np.ndarray, np.ndarray]:
         """(mean NLL, tokens) in the bins edges[k] <= position < edges[k+1]; an empty bin is NaN with 0 tokens.
@@ -154,6 +178,66 @@ class TokenNLL:
         """(mean NLL, tokens) of each class of tokens; `classes` (vocab,) gives every token id its class 0, 1, ..."""
         classes = np.asarray(classes)
         return _mean_by(classes[self.token_id], self.nll, int(classes.max()) + 1)
+
+    def nll_by_kind(self, kinds: np.ndarray) -> dict[str, dict[str, float]]:
+        """Mean NLL and tokens of each of KINDS, and its share of all NLL and of all tokens, 0 to 1.
+
+        kinds: (vocab,) index into KINDS of every token id, as from `token_kinds`; a mask that is True for words will
+        do. A kind without tokens has a mean of NaN.
+
+        Raises HyLoRADAError if a token id has no kind, or a kind is not in KINDS.
+        """
+        kinds = np.asarray(kinds, INTEGER)
+        if self.token_id.max() >= len(kinds) or not 0 <= kinds.min() <= kinds.max() < len(KINDS):
+            raise HyLoRADAError(
+                f"{len(kinds)} kinds from {kinds.min(initial=0)} to {kinds.max(initial=0)} do not fit token ids up to "
+                f"{self.token_id.max()}: give one of 0 to {len(KINDS) - 1} for each id, from the tokenizer of the texts"
+            )
+        means, counts = _mean_by(kinds[self.token_id], self.nll, len(KINDS))
+        nll_shares = np.nan_to_num(means) * counts / self.nll.sum(dtype=np.float64)
+        return {
+            kind: {
+                "mean_nll": float(means[k]),
+                "tokens": int(counts[k]),
+                "nll_share": float(nll_shares[k]),
+                "token_share": float(counts[k] / len(self.nll)),
+            }
+            for k, kind in enumerate(KINDS)
+        }
+
+    def matched_over_shifts(self, max_length: int, shifts: int) -> "TokenNLL":
+        """Of scored `shifted_copies`, the tokens that stand once in each of the `shifts` equal parts of the window.
+
+        Text, article and position become those of the uncut texts. What `nll_by_position` then gives with by="context"
+        and edges at multiples of max_length / shifts is taken over the same tokens in every part: place alone differs.
+
+        Raises HyLoRADAError if the copies were scored in other windows, or are too short to have such tokens.
+        """
+        part = _part_of_window(max_length, shifts)
+        if self.n_texts % shifts or (self.context != self.position % max_length).any():
+            raise HyLoRADAError(
+                f"these are not shifted_copies at {shifts} shifts scored with max_length={max_length}, "
+                f"stride={max_length}, score_all=False: score them so"
+            )
+        text, shift = np.divmod(self.text.astype(np.int64), shifts)
+        position = self.position + shift * part
+        _, token, times = np.unique(text * (position.max() + 1) + position, return_inverse=True, return_counts=True)
+        keep = times[token] == shifts
+        if not keep.any():
+            raise HyLoRADAError(
+                f"no token stands in all {shifts} parts of a window of {max_length}: that takes a text of "
+                f"{max_length - part + 2} tokens or more"
+            )
+        of_copies = np.array_equal(self.article, self.text)  # as scored without article_ids: each copy its own
+        sizes = np.zeros(self.n_texts // shifts, INTEGER)
+        return dataclasses.replace(
+            self.select(keep),
+            text=text[keep],
+            article=(text if of_copies else self.article)[keep],
+            position=position[keep],
+            text_bytes=sizes,
+            text_words=sizes,
+        )
 
     def nll_by_article(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(article, mean NLL, tokens): the unit of evaluation in every paired comparison."""
@@ -206,6 +290,29 @@ class TokenNLL:
         )
 
 
+def shifted_copies(token_lists: Sequence[Sequence[int]], max_length: int, shifts: int) -> list[Sequence[int]]:
+    """Each text `shifts` times in a row, without its first 0, 1, 2, ... parts of max_length / shifts tokens.
+
+    Scored in whole windows (`token_nll` with this max_length, the same stride and score_all=False), they show each
+    token at `shifts` places of the window, one in each part: `TokenNLL.matched_over_shifts` puts them side by side.
+
+    Raises HyLoRADAError if the window cannot be cut into so many equal parts of two tokens or more.
+    """
+    part = _part_of_window(max_length, shifts)
+    return [ids[shift * part :] for ids in token_lists for shift in range(shifts)]
+
+
+def token_kinds(tokenizer: Any) -> np.ndarray:
+    """(vocab,) the kind of every token id, an index into KINDS, from the text that it decodes to alone.
+
+    A word token holds a letter or a digit; layout is all else: white space, punctuation, mark-up, special tokens. A
+    piece is part of a character's bytes, of which it cannot be told.
+    """
+    ids = range(max(tokenizer.get_vocab().values()) + 1)
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    return np.array([_kind(text) for text in tokenizer.batch_decode([[i] for i in ids], **options)])
+
+
 COLUMNS = ("text", "article", "position", "context", "token_id", "nll")
 
 
@@ -214,3 +321,18 @@ def _mean_by(group: np.ndarray, values: np.ndarray, groups: int) -> tuple[np.nda
     counts = np.bincount(group, minlength=groups)
     sums = np.bincount(group, weights=values, minlength=groups)
     return np.divide(sums, counts, out=np.full(groups, np.nan), where=counts > 0), counts
+
+
+def _kind(text: str) -> int:
+    if any(unicodedata.category(sign)[0] in "LMN" for sign in text):  # letters, their marks, numbers
+        return KINDS.index("word")
+    return KINDS.index("piece" if "\ufffd" in text else "layout")
+
+
+def _part_of_window(max_length: int, shifts: int) -> int:
+    if shifts < 2 or max_length % shifts or max_length == shifts:
+        raise HyLoRADAError(
+            f"shifts={shifts} does not cut a window of max_length={max_length} into equal parts of 2 tokens or more: "
+            "use a divisor of the window, from 2 to its half"
+        )
+    return max_length // shifts
