@@ -192,7 +192,7 @@ def test_token_files_are_read_strictly(tmp_path):
     write_tokens(path, articles, end=0, sources={"base": {"name": "x"}})
     text = read_tokens(path)
     assert [ids.tolist() for ids in text.articles["train"]] == [[1, 2], [3]]
-    assert [ids.tolist() for ids in text.test_texts(1, 2)] == [[5, 6]]
+    assert [ids.tolist() for ids in text.held_out("test", 1, 2)] == [[5, 6]]
     with pytest.raises(HyLoRADAError, match="run `hylorada tokens` first"):
         read_tokens(tmp_path / "none.npz")
     path.write_bytes(path.read_bytes()[:40])

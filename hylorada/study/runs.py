@@ -159,9 +159,9 @@ def evaluate(
     tokenizer: Any = None,
     progress: bool = True,
 ) -> TokenNLL:
-    """Score the test articles that a specification asks for, one text an article."""
+    """Score the held-out articles that a specification asks for, one text an article."""
     asked = specification["evaluation"]
-    texts = text.test_texts(asked["articles"], asked["tokens_per_article"])
+    texts = text.held_out(asked["split"], asked["articles"], asked["tokens_per_article"])
     return token_nll(
         model,
         texts,

@@ -130,7 +130,10 @@ def write_overview(settings: Settings, path: Path) -> None:
     """Write the part of the paper that shows every study of a scale, each with its question and its budget."""
     parts = [
         OVERVIEW.format(
-            name=name, title=escape(STUDIES[name].title), question=escape(STUDIES[name].question), budget=_budget(own)
+            name=name,
+            title=escape(STUDIES[name].title),
+            question=escape(STUDIES[name].question),
+            budget=_budget(own, STUDIES[name]),
         )
         for name, own in ((name, replace(settings, **budget, studies={})) for name, budget in settings.studies.items())
     ]
@@ -138,11 +141,11 @@ def write_overview(settings: Settings, path: Path) -> None:
         beside.write_text("".join(parts) or "At this scale no further table was made.\n")
 
 
-def _budget(settings: Settings) -> str:
+def _budget(settings: Settings, study: Study) -> str:
     trained = "all training text" if settings.train_tokens is None else f"{thousands(settings.train_tokens)} tokens"
     articles = "all" if settings.test_articles is None else str(settings.test_articles)
     whole = settings.test_tokens_per_article
-    return f"Seeds: {len(settings.seeds)}; trained on {trained}; scored on {articles} test articles" + (
+    return f"Seeds: {len(settings.seeds)}; trained on {trained}; scored on {articles} {split} articles" + (
         "." if whole is None else f", up to {thousands(whole)} tokens of each."
     )
 
