@@ -56,6 +56,14 @@ class WikiCorpus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StdlibCorpus:
+    """Modules of the standard library of the Python that runs, whose text another version of Python has otherwise."""
+
+    licence: str
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleCorpus:
     """The short texts in `data/sample`; `split` names the files of each split without their ending."""
 
@@ -104,7 +112,7 @@ MODELS: dict[str, GgufModel | TinyModel] = {
     "tiny-gpt2": TinyModel(architecture="gpt2", hidden=48, description="random GPT-2, for tests"),
 }
 
-CORPORA: dict[str, WikiCorpus | SampleCorpus] = {
+CORPORA: dict[str, WikiCorpus | StdlibCorpus | SampleCorpus] = {
     "wiki": WikiCorpus(
         wheel=Wheel(
             requirement="gensim==4.4.0",
@@ -120,6 +128,10 @@ CORPORA: dict[str, WikiCorpus | SampleCorpus] = {
         member_sha256="a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
         licence="CC-BY-SA-3.0",
         description="106 articles of the English Wikipedia, without mark-up",
+    ),
+    "code": StdlibCorpus(
+        licence="PSF-2.0",
+        description="102 modules of Python's standard library, as the running Python has them",
     ),
     "sample": SampleCorpus(
         split={
@@ -140,7 +152,7 @@ def find_model(name: str) -> GgufModel | TinyModel | HubSource | LocalSource:
     return _find("model", name, MODELS)
 
 
-def find_corpus(name: str) -> WikiCorpus | SampleCorpus | HubSource | LocalSource:
+def find_corpus(name: str) -> WikiCorpus | StdlibCorpus | SampleCorpus | HubSource | LocalSource:
     """The row that a corpus's name stands for."""
     return _find("corpus", name, CORPORA)
 

