@@ -202,7 +202,7 @@ class HyLoRADAModel(nn.Module):
         return self
 
     def adapter_tensors(self) -> dict[str, Tensor]:
-        """Return every trained tensor by name: what an adapter folder holds (HyLoRADAError while the adapter is off)."""
+        """Return every trained tensor by name, as an adapter folder holds it (HyLoRADAError while it is off)."""
         self._require_on()
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
@@ -376,8 +376,8 @@ class HyLoRADAModel(nn.Module):
         hidden = call[-1]  # of (module, arguments, output)
         if not isinstance(hidden, Tensor):
             raise HyLoRADAError(
-                f"the blocks of this {self.base_model.config.model_type!r} model return a {type(hidden).__name__}, where "
-                "landmark_design='per_layer' cannot act; use another design."
+                f"the blocks of this {self.base_model.config.model_type!r} model return a {type(hidden).__name__}, so "
+                "landmark_design='per_layer' cannot act there; use another design."
             )
         if part.causal:
             return part(hidden, *self.running.look_back(hidden, slot))

@@ -7,7 +7,7 @@ run that was stopped and resumed ends with the same bits as one that was not (on
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -64,6 +64,8 @@ class TrainingConfig:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_kind(field.name, getattr(self, field.name), field.default)
         for name, allowed in (("lr_schedule", SCHEDULES), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise HyLoRADAError(
@@ -116,8 +118,13 @@ class HyLoRADATrainer:
         progress: bool = True,
         on_step: Callable[[dict[str, float], int], None] | None = None,
     ) -> None:
+        if not isinstance(model, HyLoRADAModel):
+            raise HyLoRADAError(f"a {type(model).__name__} has no adapter to train; make a HyLoRADAModel of it.")
+        model.trainable_parameters()  # raises while the adapter is off
         if len(train_dataset) == 0:
             raise HyLoRADAError("train_dataset is empty; give at least one sequence.")
+        if "input_ids" not in train_dataset[0]:
+            raise HyLoRADAError(f"the items of train_dataset hold {sorted(train_dataset[0])}; each needs 'input_ids'.")
         if config.checkpoint_every is not None and output_dir is None:
             raise HyLoRADAError("checkpoint_every is set and output_dir is not; say where the state shall go.")
         adapter = model.hylorada_config
@@ -281,10 +288,10 @@ def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[
         TrainedEmbedding: config.embedding_lr,
     }
     groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}
-    seen: set[nn.Parameter] = set()  # an embedding tied to the output layer comes twice, the embedding first
-    for module in model.modules():
-        rate = next((rate for kind, rate in rates.items() if isinstance(module, kind)), config.learning_rate)
-        own = [p for p in module.parameters(recurse=False) if p.requires_grad and p not in seen]
+    seen: set[nn.Parameter] = set()
+    owners = [(rate, module) for module in model.modules() for kind, rate in rates.items() if isinstance(module, kind)]
+    for rate, module in [*owners, (config.learning_rate, model)]:  # last, what no kind of part owns
+        own = [p for p in module.parameters() if p.requires_grad and p not in seen]
         groups.setdefault(rate, []).extend(own)
         seen.update(own)
     return [{"params": parameters, "lr": rate} for rate, parameters in groups.items() if parameters]
@@ -312,6 +319,18 @@ def digest(dataset: Sequence[dict[str, Any]]) -> str:
             values = torch.as_tensor(item[name]).tolist() if name in item else None
             seen.update(f"{name} {values}\n".encode())
     return seen.hexdigest()
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Hold a setting to the kind of its default; None stands for a setting that is off."""
+    if value is None and name in ("max_grad_norm", "checkpoint_every"):
+        return
+    whole = isinstance(default, int) or name == "checkpoint_every"
+    kinds, wanted = (str, "a name") if isinstance(default, str) else (int, "a whole number")
+    if not isinstance(default, str) and not whole:
+        kinds, wanted = int | float, "a number"
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {wanted}.")
 
 
 def _generator(*numbers: int) -> torch.Generator:
