@@ -192,8 +192,7 @@ class HyLoRADAModel(nn.Module):
         folded, self._layers = self._layers, {}
         if not kept:
             self.state, self.base_model.is_adapted_by_hylorada = "merged", False
-            if self.hylorada_config.gradient_checkpointing:
-                self.base_model.activation_checkpointing_disable()
+            self._keep_activations()
             return self.base_model
         # such an adapter fits no other base than this one, which looks like the one it came from
         self.base_model.config.hylorada_merged = _fingerprint(layer.base_layer for layer in folded.values())
@@ -268,9 +267,14 @@ class HyLoRADAModel(nn.Module):
         rope.disable(self.base_model)
         for parameter in self._trained_before:
             parameter.requires_grad_(True)
+        self._keep_activations()
+        self.state, self.base_model.is_adapted_by_hylorada = "merged", False
+
+    def _keep_activations(self) -> None:
+        """Undo `_checkpoint_blocks`, where it was done."""
         if self.hylorada_config.gradient_checkpointing and self.base_model.is_activation_checkpointing:
             self.base_model.activation_checkpointing_disable()
-        self.state, self.base_model.is_adapted_by_hylorada = "merged", False
+            self.base_model.disable_input_require_grads()
 
     def _attach(self) -> None:
         for name, layer in self._layers.items():
