@@ -3,10 +3,10 @@
 from transformers import PreTrainedModel
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.methods import METHODS, method_config
+from hylorada.methods import METHODS, NO_PARTS, method_config
 from hylorada.model import HyLoRADAModel
 
-__all__ = ["METHODS", "get_baseline_model", "method_config"]
+__all__ = ["METHODS", "NO_PARTS", "get_baseline_model", "method_config"]
 
 
 def get_baseline_model(method: str, base_model: PreTrainedModel, config: HyLoRADAConfig | None = None) -> HyLoRADAModel:

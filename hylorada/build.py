@@ -59,7 +59,7 @@ def make_landmark(
     """Return the landmarks of the design that is asked for."""
     if not config.landmark_enabled:
         return None
-    size, number, dropout = base.config.hidden_size, config.num_landmarks, config.lora_dropout
+    size, number, dropout = base.config.get_text_config().hidden_size, config.num_landmarks, config.lora_dropout
     match config.landmark_design:
         case "original":
             landmark = PooledLandmark(size, number, dropout, config.landmark_pooling)
@@ -88,7 +88,7 @@ def make_sparse(base: PreTrainedModel, config: HyLoRADAConfig) -> nn.ModuleList 
     """Return the sparse bottleneck of each feed-forward block, in the order of the layers."""
     if not config.sparse_enabled:
         return None
-    sizes = base.config.hidden_size, config.sparse_bottleneck, config.sparse_top_share
+    sizes = base.config.get_text_config().hidden_size, config.sparse_bottleneck, config.sparse_top_share
     return nn.ModuleList(SparseMLP(*sizes) for _ in find_feed_forwards(base.get_decoder())).to(base.device)
 
 

@@ -42,6 +42,9 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str
         raise HyLoRADAError(
             f"{folder / CONFIG_FILE} is not of format {FORMAT}; read it with the version that wrote it."
         )
+    for name in ("adapter", "base"):
+        if not isinstance(description.get(name), dict):
+            raise HyLoRADAError(f"{folder / CONFIG_FILE} says nothing of {name!r}; save the adapter again.")
     return description["adapter"], description["base"], read_tensors(folder / TENSOR_FILE)
 
 

@@ -323,7 +323,10 @@ def do_bench(options: argparse.Namespace) -> None:
         compiled=options.compile,
     )
     machine = describe_machine() | {"threads": options.threads, "device": device_name()}
-    record = run_benchmark(setting, machine, options.only)
+    if options.out.exists() and not options.out.is_dir():
+        raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
+    only = options.only or (["training"] if options.compile else [])  # what the compiler changes
+    record = run_benchmark(setting, machine, only)
     print(page([record]))
     if not options.only:  # a record is whole
         save(record, options.out)

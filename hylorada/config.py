@@ -70,7 +70,7 @@ class HyLoRADAConfig:
             _at_least(name, getattr(self, name), 1)
         if self.max_positions is not None:
             _at_least("max_positions", self.max_positions, 1)
-        if not (math.isfinite(self.lora_alpha) and self.lora_alpha > 0):
+        if not 0 < self.lora_alpha < math.inf:
             raise HyLoRADAError(f"lora_alpha={self.lora_alpha} is not allowed; use a positive number, such as 16.0.")
         if not 0.0 <= self.lora_dropout < 1.0:
             raise HyLoRADAError(f"lora_dropout={self.lora_dropout} is not a share; use 0.0 up to, not including, 1.0.")
@@ -93,8 +93,11 @@ class HyLoRADAConfig:
                 f"landmark_pooling='sequence' has nothing to act on in landmark_design={self.landmark_design!r}; "
                 f"it is for {' and '.join(POOLED_DESIGNS)}."
             )
-        if self.landmark_design == "per_layer" and self.num_landmarks < 2:
-            raise HyLoRADAError("num_landmarks=1 leaves half a landmark a layer in landmark_design='per_layer'; use 2.")
+        if self.landmark_design == "per_layer" and self.num_landmarks % 2:
+            raise HyLoRADAError(
+                f"num_landmarks={self.num_landmarks} leaves half a landmark a layer in landmark_design='per_layer'; "
+                "use an even number."
+            )
         self._check_groups()
         self._check_rope()
         self._check_targets()
@@ -155,7 +158,7 @@ class HyLoRADAConfig:
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "HyLoRADAConfig":
         """Return a named configuration of the published guidelines (`hylorada.presets`), with changes of your own."""
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise HyLoRADAError(f"preset {name!r} is not known; {near(str(name), PRESETS)}")
         return cls.from_dict(PRESETS[name] | changes)
 
@@ -169,6 +172,8 @@ class HyLoRADAConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HyLoRADAConfig":
         """Build from plain values; a name that is no setting raises HyLoRADAError with the nearest ones."""
+        if not isinstance(values, dict):
+            raise HyLoRADAError(f"{values!r} is no dictionary of settings; give names and values.")
         known = {field.name for field in fields(cls)}
         for name in values:
             if name not in known:

@@ -28,14 +28,15 @@ def find_layers(base_model: PreTrainedModel, names: tuple[str, ...] | None) -> d
             raise HyLoRADAError(f"the layers to adapt in a {family!r} model are not known; set lora_target_modules.")
         names = TARGETS[family]
     found: dict[str, nn.Module] = {}
-    modules = dict(base_model.named_modules())
+    modules, head = dict(base_model.named_modules()), base_model.get_output_embeddings()
     for name in names:
         matches = {full: module for full, module in modules.items() if full == name or full.endswith("." + name)}
         if not matches:
-            ends = {full.rsplit(".", 1)[-1] for full, m in modules.items() if full and not any(m.children())}
+            ends = {full.rsplit(".", 1)[-1] for full, module in modules.items() if _is_linear(module)}
+            ends -= {full.rsplit(".", 1)[-1] for full, module in modules.items() if module is head}
             raise HyLoRADAError(f"lora_target_modules: {name!r} matches no layer of this model; {near(name, ends)}")
         for full, module in matches.items():
-            if module is base_model.get_output_embeddings():
+            if module is head:
                 raise HyLoRADAError(
                     f"lora_target_modules: {full!r} is the output layer, whose weight may be the input embedding's too "
                     "and which the loss applies in chunks; name layers inside the blocks."
@@ -43,6 +44,10 @@ def find_layers(base_model: PreTrainedModel, names: tuple[str, ...] | None) -> d
             weight_rows(module)  # raises for a layer that cannot be adapted
             found[full] = module
     return {full: found[full] for full in modules if full in found}  # in the model's order
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def find_attentions(decoder: nn.Module) -> list[nn.Module]:

@@ -45,7 +45,7 @@ class LearnableBucketLandmark(LandmarkLoRA):
 
     def gates_at(self, positions: Tensor) -> Tensor:
         """Return the gate logits that place alone gives, (..., K), for positions (...)."""
-        return self.bucket_weights(positions) @ self.position_gates
+        return self.bucket_weights(positions) @ self.position_gates.float()
 
     def bucket_weights(self, positions: Tensor) -> Tensor:
         """Return how much each token belongs to each bucket, (..., num_buckets); a token's weights sum to 1."""
@@ -98,7 +98,7 @@ class PooledLandmark(nn.Module):
         where `seen` is padding.
         """
         pooled = self.pool(seen.float(), real[..., None])[:, -hidden.shape[1] :]  # (batch, seq or 1, d)
-        mix = (pooled @ self.gate.T).softmax(dim=-1)  # (batch, seq or 1, K)
+        mix = (pooled @ self.gate.float().T).softmax(dim=-1)  # (batch, seq or 1, K)
         context = mix.to(hidden.dtype) @ self.landmarks.to(hidden.dtype)
         return hidden + self.scale.to(hidden.dtype) * self.dropout(context)
 

@@ -77,6 +77,10 @@ def method_config(method: str, config: HyLoRADAConfig | None = None) -> HyLoRADA
     Raises:
         HyLoRADAError: the method is not in the table.
     """
-    if method not in METHODS:
+    if config is not None and not isinstance(config, HyLoRADAConfig):
+        raise HyLoRADAError(
+            f"{config!r} is no HyLoRADAConfig; make one with HyLoRADAConfig(...), .preset or .from_dict."
+        )
+    if not isinstance(method, str) or method not in METHODS:
         raise HyLoRADAError(f"method {method!r} is not known; {near(str(method), METHODS)}")
     return replace(HyLoRADAConfig() if config is None else config, **NO_PARTS | METHODS[method].parts)

@@ -8,10 +8,11 @@ checkpointing runs a block again long after the pass, when only the arguments of
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,15 @@ class HyLoRADAModel(nn.Module):
     def __init__(self, base_model: PreTrainedModel, config: HyLoRADAConfig | None = None) -> None:
         super().__init__()
         config = HyLoRADAConfig() if config is None else config
-        if not isinstance(base_model, PreTrainedModel) or base_model.get_output_embeddings() is None:
-            raise HyLoRADAError(f"a {type(base_model).__name__} is no causal language model; use AutoModelForCausalLM.")
-        if getattr(base_model, "is_adapted_by_hylorada", False):
-            raise HyLoRADAError("this base model is adapted already; load a fresh one, or merge the first adapter.")
+        _check_arguments(base_model, config)
         self.hylorada_config = config
         self.base_model = base_model
+        self.state = "on"  # or "disabled" for the length of a block, or "merged" for good
         self.positions = PositionIds()
         self.running = RunningPass(base_model.config)
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._layers: dict[str, nn.Module] = {}
+        self._trained_before = [p for p in base_model.parameters() if p.requires_grad]
         try:
             self._scale_rope()  # first: buckets spread over the context length that it sets
             self.position_bias = build.make_position_bias(base_model, config)
@@ -91,13 +91,12 @@ class HyLoRADAModel(nn.Module):
             base_model.requires_grad_(False)
             self._layers = layers
             self._attach()
-        except HyLoRADAError:
-            self._detach()
-            rope.disable(base_model)
+            if config.gradient_checkpointing:
+                _checkpoint_blocks(base_model)
+        except BaseException:  # an interrupt or a lack of memory too: the base is the caller's
+            self._take_off()
             raise
         base_model.is_adapted_by_hylorada = True
-        if config.gradient_checkpointing:
-            base_model.activation_checkpointing_enable()  # recomputes blocks, non-reentrant
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the adapted base model; arguments and outputs are its own.
@@ -115,11 +114,13 @@ class HyLoRADAModel(nn.Module):
         return self.base_model.generate(*args, **kwargs)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that train, each once."""
+        """Return the parameters that train, each once (HyLoRADAError while the adapter is off)."""
+        self._require_on()
         return [p for p in self.parameters() if p.requires_grad]
 
     def count_params(self) -> dict[str, int]:
-        """Return the number of trained parameters of each part, of all, and of the whole model."""
+        """Return the trained parameters of each part, of all, and of the whole model (HyLoRADAError while off)."""
+        self._require_on()
         counts = dict.fromkeys(PARTS.values(), 0)
         for module in self.modules():
             part = next((part for kind, part in PARTS.items() if isinstance(module, kind)), None)
@@ -139,16 +140,22 @@ class HyLoRADAModel(nn.Module):
     @contextmanager
     def disable_adapter(self) -> Iterator[PreTrainedModel]:
         """Give the base model back for the length of a `with` block, exactly as it was; blocks may nest."""
-        if not self._hooks:  # disabled already by an outer block, or merged
+        if self.state != "on":  # disabled already by an outer block, or merged
             yield self.base_model
             return
         self._detach()
         rope.disable(self.base_model)
+        self.state = "disabled"
         try:
             yield self.base_model
         finally:
             self._scale_rope()
-            self._attach()
+            try:
+                self._attach()
+            except HyLoRADAError:  # what the block did to the base does not allow it
+                self._detach()
+                raise
+            self.state = "on"
 
     def merge_and_unload(self, keep_dynamic: bool = False) -> "PreTrainedModel | HyLoRADAModel":
         """Fold the adapters into the weights (in float32, rounded once) and return the plain base model.
@@ -159,8 +166,11 @@ class HyLoRADAModel(nn.Module):
 
         Raises:
             HyLoRADAError: there are such parts and they are not kept (they are named), the position bias acts on the
-                update alone, or a trained number is not finite. Nothing is changed.
+                update alone, a trained number is not finite, or the adapter is disabled. Nothing is changed.
         """
+        if self.state == "merged":
+            return self.base_model
+        self._require_on()
         kept = [part for part in DYNAMIC if getattr(self, part) is not None]
         if kept and not keep_dynamic:
             raise HyLoRADAError(
@@ -179,16 +189,20 @@ class HyLoRADAModel(nn.Module):
         rope.settle(self.base_model)  # the scaling is part of the base model's own configuration now
         for layer in self._layers.values():
             layer.merge()
-        self._layers = {}
+        folded, self._layers = self._layers, {}
         if not kept:
-            self.base_model.is_adapted_by_hylorada = False
+            self.state, self.base_model.is_adapted_by_hylorada = "merged", False
+            self._keep_activations()
             return self.base_model
+        # such an adapter fits no other base than this one, which looks like the one it came from
+        self.base_model.config.hylorada_merged = _fingerprint(layer.base_layer for layer in folded.values())
         self.hylorada_config = replace(self.hylorada_config, **WITHOUT_WEIGHTS)
         self._attach()
         return self
 
     def adapter_tensors(self) -> dict[str, Tensor]:
-        """Return every trained tensor by name: what an adapter folder holds."""
+        """Return every trained tensor by name, as an adapter folder holds it (HyLoRADAError while it is off)."""
+        self._require_on()
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -208,13 +222,19 @@ class HyLoRADAModel(nn.Module):
         here = describe_base(base_model)
         if base != here:
             differing = ", ".join(
-                f"{k} {base.get(k)} there, {here.get(k)} here" for k in here if base.get(k) != here[k]
+                f"{k} {base.get(k)} there, {here.get(k)} here"
+                for k in sorted(here.keys() | base.keys())
+                if base.get(k) != here.get(k)
             )
             raise HyLoRADAError(
                 f"{folder} is for another base model: {differing}; load it on the one it was trained on."
             )
         model = cls(base_model, HyLoRADAConfig.from_dict(config))
-        model.load_adapter_tensors(tensors, folder)
+        try:
+            model.load_adapter_tensors(tensors, folder)
+        except HyLoRADAError:
+            model._take_off()
+            raise
         return model
 
     def load_adapter_tensors(self, tensors: dict[str, Tensor], source: str | Path) -> None:
@@ -225,11 +245,46 @@ class HyLoRADAModel(nn.Module):
             for name, parameter in own.items():
                 parameter.copy_(tensors[name])
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HyLoRADAModel":
+        probe = fn(torch.zeros((), device=self.base_model.device))
+        if probe.dtype != torch.float32:
+            raise HyLoRADAError(
+                f"the trained tensors stay float32; to compute in {probe.dtype}, load or cast the base model before it "
+                "is adapted."
+            )
+        return super()._apply(fn, recurse)
+
+    def _require_on(self) -> None:
+        if self.state != "on":
+            raise HyLoRADAError(
+                f"the adapter is {self.state}, so its tensors are not in the model; do this "
+                f"{'after the block that disables it' if self.state == 'disabled' else 'before merging'}."
+            )
+
+    def _take_off(self) -> None:
+        """Leave the base as it was before this model was made."""
+        self._detach()
+        rope.disable(self.base_model)
+        for parameter in self._trained_before:
+            parameter.requires_grad_(True)
+        self._keep_activations()
+        self.state, self.base_model.is_adapted_by_hylorada = "merged", False
+
+    def _keep_activations(self) -> None:
+        """Undo `_checkpoint_blocks`, where it was done."""
+        if self.hylorada_config.gradient_checkpointing and self.base_model.is_activation_checkpointing:
+            self.base_model.activation_checkpointing_disable()
+            self.base_model.disable_input_require_grads()
+
     def _attach(self) -> None:
         for name, layer in self._layers.items():
+            layer.train(self.training)  # the base may have been switched while they were out
             self.base_model.set_submodule(name, layer)
         decoder = self.base_model.get_decoder()
-        self._hooks = [decoder.register_forward_pre_hook(self._begin_pass, with_kwargs=True)]
+        self._hooks = [
+            decoder.register_forward_pre_hook(self._begin_pass, with_kwargs=True),
+            decoder.register_forward_hook(self._end_pass),
+        ]
         self._group_attention()
         if self.daa is not None:  # around what S²-Attn does
             daa.enable(self.base_model, self.daa)
@@ -289,12 +344,26 @@ class HyLoRADAModel(nn.Module):
     def _begin_pass(self, decoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         names = inspect.signature(decoder.forward).parameters
         kwargs = dict(zip(names, args, strict=False)) | kwargs
+        self._check_attention()
         self.positions.set(positions_of(kwargs))
         if kwargs.get("attention_mask") is not None:  # without a mask the decoder counts as we do
             kwargs["position_ids"] = positions_of(kwargs)
         if isinstance(self.landmark, PooledLandmark | PerLayerLandmark):
             self.running.begin(kwargs, decoder.training)
         return (), kwargs
+
+    def _end_pass(self, *call: Any) -> None:
+        self.running.end()
+
+    def _check_attention(self) -> None:
+        """Raise where the attention that the adapter set up was exchanged for another."""
+        wanted = daa.NAME if self.daa is not None else s2_attention.NAME
+        current = self.base_model.config._attn_implementation
+        if (self.daa is not None or self.hylorada_config.s2_attn_enabled) and current != wanted:
+            raise HyLoRADAError(
+                f"the attention of this model was set to {current!r} after it was adapted, and {wanted!r} does not act "
+                f"there; set it before, or back to {wanted!r}."
+            )
 
     def _enter_attention(self, attention: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if kwargs.get("position_ids") is None:
@@ -309,6 +378,11 @@ class HyLoRADAModel(nn.Module):
 
     def _leave_pooled(self, part: PooledLandmark, slot: int, *call: Any) -> Tensor:
         hidden = call[-1]  # of (module, arguments, output)
+        if not isinstance(hidden, Tensor):
+            raise HyLoRADAError(
+                f"the blocks of this {self.base_model.config.model_type!r} model return a {type(hidden).__name__}, so "
+                "landmark_design='per_layer' cannot act there; use another design."
+            )
         if part.causal:
             return part(hidden, *self.running.look_back(hidden, slot))
         if self.running.past:
@@ -332,5 +406,36 @@ def real_targets(labels: Tensor, mask: Tensor) -> Tensor:
 
 def describe_base(base_model: PreTrainedModel) -> dict[str, Any]:
     """Return the shape that tells one base model from another that an adapter would not fit."""
-    config = base_model.config
-    return {name: getattr(config, name) for name in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")}
+    config = base_model.config.get_text_config()
+    shape = {name: getattr(config, name) for name in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")}
+    merged = getattr(base_model.config, "hylorada_merged", None)
+    return shape if merged is None else shape | {"merged": merged}
+
+
+def _check_arguments(base_model: Any, config: Any) -> None:
+    if not isinstance(config, HyLoRADAConfig):
+        raise HyLoRADAError(
+            f"{config!r} is no HyLoRADAConfig; make one with HyLoRADAConfig(...), .preset(name) or .from_dict(values)."
+        )
+    if not isinstance(base_model, PreTrainedModel) or base_model.get_output_embeddings() is None:
+        raise HyLoRADAError(f"a {type(base_model).__name__} is no causal language model; use AutoModelForCausalLM.")
+    if base_model.config.is_encoder_decoder or not base_model.can_generate():
+        raise HyLoRADAError(f"a {type(base_model).__name__} is no causal language model; use AutoModelForCausalLM.")
+    if getattr(base_model, "is_adapted_by_hylorada", False):
+        raise HyLoRADAError("this base model is adapted already; load a fresh one, or merge the first adapter.")
+
+
+def _checkpoint_blocks(base_model: PreTrainedModel) -> None:
+    try:
+        base_model.activation_checkpointing_enable()  # recomputes blocks, non-reentrant
+    except ValueError as error:
+        raise HyLoRADAError(
+            f"a {type(base_model).__name__} cannot recompute its blocks; set gradient_checkpointing=False."
+        ) from error
+
+
+@torch.no_grad()
+def _fingerprint(layers: Iterable[nn.Module]) -> str:
+    """Return a short digest that tells merged weights from others: of the sum of each."""
+    sums = [parameter.double().sum().item() for layer in layers for parameter in layer.parameters(recurse=False)]
+    return sha256(repr(sums).encode()).hexdigest()[:16]

@@ -112,7 +112,7 @@ def usable_context(config: PreTrainedConfig) -> int | None:
     if limit is None:
         return None
     rope = getattr(config, "rope_parameters", None) or {}
-    return max(limit, int((rope.get("factor") or 1) * rope.get("original_max_position_embeddings", limit)))
+    return max(limit, int((rope.get("factor") or 1) * (rope.get("original_max_position_embeddings") or limit)))
 
 
 def _scaled_config(config: PreTrainedConfig, scaling_type: str, factor: float) -> PreTrainedConfig:

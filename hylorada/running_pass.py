@@ -31,6 +31,11 @@ class RunningPass:
         self.mask, self.cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
         self.past = 0 if self.cache is None else self.cache.get_seq_length()
 
+    def end(self) -> None:
+        """Let go of what belongs to the pass; a copy of the model is not to hold it."""
+        self.mask = self.cache = None
+        self.past = 0
+
     def look_back(self, hidden: Tensor, slot: int) -> tuple[Tensor, Tensor]:
         """Return all states of the sequence up to `hidden` (batch, seq, d), that last, and which of them are real.
 

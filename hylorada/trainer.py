@@ -7,7 +7,7 @@ run that was stopped and resumed ends with the same bits as one that was not (on
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from hylorada.loss import causal_lm_loss
 from hylorada.model import HyLoRADAModel, describe_base, real_targets
 from hylorada.trained_weights import TrainedEmbedding
 
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "linear_from_zero")
 PRECISIONS = ("no", "bf16")
 STATE_FILE, OPTIMIZER_FILE, ADAPTER_FOLDER = "state.json", "optimizer.pt", "adapter"
 
@@ -40,8 +40,10 @@ class TrainingConfig:
     """How an adapter is trained; the defaults are the corrected protocol.
 
     `batch_size` counts sequences of one micro-step, `warmup_ratio` is the share of all steps with a rising rate,
-    `max_grad_norm=None` does not clip. `mixed_precision="bf16"` is for a float32 base; a base loaded in bfloat16
-    already computes in it, with float32 masters, under "no". `checkpoint_every` is in steps, None: never.
+    `max_grad_norm=None` does not clip. `lr_schedule="linear_from_zero"` warms up from a rate of exactly zero, at which
+    the first step fills the optimiser's moments alone, and falls along a line. `mixed_precision="bf16"` is for a
+    float32 base; a base loaded in bfloat16 already computes in it, with float32 masters, under "no".
+    `checkpoint_every` is in steps, None: never.
 
     Raises:
         HyLoRADAError: a value outside what the field allows.
@@ -64,6 +66,8 @@ class TrainingConfig:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_kind(field.name, getattr(self, field.name), field.default)
         for name, allowed in (("lr_schedule", SCHEDULES), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise HyLoRADAError(
@@ -101,7 +105,9 @@ class HyLoRADATrainer:
     train_dataset: anything with a length and items `{"input_ids": ..., "labels": ... (optional), "attention_mask": ...
     (optional)}`, one sequence each; labels are the ids when not given, -100 is ignored, padding is added here on the
     right and never a target. output_dir: where the state for resuming goes; needed with `checkpoint_every`. on_step:
-    called after each step with its row and the number of all steps.
+    called after each step with its row and the number of all steps. collate: makes items the arguments of
+    `causal_lm_loss`; `torch.utils.data.default_collate` takes items of one length as they are, so that their labels
+    decide alone, padding included.
 
     Raises:
         HyLoRADAError: no data, no place for checkpoints, a state of other settings, or a loss that is not finite.
@@ -115,9 +121,15 @@ class HyLoRADATrainer:
         output_dir: str | Path | None = None,
         progress: bool = True,
         on_step: Callable[[dict[str, float], int], None] | None = None,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Tensor]] | None = None,
     ) -> None:
+        if not isinstance(model, HyLoRADAModel):
+            raise HyLoRADAError(f"a {type(model).__name__} has no adapter to train; make a HyLoRADAModel of it.")
+        model.trainable_parameters()  # raises while the adapter is off
         if len(train_dataset) == 0:
             raise HyLoRADAError("train_dataset is empty; give at least one sequence.")
+        if "input_ids" not in train_dataset[0]:
+            raise HyLoRADAError(f"the items of train_dataset hold {sorted(train_dataset[0])}; each needs 'input_ids'.")
         if config.checkpoint_every is not None and output_dir is None:
             raise HyLoRADAError("checkpoint_every is set and output_dir is not; say where the state shall go.")
         adapter = model.hylorada_config
@@ -127,6 +139,7 @@ class HyLoRADATrainer:
                 "use smaller groups or longer sequences, or set s2_attn_enabled=False."
             )
         self.config, self.dataset, self.progress, self.on_step = config, train_dataset, progress, on_step
+        self.collate = pad_right if collate is None else collate
         self.state_folder = None if output_dir is None else Path(output_dir) / "training_state"
         self.accelerator = Accelerator()
         optimizer = torch.optim.AdamW(parameter_groups(model, config), weight_decay=config.weight_decay)
@@ -174,7 +187,7 @@ class HyLoRADATrainer:
     def _steps(self, epoch: int) -> Iterator[list[dict[str, Tensor]]]:
         """Yield the micro-batches of each step of an epoch that is still to be done."""
         order = torch.randperm(len(self.dataset), generator=_generator(self.config.seed, epoch)).tolist()
-        loader = DataLoader(self.dataset, self.config.batch_size, sampler=order, collate_fn=pad_right)
+        loader = DataLoader(self.dataset, self.config.batch_size, sampler=order, collate_fn=self.collate)
         loader = self.accelerator.prepare(loader)
         done = (len(self.history) - epoch * self.steps_per_epoch) * self.config.gradient_accumulation_steps
         batches = iter(self.accelerator.skip_first_batches(loader, done))
@@ -212,9 +225,13 @@ class HyLoRADATrainer:
         """Sum gradients over processes once a step: adapters are small, and each loss is a share of the whole."""
         if self.accelerator.num_processes > 1:
             for parameter in self.model.trainable_parameters():
-                parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
+                if parameter.grad is not None:  # a part that a protocol keeps out of the pass gets none
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
 
     def _share_of_rate(self, step: int) -> float:
+        if self.config.lr_schedule == "linear_from_zero":
+            warmup = math.floor(self.config.warmup_ratio * self.total_steps)
+            return step / warmup if step < warmup else (self.total_steps - step) / (self.total_steps - warmup)
         warmup = math.ceil(self.config.warmup_ratio * self.total_steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)  # never zero: the first step learns too
@@ -232,6 +249,7 @@ class HyLoRADATrainer:
             "adapter": self.model.hylorada_config.to_dict(),
             "base": describe_base(self.model.base_model),
             "data": digest(self.dataset),
+            "collate": self.collate.__name__,
             "total_steps": self.total_steps,
         }
 
@@ -281,10 +299,10 @@ def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[
         TrainedEmbedding: config.embedding_lr,
     }
     groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}
-    seen: set[nn.Parameter] = set()  # an embedding tied to the output layer comes twice, the embedding first
-    for module in model.modules():
-        rate = next((rate for kind, rate in rates.items() if isinstance(module, kind)), config.learning_rate)
-        own = [p for p in module.parameters(recurse=False) if p.requires_grad and p not in seen]
+    seen: set[nn.Parameter] = set()
+    owners = [(rate, module) for module in model.modules() for kind, rate in rates.items() if isinstance(module, kind)]
+    for rate, module in [*owners, (config.learning_rate, model)]:  # last, what no kind of part owns
+        own = [p for p in module.parameters() if p.requires_grad and p not in seen]
         groups.setdefault(rate, []).extend(own)
         seen.update(own)
     return [{"params": parameters, "lr": rate} for rate, parameters in groups.items() if parameters]
@@ -308,10 +326,22 @@ def digest(dataset: Sequence[dict[str, Any]]) -> str:
     """Return the SHA-256 of all sequences, in hexadecimal: what a saved state belongs to."""
     seen = sha256()
     for item in dataset:
-        for name in ("input_ids", "attention_mask", "labels"):
+        for name in ("input_ids", "attention_mask", "labels", "position_ids"):
             values = torch.as_tensor(item[name]).tolist() if name in item else None
             seen.update(f"{name} {values}\n".encode())
     return seen.hexdigest()
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Hold a setting to the kind of its default; None stands for a setting that is off."""
+    if value is None and name in ("max_grad_norm", "checkpoint_every"):
+        return
+    whole = isinstance(default, int) or name == "checkpoint_every"
+    kinds, wanted = (str, "a name") if isinstance(default, str) else (int, "a whole number")
+    if not isinstance(default, str) and not whole:
+        kinds, wanted = int | float, "a number"
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {wanted}.")
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,9 @@ MACHINE = {"versions": {"torch": "x"}, "processor": "a processor", "threads": 1,
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory) -> Setting:
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    llama().save_pretrained(folder)
+    base = llama()
+    base.config.max_position_embeddings = 128  # room for a prompt and what is generated
+    base.save_pretrained(folder)
     return Setting(model=str(folder), dtype="float32", tokens=16, rounds=2)
 
 
@@ -45,11 +48,11 @@ def test_ratios_are_taken_within_a_round():
 def test_all_run_in_every_round_each_time_in_another_order_and_the_first_round_does_not_count():
     ran = []
     calls = {name: lambda name=name: ran.append(name) for name in "abc"}
-    seconds = timing.interleaved(calls, 3)
-    assert {name: len(rows) for name, rows in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+    seconds = timing.interleaved(calls, 9)
+    assert {name: len(rows) for name, rows in seconds.items()} == {"a": 9, "b": 9, "c": 9}
     rounds = ["".join(ran[start : start + 3]) for start in range(0, len(ran), 3)]
-    assert len(rounds) == 4 and {"".join(sorted(each)) for each in rounds} == {"abc"}
-    assert len(set(rounds[1:])) == 3
+    assert len(rounds) == 10 and {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert len(set(rounds)) > 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the known sizes are those of the processor's allocator")
@@ -128,6 +131,7 @@ def test_the_command_prints_a_section_and_writes_nothing(setting, tmp_path, monk
         (["--model", "nowhere"], "nowhere is no model folder"),
         (["--only", "trainig"], "did you mean 'training'"),
         (["--rounds", "0"], "--rounds 0 is too small"),
+        (["--out", __file__], "is a file; name a folder"),
         (["--dtype", "int8"], "allowed: bfloat16, float32"),
     ],
 )
@@ -135,6 +139,18 @@ def test_bad_input_is_told_on_one_line(arguments, said, capsys):
     assert main(["bench", *arguments]) == 2
     told = capsys.readouterr().err.strip()
     assert said in told and "\n" not in told
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(1, "leaves nothing to predict"), (33, "use --tokens 32 or fewer")])
+def test_rows_that_do_not_fit_are_told_before_anything_is_measured(setting, tokens, said):
+    with pytest.raises(HyLoRADAError, match=said):
+        run_benchmark(replace(setting, tokens=tokens), MACHINE)
+
+
+def test_a_model_that_does_not_load_is_told(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(HyLoRADAError, match="could not be loaded as a causal language model"):
+        run_benchmark(Setting(model=str(tmp_path)), MACHINE)
 
 
 def test_without_peft_there_is_nothing_to_measure_against(setting, monkeypatch):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -14,8 +15,10 @@ from hylorada.baselines import METHODS, get_baseline_model
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.find import TARGETS
+from hylorada.rope import usable_context
 
 BASE = "base"
+PROMPT, NEW_TOKENS = 64, 16  # of generation
 OURS = {name: f"our {method.label}" for name, method in METHODS.items()}
 PEFT = {  # PEFT's methods, by what they add to a plain LoraConfig
     "lora": {},
@@ -23,6 +26,8 @@ PEFT = {  # PEFT's methods, by what they add to a plain LoraConfig
     "dora": {"use_rslora": True, "use_dora": True},
 }
 THEIRS = {"lora": "PEFT LoRA", "rslora": "PEFT rsLoRA", "dora": "PEFT DoRA"}
+AS_BASE = "{}, adapter as base"  # PEFT told to keep the adapter in the base's dtype, without float32 masters
+LONGEST = 4  # times the tokens of a step: what the loss section needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class Setting:
 
     def config(self) -> HyLoRADAConfig:
         """Return the adapter settings that all methods share; groups are an eighth of the row."""
-        groups = max(2, self.tokens // 8 * 2 // 2)
+        groups = max(2, self.tokens // 8)
         return HyLoRADAConfig(
             lora_rank=self.rank,
             lora_alpha=2.0 * self.rank,
@@ -61,8 +66,24 @@ def load_base(setting: Setting) -> PreTrainedModel:
         raise HyLoRADAError(f"{setting.model} is no model folder (no config.json); run `hylorada fetch`, or name one.")
     dtype = getattr(torch, setting.dtype)
     transformers_logging.disable_progress_bar()  # a bar a model would bury the lines that tell how far it is
-    base = AutoModelForCausalLM.from_pretrained(setting.model, dtype=dtype, use_safetensors=True)
+    try:
+        base = AutoModelForCausalLM.from_pretrained(setting.model, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise HyLoRADAError(f"{setting.model} could not be loaded as a causal language model: {reason}") from error
     return base.to(setting.device).eval()
+
+
+def check_context(setting: Setting) -> None:
+    """Raise HyLoRADAError unless the model is there and its context holds the longest row that is measured."""
+    context, longest = usable_context(load_base(setting).config), max(LONGEST * setting.tokens, PROMPT + NEW_TOKENS)
+    if setting.tokens < 2:
+        raise HyLoRADAError(f"--tokens {setting.tokens} leaves nothing to predict; use 2 or more.")
+    if context is not None and longest > context:
+        raise HyLoRADAError(
+            f"the benchmark scores rows of {longest} tokens, and {Path(setting.model).name} takes {context}; "
+            f"use --tokens {context // LONGEST} or fewer, or another model."
+        )
 
 
 def ours(method: str, setting: Setting) -> nn.Module:
@@ -70,8 +91,8 @@ def ours(method: str, setting: Setting) -> nn.Module:
     return off_its_start(get_baseline_model(method, load_base(setting), setting.config()))
 
 
-def theirs(method: str, setting: Setting) -> nn.Module:
-    """Return a base model with one of PEFT's methods around it, as PEFT comes.
+def theirs(method: str, setting: Setting, float32_masters: bool = True) -> nn.Module:
+    """Return a base model with one of PEFT's methods around it, as PEFT comes or with the adapter in the base's dtype.
 
     Raises:
         HyLoRADAError: PEFT is not installed.
@@ -87,7 +108,7 @@ def theirs(method: str, setting: Setting) -> nn.Module:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for a name that is about to go
-        return off_its_start(peft.get_peft_model(base, config))
+        return off_its_start(peft.get_peft_model(base, config, autocast_adapter_dtype=float32_masters))
 
 
 def import_peft_package():

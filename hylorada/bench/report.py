@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import torch
 
-from hylorada.bench.competitors import BASE, OURS, THEIRS, Setting, import_peft_package
+from hylorada.bench.competitors import BASE, OURS, THEIRS, Setting, check_context, import_peft_package
 from hylorada.bench.sections import SECTIONS, Row
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json, write_json, written_beside
@@ -24,6 +25,15 @@ GOALS = (  # (section, competitor, against, column, largest ratio)
     ("training", OURS["hylorada"], OURS["rslora"], "memory_ratio", 1.10),
     ("inference", f"{OURS['rslora']}, merged", BASE, "ratio", 1.0),
 )
+ABOUT = """Written by `hylorada bench` from the records beside it. All competitors of a table ran in turn in one run,
+each round in another order; a ratio is the median over the rounds, its quartiles in brackets, below 1 is faster (or
+smaller) than what it is held to. Absolute times are for scale only. Both sides start from the same frozen base and take
+AdamW steps on the model's own loss, without dropout; LoRA, rsLoRA, DoRA and HyLoRADA adapt the same layers with the
+same rank and scale. Both hold the adapter in float32. PEFT, as it comes, then multiplies in float32 too, where this
+library multiplies in the base's dtype; "adapter as base" is PEFT told to hold the adapter in the base's dtype, which
+saves that and gives up the masters. Peak memory is what a call allocates through torch beyond what was there: neither
+the weights nor the optimiser's state."""
+RECORDS = ("cpu", "cpu-compiled", "cuda", "cuda-compiled")
 COLUMNS = {"ratio": "time", "second_ratio": "time", "memory_ratio": "peak memory"}
 
 
@@ -39,6 +49,7 @@ def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str]
         if name not in SECTIONS:
             raise HyLoRADAError(f"section {name!r} is not in the benchmark; {near(name, SECTIONS)}")
     versions = machine["versions"] | {"peft": import_peft_package().__version__}
+    check_context(setting)
     record = {"setting": asdict(setting), "machine": machine | {"versions": versions}, "sections": {}}
     record["started"] = datetime.now(UTC).isoformat(timespec="seconds")
     for name, (title, measure) in SECTIONS.items():
@@ -55,8 +66,8 @@ def save(record: dict[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     setting = record["setting"]
     compiled = "-compiled" if setting["compiled"] else ""
-    write_json(folder / f"{setting['device'].split(':')[0]}{compiled}.json", record)
-    records = [read_json(path) for path in sorted(folder.glob("*.json"))]
+    write_json(folder / f"{setting['device']}{compiled}.json", record)
+    records = [read_json(path) for path in (folder / f"{name}.json" for name in RECORDS) if path.is_file()]
     with written_beside(folder / "README.md") as beside:
         beside.write_text(page(records))
     return folder / "README.md"
@@ -67,10 +78,7 @@ def page(records: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# What each part costs",
         "",
-        "Written by `hylorada bench` from the records beside it. All competitors of a table ran in turn within one",
-        "run; a ratio is the median over the rounds, its quartiles in brackets, below 1 is faster (or smaller) than",
-        "what it is held to. Absolute times are for scale only. Both sides start from the same frozen base, adapt the",
-        "same layers with the same rank, scale and no dropout, and take AdamW steps on the model's own loss.",
+        *wrap(ABOUT, 120),
     ]
     for record in records:
         lines += ["", f"## {_heading(record)}", "", _described(record)]

@@ -14,7 +14,10 @@ from torch.nn import functional as F
 
 from hylorada.bench.competitors import (
     BASE,
+    LONGEST,
+    NEW_TOKENS,
     OURS,
+    PROMPT,
     THEIRS,
     Setting,
     import_peft_package,
@@ -37,7 +40,6 @@ WIDE = 4096  # inputs and outputs of the wide layer
 NORM_SHAPES = ((576, 576, 8), (4096, 1024, 16), (4096, 4096, 8), (1024, 4096, 64))  # d_out, d_in, rank
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 GROUP = 256
-NEW_TOKENS = 16
 
 
 def training(setting: Setting, told: Told) -> list[Row]:
@@ -132,7 +134,7 @@ def norms(setting: Setting, told: Told) -> list[Row]:
 def loss(setting: Setting, told: Told) -> list[Row]:
     """A training step of rsLoRA with the loss in chunks of 128 tokens, against the model's own loss, logits whole."""
     model = ours("rslora", setting).train()
-    ids = random_ids(setting, 4 * setting.tokens)
+    ids = random_ids(setting, LONGEST * setting.tokens)
 
     def backward(value: Tensor) -> None:
         value.backward()
@@ -172,7 +174,7 @@ def generation(setting: Setting, told: Told) -> list[Row]:
     models = {BASE: base} | {OURS[name]: ours(name, setting) for name in ("rslora", "dora", "hylorada")}
     models[f"{OURS['dora']}, merged"] = ours("dora", setting).merge_and_unload()
     models |= {THEIRS[name]: theirs(name, setting) for name in ("rslora", "dora")}
-    ids = random_ids(setting, 64)
+    ids = random_ids(setting, PROMPT)
     settings = dict(max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, do_sample=False, use_cache=True)
     settings |= dict(attention_mask=torch.ones_like(ids), pad_token_id=0)
     calls = {name: partial(model.eval().generate, input_ids=ids, **settings) for name, model in models.items()}
@@ -246,4 +248,8 @@ def _peft_layer(layer: nn.Linear, setting: Setting, use_dora: bool) -> nn.Module
         use_rslora=True,
         use_dora=use_dora,
     )
-    return peft.inject_adapter_in_model(config, nn.Sequential(layer))
+    module = peft.inject_adapter_in_model(config, nn.Sequential(layer))
+    for parameter in module.parameters():
+        if parameter.requires_grad:  # as get_peft_model has it
+            parameter.data = parameter.data.float()
+    return module

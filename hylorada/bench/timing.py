@@ -6,6 +6,7 @@ order, and a ratio is taken within a round; the table gives its median and quart
 
 import gc
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,9 +26,9 @@ def interleaved(
     told: called with the number of finished rounds, for a progress line.
     """
     seconds: Seconds = {name: [] for name in competitors}
-    names = list(competitors)
+    shuffle = random.Random(0).sample
     for number in range(-1, rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        for name in shuffle(list(competitors), len(competitors)):
             _synchronize()
             start = time.perf_counter()
             competitors[name]()
@@ -46,7 +47,7 @@ def ratio(seconds: Seconds, name: str, against: str) -> dict[str, float]:
 
 
 def peak_mib(call: Callable[[], object]) -> float:
-    """Return the most memory, in MiB, that a call holds beyond what was there before it."""
+    """Return the most memory, in MiB, that a call allocates through torch beyond what was there before it."""
     gc.collect()
     if torch.cuda.is_available():
         call()  # what is made once and kept (workspaces, optimiser states) is not the call's

@@ -115,6 +115,7 @@ def _run(settings: Settings, stage: str, adapter: HyLoRADAConfig | None, seed: i
             "max_length": settings.block_tokens,
             "stride": settings.evaluation_stride,
             "batch_size": settings.evaluation_batch,
+            "split": settings.evaluation_split,
             "articles": settings.test_articles,
             "tokens_per_article": settings.test_tokens_per_article,
         },

@@ -35,7 +35,7 @@ from hylorada.trainer import HyLoRADATrainer, TrainingConfig, TrainingResult
 
 LOG = logging.getLogger(__name__)
 READABLE = (  # ends of the names of trained tensors that mean something alone
-    *(".gate", ".residual_weight", ".scale", ".boundaries", ".position_gates", ".alpha", ".beta"),
+    *(".combine.gate", ".combine.residual_weight", ".scale", ".boundaries", ".position_gates", ".alpha", ".beta"),
     *("position_bias.bias", "position_bias.weight"),
 )
 OnStep = Callable[[dict[str, float], int], None]
@@ -59,6 +59,7 @@ def execute(
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         started = datetime.now(UTC).isoformat(timespec="seconds")
+        git = git_state(Path(__file__).parents[2])  # of the code that is loaded, whatever changes while it runs
         machine = describe_machine() | {"threads": torch.get_num_threads(), "device": device_name()}
         text = read_tokens(tokens)
         weights = check_sources(run.specification, model, text)
@@ -84,7 +85,7 @@ def execute(
             "magnitudes": magnitude_quantiles(subject) if trained else {},
             "data": {"tokens_digest": text.digest, "model_sha256": weights},
             "machine": machine,
-            "git": git_state(Path(__file__).parents[2]),
+            "git": git,
             "started": started,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "peak_memory_gib": peak_memory_gib(),
@@ -159,9 +160,9 @@ def evaluate(
     tokenizer: Any = None,
     progress: bool = True,
 ) -> TokenNLL:
-    """Score the test articles that a specification asks for, one text an article."""
+    """Score the held-out articles that a specification asks for, one text an article."""
     asked = specification["evaluation"]
-    texts = text.test_texts(asked["articles"], asked["tokens_per_article"])
+    texts = text.held_out(asked["split"], asked["articles"], asked["tokens_per_article"])
     return token_nll(
         model,
         texts,
@@ -205,7 +206,8 @@ def magnitude_quantiles(model: HyLoRADAModel) -> dict[str, dict[str, list[float]
     told = {}
     for name, layer in model.base_model.named_modules():
         if isinstance(layer, HyLoRADAUnified) and isinstance(layer.combine, GatedMagnitude):
-            drift = layer.combine.magnitude / layer.combine.base_norm_squared.sqrt()
+            norm = layer.combine.base_norm_squared.sqrt()
+            drift = (layer.combine.magnitude / norm)[norm > 0]
             factor = layer.combine.row_factor(layer.base_layer, layer.lora)
             at = torch.tensor(QUANTILES, device=drift.device)
             told[name] = {"magnitude": drift.quantile(at).tolist(), "factor": factor.quantile(at).tolist()}

@@ -39,6 +39,7 @@ class Settings:
     target_modules: list[str]
     block_tokens: int
     train_tokens: int | None
+    evaluation_split: Literal["test", "validation"]
     test_articles: int | None
     test_tokens_per_article: int | None
     evaluation_stride: int

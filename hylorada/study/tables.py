@@ -128,23 +128,22 @@ def write_study(records: Records, name: str, tex: Path, csv: Path) -> pd.DataFra
 
 def write_overview(settings: Settings, path: Path) -> None:
     """Write the part of the paper that shows every study of a scale, each with its question and its budget."""
-    parts = [
-        OVERVIEW.format(
-            name=name, title=escape(STUDIES[name].title), question=escape(STUDIES[name].question), budget=_budget(own)
-        )
-        for name, own in ((name, replace(settings, **budget, studies={})) for name, budget in settings.studies.items())
-    ]
+    parts = []
+    for name, budget in settings.studies.items():
+        study, own = STUDIES[name], replace(settings, **budget, studies={})
+        said = {"title": escape(study.title), "question": escape(study.question), "budget": _budget(own, study)}
+        parts.append(OVERVIEW.format(name=name, **said))
     with written_beside(path) as beside:
         beside.write_text("".join(parts) or "At this scale no further table was made.\n")
 
 
-def _budget(settings: Settings) -> str:
+def _budget(settings: Settings, study: Study) -> str:
     trained = "all training text" if settings.train_tokens is None else f"{thousands(settings.train_tokens)} tokens"
     articles = "all" if settings.test_articles is None else str(settings.test_articles)
     whole = settings.test_tokens_per_article
-    return f"Seeds: {len(settings.seeds)}; trained on {trained}; scored on {articles} test articles" + (
-        "." if whole is None else f", up to {thousands(whole)} tokens of each."
-    )
+    (split,) = {row.changes.get("evaluation_split", settings.evaluation_split) for row in study.rows.values()}
+    scored = f"Seeds: {len(settings.seeds)}; trained on {trained}; scored on {articles} {split} articles"
+    return scored + ("." if whole is None else f", up to {thousands(whole)} tokens of each.")
 
 
 def stage_means(records: Records, stage: str) -> ArticleMeans:

@@ -49,9 +49,9 @@ class Tokens:
         starts = [index * whole // count * block_tokens for index in range(count)]
         return [stream[start : start + block_tokens] for start in starts]
 
-    def test_texts(self, articles: int | None, tokens_per_article: int | None) -> list[np.ndarray]:
-        """Return the beginnings of the first test articles; None means all of them, and whole."""
-        return [ids[:tokens_per_article] for ids in self.articles["test"][:articles]]
+    def held_out(self, split: str, articles: int | None, tokens_per_article: int | None) -> list[np.ndarray]:
+        """Return the beginnings of a split's first articles; None means all of them, and whole."""
+        return [ids[:tokens_per_article] for ids in self.articles[split][:articles]]
 
 
 def encode(tokenizer: Any, texts: dict[str, list[str]]) -> dict[str, list[list[int]]]:

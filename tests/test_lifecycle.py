@@ -1,0 +1,243 @@
+"""What becomes of base and adapter when things go wrong or out of order: nothing is lost, nothing acts in silence."""
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import adapt, gpt2, llama, tokens, without_zeros
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BloomConfig,
+    BloomForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADATrainer, TrainingConfig
+from hylorada.methods import METHODS, method_config
+from hylorada.trainer import parameter_groups
+
+PLAIN = HyLoRADAConfig(position_bias_enabled=False, landmark_enabled=False)
+WIDE = HyLoRADAConfig(train_embeddings=True, train_norms=True, daa_enabled=True, sparse_enabled=True)
+
+
+def untouched(base) -> bool:
+    """Whether a llama is as it comes: trainable, its own modules, configuration and attention."""
+    fresh = llama()
+    return (
+        all(p.requires_grad for p in base.parameters())
+        and [name for name, _ in base.named_modules()] == [name for name, _ in fresh.named_modules()]
+        and base.config.to_dict() == fresh.config.to_dict()
+        and not any(m._forward_hooks or m._forward_pre_hooks for m in base.modules())
+        and torch.equal(base(tokens()).logits, fresh(tokens()).logits)
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        HyLoRADAConfig(s2_attn_enabled=True),  # groups as long as the context
+        HyLoRADAConfig(rope_scaling_type="yarn", rope_scaling_factor=2.0, lora_target_modules=["nothing"]),
+        HyLoRADAConfig(rope_scaling_type="yarn", rope_scaling_factor=2.0, num_landmarks=10**12),  # no such memory
+    ],
+)
+def test_a_failed_construction_leaves_the_base_as_it_was(config):
+    base = llama()
+    with pytest.raises((HyLoRADAError, RuntimeError)):
+        HyLoRADAModel(base, config)
+    assert untouched(base)
+
+
+def test_a_failed_load_leaves_the_base_as_it_was(tmp_path):
+    config = HyLoRADAConfig(gradient_checkpointing=True, train_norms=True)
+    adapt(llama(), config).save_pretrained(tmp_path / "a")
+    held = load_file(tmp_path / "a" / "hylorada.safetensors")
+    held.popitem()
+    save_file(held, tmp_path / "a" / "hylorada.safetensors")
+    base = llama()
+    with pytest.raises(HyLoRADAError, match="1 missing"):
+        HyLoRADAModel.from_pretrained(base, tmp_path / "a")
+    assert untouched(base) and not base.is_activation_checkpointing
+
+
+def test_a_disabled_adapter_is_neither_saved_nor_merged_nor_trained(tmp_path):
+    model = without_zeros(adapt(llama(), PLAIN))
+    before = model(tokens()).logits
+    with model.disable_adapter():
+        for act in (
+            lambda: model.save_pretrained(tmp_path / "a"),
+            model.merge_and_unload,
+            model.count_params,
+            lambda: HyLoRADATrainer(model, TrainingConfig(), [{"input_ids": [1, 2]}]),
+        ):
+            with pytest.raises(HyLoRADAError, match="the adapter is disabled"):
+                act()
+        model.train()
+    assert not list(tmp_path.iterdir())
+    assert all(module.training for module in model.modules())
+    assert torch.equal(model.eval()(tokens()).logits, before)
+
+
+def test_a_merged_adapter_is_gone_and_leaves_the_base_to_others(tmp_path):
+    model = without_zeros(adapt(llama(), HyLoRADAConfig.from_dict(PLAIN.to_dict() | {"gradient_checkpointing": True})))
+    merged = model.merge_and_unload()
+    assert not merged.is_activation_checkpointing
+    with pytest.raises(HyLoRADAError, match="the adapter is merged"):
+        model.save_pretrained(tmp_path / "a")
+    second = without_zeros(adapt(merged, WIDE))
+    before = second(tokens()).logits
+    assert model.merge_and_unload() is merged
+    assert torch.equal(second(tokens()).logits, before)
+
+
+def test_an_adapter_of_a_merged_base_is_refused_on_another(tmp_path):
+    model = without_zeros(adapt(llama(), HyLoRADAConfig()))
+    kept = model.merge_and_unload(keep_dynamic=True)
+    kept.save_pretrained(tmp_path / "a")
+    with pytest.raises(HyLoRADAError, match="for another base model: merged"):
+        HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
+
+
+def test_masters_stay_float32_and_a_cast_is_refused():
+    model = adapt(llama(), HyLoRADAConfig(use_dora_magnitude=True))
+    for cast in (lambda: model.to(torch.bfloat16), model.half, model.double):
+        with pytest.raises(HyLoRADAError, match="stay float32"):
+            cast()
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    model.to("cpu")
+
+
+@pytest.mark.parametrize("part", [{"daa_enabled": True}, {"s2_attn_enabled": True, "s2_group_size": 8}])
+def test_an_attention_exchanged_behind_the_adapter_is_told(part):
+    model = adapt(llama(), HyLoRADAConfig(**part))
+    own = model.base_model.config._attn_implementation
+    model.base_model.set_attn_implementation("eager")
+    with pytest.raises(HyLoRADAError, match="set to 'eager' after it was adapted"):
+        model(tokens())
+    model.base_model.set_attn_implementation(own)
+    assert model(tokens()).logits.isfinite().all()
+
+
+def test_a_block_that_makes_the_adapter_impossible_leaves_it_off_as_a_whole():
+    model = without_zeros(adapt(llama(), HyLoRADAConfig(daa_enabled=True)))
+    with pytest.raises(HyLoRADAError, match="wraps 'sdpa'"), model.disable_adapter() as base:
+        base.set_attn_implementation("eager")
+    with pytest.raises(HyLoRADAError, match="the adapter is disabled"):
+        model.adapter_tensors()
+    torch.testing.assert_close(model.base_model(tokens()).logits, llama()(tokens()).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_can_be_copied_after_a_pass_with_gradients():
+    model = without_zeros(adapt(llama(), HyLoRADAConfig(landmark_design="per_layer")))
+    logits = model(tokens()).logits
+    assert torch.equal(copy.deepcopy(model)(tokens()).logits, logits)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: T5ForConditionalGeneration(
+                T5Config(d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2, vocab_size=20)
+            ),
+            "T5",
+        ),
+        (
+            lambda: BertForMaskedLM(
+                BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=20)
+            ),
+            "Bert",
+        ),
+    ],
+)
+def test_models_that_do_not_go_from_left_to_right_are_refused(make, said):
+    with pytest.raises(HyLoRADAError, match=f"a {said}.* is no causal language model"):
+        HyLoRADAModel(make(), HyLoRADAConfig(lora_target_modules=["q"]))
+
+
+def test_blocks_that_return_more_than_states_are_told():
+    base = BloomForCausalLM(BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=97))
+    config = HyLoRADAConfig(
+        lora_target_modules=["query_key_value"],
+        position_bias_enabled=False,
+        landmark_design="per_layer",
+        max_positions=64,
+    )
+    model = HyLoRADAModel(base, config)
+    with pytest.raises(HyLoRADAError, match="return a tuple"):
+        model(tokens())
+
+
+def test_every_rate_reaches_its_part():
+    rates = dict(learning_rate=1e-4, position_bias_lr=1e-3, landmark_lr=1e-2, embedding_lr=1e-6)
+    for base in (llama(), gpt2()):  # untied and tied
+        model = adapt(base, WIDE)
+        groups = {group["lr"]: group["params"] for group in parameter_groups(model, TrainingConfig(**rates))}
+        sizes = {rate: sum(p.numel() for p in groups[value]) for rate, value in rates.items()}
+        counts = model.count_params()
+        assert sizes["embedding_lr"] == counts["embeddings"] and sizes["position_bias_lr"] == counts["position_bias"]
+        assert sizes["landmark_lr"] == counts["landmark"] and sum(sizes.values()) == counts["trainable"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_resumes_to_the_same_bits(method, tmp_path):
+    config = method_config(method, HyLoRADAConfig(s2_group_size=8, lora_dropout=0.1))
+    data = [{"input_ids": row} for row in tokens(4, 20).tolist()]
+    settings = TrainingConfig(batch_size=1, checkpoint_every=2, embedding_lr=1e-3)
+
+    def trained(folder, stop: int | None = None):
+        def on_step(row, total):
+            if row["step"] == stop:
+                raise KeyboardInterrupt
+
+        model = adapt(llama(), config)
+        HyLoRADATrainer(model, settings, data, tmp_path / folder, progress=False, on_step=on_step).train()
+        return model.adapter_tensors()
+
+    whole = trained("whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained("stopped", stop=3)
+    resumed = trained("stopped")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    start = adapt(llama(), config).adapter_tensors()
+    assert all(not torch.equal(whole[name], start[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda: HyLoRADAModel(llama(), {"lora_rank": 4}), "no HyLoRADAConfig"),
+        (lambda: HyLoRADAModel(llama(), "balanced"), "no HyLoRADAConfig"),
+        (lambda: HyLoRADAConfig.preset(["balanced"]), "is not known"),
+        (lambda: HyLoRADAConfig.from_dict(None), "no dictionary of settings"),
+        (lambda: HyLoRADAConfig(landmark_design="per_layer", num_landmarks=5), "use an even number"),
+        (lambda: method_config(["lora"]), "is not known"),
+        (lambda: method_config("lora", {}), "no HyLoRADAConfig"),
+        (lambda: TrainingConfig(learning_rate="fast"), "learning_rate='fast' is of the wrong kind; give a number"),
+        (lambda: TrainingConfig(batch_size=1.5), "batch_size=1.5 is of the wrong kind; give a whole number"),
+        (lambda: TrainingConfig(lr_schedule=3), "lr_schedule=3 is of the wrong kind; give a name"),
+        (lambda: HyLoRADATrainer(llama(), TrainingConfig(), [{"input_ids": [1, 2]}]), "has no adapter to train"),
+        (lambda: HyLoRADATrainer(adapt(llama(), PLAIN), TrainingConfig(), [{"ids": [1]}]), "each needs 'input_ids'"),
+        (
+            lambda: HyLoRADAModel(llama(), HyLoRADAConfig(lora_target_modules=["x_proj"])),
+            "allowed: down_proj, gate_proj",
+        ),
+    ],
+)
+def test_misuse_is_told_on_one_line(act, said):
+    with pytest.raises(HyLoRADAError) as error:
+        act()
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert "lm_head" not in str(error.value)
+
+
+@pytest.mark.parametrize("broken", [{"adapter": None}, {"base": None}, {"adapter": []}])
+def test_a_folder_that_lacks_half_its_description_is_refused(tmp_path, broken):
+    adapt(llama(), PLAIN).save_pretrained(tmp_path / "a")
+    file = tmp_path / "a" / "hylorada_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | broken))
+    with pytest.raises(HyLoRADAError, match=f"says nothing of '{next(iter(broken))}'"):
+        HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
