@@ -42,7 +42,7 @@ if TEX is None:
 rule all:
     input:
         "paper/tables/ablation.tex",
-        expand("figures/{figure}.pdf", figure=FIGURES),
+        expand("figures/{figure}.pdf", figure=[*FIGURES, *SETTINGS.studies]),
         "paper/main.pdf" if TEX else [],
 
 

@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--csv", type=Path, default=csv, help=f"the table unrounded ({csv})")
 
     figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG", "scale records")
-    figure.add_argument("name", help="ablation or position_nll")
+    figure.add_argument("name", help="ablation, position_nll or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
@@ -249,11 +249,23 @@ def do_table(options: argparse.Namespace) -> None:
 
 def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
-    from hylorada.study.figures import FIGURES, save_figure
+    from hylorada.study.figures import FIGURES, save_figure, study_rows
+    from hylorada.study.plan import plan_study
+    from hylorada.study.records import load_records
+    from hylorada.study.settings import load_settings
+    from hylorada.study.studies import STUDIES
 
-    if options.name not in FIGURES:
-        raise HyLoRADAError(f"figure {options.name!r} is not known; {near(options.name, FIGURES)}")
-    save_figure(FIGURES[options.name](_records(options)[2]), options.out / options.name)
+    settings = load_settings(options.scale)
+    if options.name in FIGURES:
+        drawn = FIGURES[options.name](_records(options)[2])
+    elif options.name in settings.studies:
+        study = STUDIES[options.name]
+        drawn = study_rows(load_records(plan_study(settings, options.name), options.records, study.varies), study)
+    else:
+        raise HyLoRADAError(
+            f"figure {options.name!r} is not known; {near(options.name, [*FIGURES, *settings.studies])}"
+        )
+    save_figure(drawn, options.out / options.name)
     print(options.out / f"{options.name}.pdf")
 
 

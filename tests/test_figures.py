@@ -9,9 +9,10 @@ import pytest
 from fake_records import fake_study
 from matplotlib.text import Text
 
-from hylorada.study.figures import COLOURS, FIGURES, MARKERS, _edges, ablation, position_nll, save_figure
+from hylorada.study.figures import COLOURS, FIGURES, MARKERS, _edges, ablation, position_nll, save_figure, study_rows
 from hylorada.study.records import load_records
 from hylorada.study.stages import STAGES
+from hylorada.study.studies import Row, Study
 from hylorada.study.tables import ablation_table
 
 
@@ -55,6 +56,20 @@ def test_one_seed_is_drawn_without_interval(tmp_path):
     assert not [line for line in axes.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 1]
     assert len(points(axes, MARKERS["rslora"])) == 1
     assert len(position_nll(one).axes[1].lines) == 1 + 5
+
+
+def test_every_row_of_a_study_is_drawn_from_the_row_it_is_held_against(records):
+    """The ablation's own stages as the rows of a study, so that the records are at hand."""
+    rows = {name: Row(label=stage.label, adapter=stage.adapter, against=stage.on) for name, stage in STAGES.items()}
+    axes = study_rows(records, Study(title="", question="", rows=rows)).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in rows.values()]
+    table = ablation_table(records)
+    assert sorted(points(axes, "o")) == pytest.approx(sorted(records.frame["perplexity"][1:]))
+    starts = [line.get_xdata()[0] for line in axes.lines if line.is_dashed()]
+    perplexity = dict(zip(table["stage"], table["perplexity"], strict=True))
+    assert starts == pytest.approx([perplexity[row.against] for row in rows.values() if row.against])
+    bars = [line for line in axes.lines if line.get_color() == "black" and line.get_marker() == "None"]
+    assert len(bars) == 5
 
 
 def test_the_bins_hold_every_position_once_and_only_the_first_and_last_break_the_steps():

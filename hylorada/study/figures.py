@@ -12,6 +12,7 @@ from hylorada.files import written_beside
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import bootstrap, percentile_interval
+from hylorada.study.studies import Study
 from hylorada.study.tables import BASE, stage_means
 
 COLUMN, PAGE = 3.2, 6.7  # widths in inches of the paper's column and text, so that nothing is scaled in print
@@ -107,6 +108,37 @@ def position_nll(records: Records) -> Figure:
             axes.set_xlabel("tokens before, in the window")
         handles, labels = level.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", frameon=False, handlelength=2.4)
+    return figure
+
+
+def study_rows(records: Records, study: Study) -> Figure:
+    """Perplexity by row of a study: a dot a seed, a tick at their mean, a line from the row that it is held against.
+
+    With two seeds or more a bar gives the interval of the difference from that row, a crossed bootstrap, 95 %.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE / 1.4, 0.6 + 0.24 * len(records.stages)), layout="constrained")
+        axes = figure.subplots()
+        means = {name: stage_means(records, name) for name in records.stages}
+        for height, (name, found) in enumerate(means.items()):
+            at, against = np.exp(found.mean), study.rows[name].against
+            if against is not None:
+                start = np.exp(means[against].mean)
+                axes.plot([start, at], [height] * 2, color="0.65", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+                axes.plot(start, height, "|", color="0.65", markersize=7, zorder=0)
+                if len(found.values) > 1:
+                    interval = percentile_interval(bootstrap(found - means[against]))
+                    ends = start * np.exp([interval.low, interval.high])
+                    axes.plot(ends, [height - 0.2] * 2, color="black", linewidth=1.2, solid_capstyle="butt")
+            axes.plot(at, height, "|", color="black", markersize=9, markeredgewidth=1.6)
+            marker = "X" if records.seeds(name) == [None] else "o"
+            dots = np.full(len(found.values), height + 0.2)
+            seeds = dict(color=COLOURS["rslora"], markersize=3.5, alpha=0.7, markeredgewidth=0)
+            axes.plot(np.exp(found.by_seed), dots, marker, **seeds)
+        axes.set_yticks(range(len(means)), [study.rows[name].label for name in means])
+        axes.set_ylim(len(means) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("perplexity (lower is better); from a grey tick: the row it is held against")
     return figure
 
 
