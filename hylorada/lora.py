@@ -13,18 +13,18 @@ class, only another parametrisation of it. Masters are float32; the products run
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hylorada.errors import HyLoRADAError
+from hylorada.fused import dropped_places, project_down, scale_rows_and_tokens
 from hylorada.positions import FixedBuckets, PositionIds
 
 OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
 BLEND_AT_START = 0.1  # beta before training
 CANCELLATION = 1e-3  # below this share of ||w||^2 the expanded norm has lost too many digits
+CANCELLATION_HALF = 0.5  # likewise, where WA^T is computed in half precision
 
 
 class HyLoRADAUnified(nn.Module):
@@ -48,7 +48,7 @@ class HyLoRADAUnified(nn.Module):
         orthogonal_init: bool = True,
         magnitude: bool = False,
         magnitude_gated: bool = True,
-        scale_at_position: Callable[[Tensor], Tensor] | None = None,
+        scale_at_position: "AtPosition | None" = None,
         position_bias_on: str = "output",
     ) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class HyLoRADAUnified(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (batch, seq, d_in) to y (batch, seq, d_out) as in the formulas at the top of the file."""
         frozen = self.base_layer(x)  # Wx + b
-        update = self.place_update(self.lora(x))  # s·BAx
-        return self.place_output(self.combine(frozen, update, self.base_layer, self.lora))
+        down = self.place_update(self.lora(x))  # s·A·dropout(x), (batch, seq, r): B alone is missing to the update
+        return self.combine(frozen, down, self.base_layer, self.lora, self.place_output)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -122,21 +122,29 @@ class LowRankUpdate(nn.Module):
             nn.init.orthogonal_(self.A)
         else:
             nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout  # share of x's numbers, in training
         self.scaling = alpha / math.sqrt(rank) if use_rslora else alpha / rank
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (batch, seq, d_in) to the update (batch, seq, d_out), in the dtype of x."""
-        down = F.linear(self.dropout(x), self.A.to(x.dtype))  # (batch, seq, r)
-        return F.linear(down * self.scaling, self.B.to(x.dtype))
+        """Map x (batch, seq, d_in) to s·A·dropout(x), (batch, seq, r), in the dtype of x."""
+        share = self.dropout if self.training else 0.0
+        dropped = dropped_places(x.numel(), share, x.device) if share else None
+        return project_down(x, self.A, self.scaling / (1.0 - share), dropped)
+
+    def added_to(self, frozen: Tensor, down: Tensor) -> Tensor:
+        """Return frozen + B·down, (batch, seq, d_out), in the dtype of `frozen`; down (batch, seq, r)."""
+        rows, down = frozen.flatten(0, -2), down.to(frozen.dtype).flatten(0, -2)
+        return torch.addmm(rows, down, self.B.to(frozen.dtype).T).view(frozen.shape)
 
 
 class Sum(nn.Module):
     """y = (Wx + b) + s·BAx: the layer without magnitude."""
 
-    def forward(self, frozen: Tensor, update: Tensor, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
-        """Add the update; all (batch, seq, d_out)."""
-        return frozen + update
+    def forward(
+        self, frozen: Tensor, down: Tensor, base_layer: nn.Module, lora: LowRankUpdate, place: "AtPosition | Unchanged"
+    ) -> Tensor:
+        """Add the update B·down, down (batch, seq, r), to frozen (batch, seq, d_out); then scale by position."""
+        return place(lora.added_to(frozen, down))
 
     def row_factor(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
         """Return the scale of each output row, (d_out,): all one."""
@@ -155,21 +163,24 @@ class GatedMagnitude(nn.Module):
         self.gate = nn.Parameter(torch.full((), gate, device=weight.device), requires_grad=gated)
         self.residual_weight = nn.Parameter(torch.full((), blend, device=weight.device), requires_grad=gated)
 
-    def forward(self, frozen: Tensor, update: Tensor, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
-        """Scale v = frozen - b + update row by row; all (batch, seq, d_out)."""
-        # c - 1 is applied instead of c: near 1, bfloat16 would round c to exactly 1 and the magnitude would not learn
-        extra = (self.row_factor(base_layer, lora) - 1.0).to(frozen.dtype)  # (d_out,)
-        out = frozen + update
-        scaled = torch.addcmul(out, out, extra)
-        return scaled if base_layer.bias is None else scaled - base_layer.bias * extra
+    def forward(
+        self, frozen: Tensor, down: Tensor, base_layer: nn.Module, lora: LowRankUpdate, place: "AtPosition | Unchanged"
+    ) -> Tensor:
+        """Add the update B·down, down (batch, seq, r), to frozen (batch, seq, d_out); scale by row and position."""
+        summed = lora.added_to(frozen, down)  # v + b
+        return scale_rows_and_tokens(summed, base_layer.bias, self.excess(base_layer, lora), place.extra(summed))
 
     def row_factor(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
         """Return c of each output row, float32 (d_out,); exactly 1 before training."""
-        with torch.autocast(lora.A.device.type, enabled=False):
-            base_norm = self.base_norm_squared.sqrt()
-            kept = base_norm + torch.sigmoid(self.gate) * (self.magnitude - base_norm)  # m_eff
-            norm = adapted_norm(weight_rows(base_layer), self.base_norm_squared, lora.A, lora.B, lora.scaling)
-            return 1.0 + (1.0 - torch.sigmoid(self.residual_weight)) * (kept / norm - 1.0)
+        return 1.0 + self.excess(base_layer, lora)
+
+    def excess(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
+        """Return c - 1, float32 (d_out,)."""
+        weight = weight_rows(base_layer)
+        A = lora.A.detach().to(weight.dtype)  # as the forward pass has it: WA^T runs in the dtype of the base
+        norm = adapted_norm(weight, self.base_norm_squared, A, lora.B, lora.scaling)
+        kept = torch.lerp(self.base_norm_squared.sqrt(), self.magnitude.float(), self.gate.float().sigmoid())  # m_eff
+        return (kept / norm - 1.0) * torch.sigmoid(-self.residual_weight)
 
 
 class PositionBias(nn.Module):
@@ -186,9 +197,13 @@ class PositionBias(nn.Module):
 
     def forward(self, values: Tensor, positions: Tensor) -> Tensor:
         """Scale values (batch, seq, d) token by token; positions (batch or 1, seq), token index from 0."""
-        table = torch.sigmoid(self.weight) * torch.tanh(self.bias)  # (num_buckets,), float32
-        extra = table[self.bucket(positions)].to(values.dtype)  # (batch or 1, seq)
+        extra = self.extra(positions).to(values.dtype)
         return torch.addcmul(values, values, extra[..., None])  # values·(1 + extra), without rounding 1 + extra
+
+    def extra(self, positions: Tensor) -> Tensor:
+        """Return by how much more or less than 1 each token is scaled, float32, in the shape of `positions`."""
+        table = torch.sigmoid(self.weight) * torch.tanh(self.bias)  # (num_buckets,)
+        return table[self.bucket(positions)]
 
 
 class AtPosition:
@@ -201,20 +216,47 @@ class AtPosition:
         """Scale values (batch, seq, d) by the place of each token in the running pass."""
         return self.bias(values, self.positions.get())
 
+    def extra(self, values: Tensor) -> Tensor | None:
+        """Return what `values` (batch, seq, d) would be scaled by, less 1, (batch, seq)."""
+        return self.bias.extra(self.positions.get()).expand(values.shape[:-1])
+
+
+class Unchanged:
+    """Stands where no position bias acts."""
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Return `values` as they are."""
+        return values
+
+    def extra(self, values: Tensor) -> Tensor | None:
+        """Return that there is nothing to scale by."""
+        return None
+
+    def __reduce__(self) -> str:
+        return "unchanged"  # copies and pickles stay this one object
+
+
+unchanged = Unchanged()
+
 
 @torch.no_grad()
 def adapted_norm(weight: Tensor, base_norm_squared: Tensor, A: Tensor, B: Tensor, scaling: float) -> Tensor:
     """Return ||W + sBA|| of each output row in float32, (d_out,), without building W + sBA.
 
-    ||w||^2 + 2s<WA^T, B> + s^2·B(AA^T)B^T row by row (arXiv:2603.22276); rows where it cancels are redone directly.
+    ||w||^2 + s<2WA^T + sB(AA^T), B> row by row (arXiv:2603.22276); rows where it cancels are redone directly. The one
+    large product, WA^T, runs in the dtype of A, all the rest in float32.
     """
-    A, B = A.float(), B.float()
-    cross = ((weight.float() @ A.T) * B).sum(dim=1)  # (d_out,)
-    own = ((B @ (A @ A.T)) * B).sum(dim=1)  # (d_out,)
-    squared = base_norm_squared + 2 * scaling * cross + scaling**2 * own
-    lost = (squared < CANCELLATION * base_norm_squared).nonzero()[:, 0]
-    squared[lost] = (weight[lost].float() + scaling * B[lost] @ A).square().sum(dim=1)
-    return squared.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+    least = CANCELLATION if A.dtype.itemsize >= 4 else CANCELLATION_HALF
+    weight = weight.to(A.dtype)
+    with torch.autocast(weight.device.type, enabled=False):
+        product = weight @ A.T if weight.is_contiguous() else (A @ weight.T).T  # (d_out, r), W as it lies in memory
+        product, A, B = product.float(), A.float(), B.float()
+        growth = (torch.addmm(product, B, A @ A.T, beta=2.0, alpha=scaling) * B).sum(dim=1)  # (d_out,)
+        squared = torch.add(base_norm_squared, growth, alpha=scaling)
+        lost = squared < least * base_norm_squared
+        if lost.any():
+            squared[lost] = (weight[lost].float() + scaling * B[lost] @ A).square().sum(dim=1)
+        return squared.clamp_min_(torch.finfo(torch.float32).tiny).sqrt_()
 
 
 def weight_rows(layer: nn.Module) -> Tensor:
@@ -232,8 +274,3 @@ def weight_rows(layer: nn.Module) -> Tensor:
     if not weight.is_floating_point():
         raise HyLoRADAError(f"a weight of dtype {weight.dtype} cannot be adapted; load the model unquantised.")
     return weight
-
-
-def unchanged(values: Tensor) -> Tensor:
-    """Stand where no position bias acts."""
-    return values

@@ -10,7 +10,7 @@ from tiny import llama
 
 from hylorada import HyLoRADAError
 from hylorada.bench import sections, timing
-from hylorada.bench.competitors import OURS, THEIRS, Setting, ours, theirs
+from hylorada.bench.competitors import AS_BASE, OURS, THEIRS, Setting, ours, theirs
 from hylorada.bench.report import goals, page, run_benchmark, save
 from hylorada.bench.sections import SECTIONS
 from hylorada.cli import main
@@ -73,7 +73,8 @@ def test_peak_memory_is_what_is_held_at_once():
 def test_every_section_measures_its_competitors(record):
     assert list(record["sections"]) == list(SECTIONS)
     names = {section: [row["name"] for row in rows] for section, rows in record["sections"].items()}
-    assert names["training"] == [*OURS.values(), *THEIRS.values()]
+    as_base = [AS_BASE.format(THEIRS[name]) for name in ("rslora", "dora")]
+    assert names["training"] == [*OURS.values(), *THEIRS.values(), *as_base]
     assert names["attention"] == [f"{n} tokens, {how}" for n in ("512", "1,024") for how in ("full", "in groups")]
     for rows in record["sections"].values():
         for row in rows:

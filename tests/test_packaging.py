@@ -24,7 +24,8 @@ PINS = dict(line.split("==") for line in LOCK.splitlines() if not line.startswit
 ENVIRONMENT = (ROOT / "environment.yml").read_text()
 LAYERS = {  # a layer's file -> what it may import beside the standard library and the error type
     "positions": {"torch"},
-    "lora": {"torch", "hylorada.positions"},
+    "fused": {"torch"},
+    "lora": {"torch", "hylorada.positions", "hylorada.fused"},
     "landmarks": {"torch", "hylorada.positions"},
     "landmark_redesigns": {"torch", "hylorada.positions", "hylorada.landmarks"},
     "s2_attention": {"torch", "transformers"},

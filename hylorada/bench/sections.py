@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hylorada.bench.competitors import (
+    AS_BASE,
     BASE,
     LONGEST,
     NEW_TOKENS,
@@ -47,6 +48,11 @@ def training(setting: Setting, told: Told) -> list[Row]:
     models = {OURS[name]: ours(name, setting) for name in OURS} | {
         THEIRS[name]: theirs(name, setting) for name in THEIRS
     }
+    models |= {
+        AS_BASE.format(THEIRS[name]): theirs(name, setting, float32_masters=False) for name in ("rslora", "dora")
+    }
+    if setting.compiled:  # one process compiles them all
+        torch._dynamo.config.recompile_limit = 16 * len(models)
     steps = {n: train_step(m, random_ids(setting), setting.compiled) for n, m in models.items()}
     memory = {name: peak_mib(step) for name, step in steps.items()}
     seconds = interleaved(steps, setting.rounds, told)
