@@ -11,7 +11,7 @@ from scipy import optimize, stats
 FAMILY_ERROR = 0.05  # chance of one wrong step or more in the whole ablation
 POWER = 0.8
 SMALLEST_EFFECT = 0.01  # of perplexity; less is not of interest
-MOST_SEEDS = 100_000  # a plan beyond this is none
+MOST_SEEDS = 1_000  # a plan beyond this is none
 
 
 def smallest_detectable(sd: float, seeds: int, error: float = FAMILY_ERROR, power: float = POWER) -> float:
@@ -24,17 +24,13 @@ def smallest_detectable(sd: float, seeds: int, error: float = FAMILY_ERROR, powe
 
 def seeds_for(sd: float, effect: float, error: float = FAMILY_ERROR, power: float = POWER) -> int | None:
     """Return the fewest seeds, 2 or more, whose t test finds `effect` with that power; None beyond MOST_SEEDS."""
-    enough = 2
-    while smallest_detectable(sd, enough, error, power) > effect:
-        if enough >= MOST_SEEDS:
-            return None
-        enough *= 2
-    too_few = enough // 2
-    while enough - too_few > 1:
-        middle = (enough + too_few) // 2
-        found = smallest_detectable(sd, middle, error, power) <= effect
-        too_few, enough = (too_few, middle) if found else (middle, enough)
-    return enough
+    with_known_sd = ((stats.norm.ppf(1 - error / 2) + stats.norm.ppf(power)) * sd / effect) ** 2  # a few seeds fewer
+    if with_known_sd > MOST_SEEDS:
+        return None
+    seeds = max(2, int(with_known_sd))
+    while smallest_detectable(sd, seeds, error, power) > effect:
+        seeds += 1
+    return seeds
 
 
 @cache
