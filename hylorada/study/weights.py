@@ -4,7 +4,6 @@ Only safetensors and GGUF are read; pickled weights are refused and code that co
 """
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.utils import logging as transformers_logging
 
 from hylorada.errors import HyLoRADAError
-
-READ_FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+from hylorada.study import hub
 
 
 def from_gguf(gguf: Path, folder: Path, parameters: int, context: int, progress: bool) -> dict[str, Any]:
@@ -50,18 +48,8 @@ def from_folder(source: Path, folder: Path, progress: bool) -> dict[str, Any]:
 
 
 def from_hub(repository: str, revision: str, folder: Path, progress: bool) -> dict[str, Any]:
-    """Download a model of the hub at one commit and copy it into `folder` as bfloat16."""
-    from huggingface_hub import snapshot_download
-
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as scratch:
-        try:
-            snapshot_download(repository, revision=revision, local_dir=scratch, allow_patterns=list(READ_FROM_HUB))
-        except Exception as error:  # the hub's errors share no class, and their texts hold addresses
-            raise HyLoRADAError(
-                f"the model {repository} at {revision[:8]} could not be downloaded ({type(error).__name__}): check its "
-                "name and the network, or save it into a folder and give local:FOLDER."
-            ) from error
-        return from_folder(Path(scratch), folder, progress)
+    """Copy a model of the hub at one commit into `folder` as bfloat16."""
+    return from_folder(hub.model_snapshot(repository, revision), folder, progress)
 
 
 def save(model: PreTrainedModel, tokenizer: Any, folder: Path, progress: bool) -> dict[str, Any]:
