@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from hylorada.study.tiny import _letters
+from hylorada.study.tiny import byte_tokenizer
 
 CONTEXT, HIDDEN, LAYERS = 64, 32, 2
 END = "<|endoftext|>"
@@ -64,7 +64,7 @@ def write_gpt2(folder: Path) -> None:
     mask = torch.ones(CONTEXT, CONTEXT).tril().view(1, 1, CONTEXT, CONTEXT)
     tensors |= {f"h.{layer}.attn.bias": mask.clone() for layer in range(LAYERS)}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    vocabulary = {letter: byte for byte, letter in enumerate(_letters())} | {END: 256}
+    vocabulary = byte_tokenizer(CONTEXT).backend_tokenizer.get_vocab(with_added_tokens=False) | {END: 256}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
