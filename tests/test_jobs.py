@@ -1,5 +1,6 @@
 """Runs at once: each is made, the costliest first; a failure is told and stops no other; an interrupt stops all."""
 
+import fcntl
 import json
 import os
 import signal
@@ -43,6 +44,23 @@ def made(folder: Path) -> list[str]:
     return [line.split()[0] for line in (folder / "made").read_text().splitlines()]
 
 
+def is_held(lock: Path) -> bool:
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def hold(lock: Path, run: Run) -> None:
+    """Stand in for a long run (in a worker process)."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lock.with_suffix(".held").touch()
+        time.sleep(120)
+
+
 def test_the_costliest_run_comes_first_and_each_once(tmp_path):
     runs = [make_run("base", None, None), make_run("short"), make_run("long", 64, 3), make_run("all", None)]
     run_at_once(runs, partial(note, tmp_path, ends={}), jobs=1)
@@ -68,6 +86,29 @@ def test_a_run_whose_process_dies_is_told_and_the_others_are_made(tmp_path):
     assert sorted(made(tmp_path)) == ["run1", "run2", "run3"]
     with pytest.raises(HyLoRADAError, match="1 of 4 runs failed, and 3 were not begun"):
         run_at_once(runs, dying, jobs=1)
+
+
+def test_workers_end_with_their_parent_even_when_it_is_killed(tmp_path):
+    lock = tmp_path / "lock"
+    program = (
+        "import sys; from functools import partial; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from test_jobs import hold, make_run, run_at_once\n"
+        "run_at_once([make_run('long')], partial(hold, Path(sys.argv[2])), jobs=1)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), str(lock)]) as parent:
+        wait_until(lock.with_suffix(".held").exists)
+        assert is_held(lock)
+        parent.kill()
+    wait_until(lambda: not is_held(lock))
+
+
+def wait_until(reached) -> None:
+    """Return when `reached` is true; it must be within a minute."""
+    for _ in range(1200):
+        if reached():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
 
 
 SMOKE = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text())
@@ -108,22 +149,18 @@ def test_two_jobs_give_the_records_that_one_gives(data, tmp_path, capsys):
     assert main([*common, "--jobs", "0"]) == 2 and "--jobs 0 is too small" in capsys.readouterr().err
 
 
-def test_an_interrupt_stops_every_worker_and_the_runs_go_on_from_where_they_stood(data, tmp_path):
+def test_an_interrupt_stops_every_worker_and_leaves_each_run_a_state_to_go_on_from(data, tmp_path):
     scale, records = scale_of(tmp_path, num_epochs=400, checkpoint_every=1), tmp_path / "runs"
     names = [name for name in all_runs(load_settings(scale)) if name.startswith(("rslora", "magnitude"))]
     command = [sys.executable, "-m", "hylorada", "run", "--scale", scale, "--data", str(data)]
     command += ["--records", str(records), "--jobs", "2", "--runs", *names]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    for _ in range(1200):
-        if len(list(records.glob(".*.work/training_state/step-*"))) >= 2:
-            break
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
+    wait_until(lambda: process.poll() is not None or len(list(records.glob(".*.work/training_state/step-*"))) >= 2)
     os.killpg(process.pid, signal.SIGINT)
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "goes on from the last checkpoint" in told and "Traceback" not in told
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)  # no worker is left
+    locks = list(records.glob(".*.work/lock"))
+    assert len(locks) == 2 and not any(map(is_held, locks))
     states = sorted(records.glob(".*.work/training_state/step-*/state.json"))
     assert len(states) == 2 and not list(records.glob("*/record.json"))
     kept = [len(json.loads(state.read_text())["history"]) for state in states]
