@@ -50,8 +50,11 @@ GENERATION_CONFIG = {
 PARTS = {"train": 6, "validation": 2, "test": 2}  # articles
 
 
-def write_gpt2(folder: Path) -> None:
-    """Write a random GPT-2 in float32: weights without prefix and output layer, but with the attention's old masks."""
+def write_gpt2(folder: Path, older: bool = False) -> None:
+    """Write a random GPT-2 in float32: weights without prefix and output layer, but with the attention's old masks.
+
+    older: in the form of other checkpoints of the family, with prefix, output layer and the masks' constant too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -63,6 +66,10 @@ def write_gpt2(folder: Path) -> None:
     }
     mask = torch.ones(CONTEXT, CONTEXT).tril().view(1, 1, CONTEXT, CONTEXT)
     tensors |= {f"h.{layer}.attn.bias": mask.clone() for layer in range(LAYERS)}
+    if older:
+        tensors |= {f"h.{layer}.attn.masked_bias": torch.tensor(-1e4) for layer in range(LAYERS)}
+        tensors = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
+        tensors["lm_head.weight"] = tensors["transformer.wte.weight"].clone()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     vocabulary = byte_tokenizer(CONTEXT).backend_tokenizer.get_vocab(with_added_tokens=False) | {END: 256}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))

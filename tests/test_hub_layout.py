@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hylorada import HyLoRADAError
+from hylorada.cli import main
 from hylorada.study import hub, sources
 from hylorada.study.plan import all_runs
 from hylorada.study.protocols import lines_of
@@ -23,8 +24,9 @@ from hylorada.study.split_files import find_files, flat
 from hylorada.study.wikitext import group_articles
 
 GPT2 = yaml.safe_load((sources.project_root() / "config" / "gpt2.yaml").read_text())
-SMALL = dict(
-    **dict(studies={}, seeds=[0, 1], threads=1, block_tokens=32, train_tokens=128, evaluation_stride=16),
+NOTHING_MORE = {key: {} for key in ("studies", "measures") if key in GPT2}
+SMALL = NOTHING_MORE | dict(
+    **dict(seeds=[0, 1], threads=1, block_tokens=32, train_tokens=128, evaluation_stride=16),
     **dict(evaluation_batch=8, batch_size=2, checkpoint_every=2),
 )
 
@@ -84,18 +86,41 @@ def test_the_gpt2_scale_runs_from_the_hubs_cache_by_its_own_names(tmp_path):
     assert (tmp_path / "figures" / "ablation.pdf").is_file()
 
 
-def test_a_model_of_the_hub_keeps_its_weights_and_ties(offline, tmp_path):
+def test_downloaded_folders_run_by_their_paths(tmp_path):
+    """With all that a download of the whole repositories brings along: other formats of the weights, other texts."""
+    hub_cache.write_gpt2(tmp_path / "gpt2")
+    for name in ("pytorch_model.bin", "tf_model.h5", "onnx/config.json", "README.md", ".gitattributes"):
+        (tmp_path / "gpt2" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "gpt2" / name).write_text("of no use here")
+    hub_cache.write_wikitext(tmp_path / "wikitext", ("wikitext-2-raw-v1", "wikitext-2-v1"), shards=2)
+    base, corpus = f"local:{tmp_path / 'gpt2'}", f"local:{tmp_path / 'wikitext' / 'wikitext-2-raw-v1'}"
+    scale = tmp_path / "mine.yaml"
+    scale.write_text(yaml.safe_dump(GPT2 | SMALL | dict(base=base, corpus=corpus, seeds=[0])))
+    common = ["--scale", str(scale), "--data", str(tmp_path / "data")]
+    assert main(["fetch", *common, "--quiet"]) == 0 and main(["tokens", *common]) == 0
+    command = ["run", *common, "--stage", "rslora", "--records", str(tmp_path / "runs"), "--quiet"]
+    assert main(command) == 0
+    (record,) = (tmp_path / "runs").glob("rslora-*/record.json")
+    read = json.loads(record.read_text())
+    assert read["results"]["articles"] == hub_cache.PARTS["test"]
+    assert set(read["specification"]["corpus"]["files"]) == {
+        f"{part}-0000{index}-of-00002.parquet" for part in hub_cache.PARTS for index in (0, 1)
+    }
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_model_of_the_hub_keeps_its_weights_and_ties(older, offline, tmp_path):
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    fill_cache(offline)
+    repository, revision = find_model(GPT2["base"]).repository, find_model(GPT2["base"]).revision
+    hub_cache.put_in_cache(offline, "models", repository, revision, lambda at: hub_cache.write_gpt2(at, older))
     folder = sources.fetch_model(GPT2["base"], tmp_path / "data", progress=False)
-    made = AutoModelForCausalLM.from_pretrained(folder)
-    snapshot = hub.model_snapshot(find_model(GPT2["base"]).repository, find_model(GPT2["base"]).revision)
+    snapshot = hub.model_snapshot(repository, revision)
+    made, there = AutoModelForCausalLM.from_pretrained(folder), load_file(snapshot / "model.safetensors")
     assert made.lm_head.weight is made.transformer.wte.weight
-    there = load_file(snapshot / "model.safetensors")
     for name, tensor in made.transformer.state_dict().items():
-        assert tensor.equal(there[name].bfloat16()), name
+        assert tensor.equal(there["transformer." * older + name].bfloat16()), name
     text = "Naïve 東京 <|endoftext|> = x"
     ids = AutoTokenizer.from_pretrained(folder)(text).input_ids
     assert ids == AutoTokenizer.from_pretrained(snapshot)(text).input_ids and ids.count(256) == 1

@@ -14,7 +14,7 @@ from hylorada.study.settings import load_settings
 from hylorada.study.sources import project_root
 from hylorada.study.tiny import VOCABULARY, byte_tokenizer
 
-CONTEXT = 64
+CONTEXT = 256
 SIZES = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
 ENDS = dict(bos_token_id=256, eos_token_id=256, max_position_embeddings=CONTEXT, initializer_range=0.1)
 

@@ -17,6 +17,8 @@ from transformers.utils import logging as transformers_logging
 from hylorada.errors import HyLoRADAError
 from hylorada.study import hub
 
+OLD_CONSTANT = ".masked_bias"  # what attention once added to hidden places; in older checkpoints, such as distilgpt2's
+
 
 def from_gguf(gguf: Path, folder: Path, parameters: int, context: int, progress: bool) -> dict[str, Any]:
     """Dequantise a GGUF file into `folder`. Raises when a key, a parameter or a position is missing."""
@@ -87,6 +89,7 @@ def _load(source: Path, **how: Any) -> PreTrainedModel:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise HyLoRADAError(f"the model in {source} could not be loaded: {' '.join(str(error).split())}") from error
+    report["unexpected_keys"] = {key for key in report["unexpected_keys"] if not key.endswith(OLD_CONSTANT)}
     if wrong := {kind: sorted(keys) for kind, keys in report.items() if keys}:
         raise HyLoRADAError(f"the weights in {source} do not fit their config: {wrong}.")
     return model
