@@ -54,14 +54,14 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="hylorada", description="The runs, table, figures and paper of HyLoRADA.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    fetch = _verb(verbs, "fetch", do_fetch, "get a base model and a corpus, checked, once", "scale data quiet")
-    fetch.add_argument("--model", help="only this base model (default: the scale's base)")
-    fetch.add_argument("--corpus", help="only this corpus (default: the scale's corpus)")
+    fetch = _verb(verbs, "fetch", do_fetch, "get base models and corpora, checked, once", "scale data quiet")
+    fetch.add_argument("--model", help="only this base model (default: those of the scale's runs)")
+    fetch.add_argument("--corpus", help="only this corpus (default: those of the scale's runs)")
     fetch.add_argument("--list", action="store_true", help="list the known sources with their licences, and stop")
 
-    tokens = _verb(verbs, "tokens", do_tokens, "encode a corpus with a base model's tokenizer", "scale data")
-    tokens.add_argument("--model", help="this base model's tokenizer (default: the scale's base)")
-    tokens.add_argument("--corpus", help="this corpus (default: the scale's corpus)")
+    tokens = _verb(verbs, "tokens", do_tokens, "encode corpora with base models' tokenizers", "scale data")
+    tokens.add_argument("--model", help="only this base model's tokenizer (default: all of the scale's runs)")
+    tokens.add_argument("--corpus", help="only this corpus (default: all of the scale's runs)")
 
     train = _verb(
         verbs, "train", do_train, "train one stage with one seed; write the adapter", "scale data tracker quiet"
@@ -145,6 +145,7 @@ def _verb(
 
 def do_fetch(options: argparse.Namespace) -> None:
     """Fetch what the scale needs, or what was named."""
+    from hylorada.study.plan import all_runs
     from hylorada.study.registry import CORPORA, MODELS
     from hylorada.study.settings import load_settings
     from hylorada.study.sources import fetch_corpus, fetch_model
@@ -154,21 +155,28 @@ def do_fetch(options: argparse.Namespace) -> None:
             for name, row in table.items():
                 print(f"{kind:7} {name:14} {row.licence:14} {row.description}")
         return
-    settings = load_settings(options.scale)
-    chosen = options.model or options.corpus
-    if options.model or not chosen:
-        print(fetch_model(options.model or settings.base, options.data, not options.quiet))
-    if options.corpus or not chosen:
-        print(fetch_corpus(options.corpus or settings.corpus, options.data, not options.quiet))
+    models, corpora = [options.model] * bool(options.model), [options.corpus] * bool(options.corpus)
+    if not models and not corpora:
+        runs = all_runs(load_settings(options.scale)).values()
+        models, corpora = ({getattr(run, kind): None for run in runs} for kind in ("base", "corpus"))
+    for model in models:
+        print(fetch_model(model, options.data, not options.quiet))
+    for corpus in corpora:
+        print(fetch_corpus(corpus, options.data, not options.quiet))
 
 
 def do_tokens(options: argparse.Namespace) -> None:
-    """Encode the scale's corpus."""
+    """Encode each corpus of the scale's runs with each base that reads it, or what was named."""
     from hylorada.study.encode import make_tokens
+    from hylorada.study.plan import all_runs
     from hylorada.study.settings import load_settings
 
     settings = load_settings(options.scale)
-    print(make_tokens(options.model or settings.base, options.corpus or settings.corpus, options.data))
+    pairs = {(options.model or settings.base, options.corpus or settings.corpus): None}
+    if not (options.model or options.corpus):
+        pairs = {(run.base, run.corpus): None for run in all_runs(settings).values()}
+    for model, corpus in pairs:
+        print(make_tokens(model, corpus, options.data))
 
 
 def do_train(options: argparse.Namespace) -> None:
@@ -200,7 +208,9 @@ def do_evaluate(options: argparse.Namespace) -> None:
 
     from hylorada.model import HyLoRADAModel
     from hylorada.study import runs
+    from hylorada.study.measures import metrics
     from hylorada.study.memory import told_when_full, what_to_lower
+    from hylorada.study.scoring import score
     from hylorada.study.tokens import read_tokens
 
     run = _planned(options, "base", None)
@@ -212,10 +222,10 @@ def do_evaluate(options: argparse.Namespace) -> None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
     tokenizer = AutoTokenizer.from_pretrained(model)
     with told_when_full(what_to_lower(run.specification)):
-        nll = runs.evaluate(subject, run.specification, text, tokenizer, not options.quiet)
+        nll = score(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:
         nll.save(options.out)
-    print(json.dumps(runs.metrics(nll), indent=2))
+    print(json.dumps(metrics(nll), indent=2))
 
 
 def do_run(options: argparse.Namespace) -> None:
@@ -268,19 +278,24 @@ def _make_beside_others(options: argparse.Namespace, run: "Run") -> None:
 
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
-    from hylorada.study import numbers, tables
-    from hylorada.study.plan import plan_study
-    from hylorada.study.records import load_records
+    from hylorada.files import read_json
+    from hylorada.study import numbers, tables, tables_cost, tables_protocols
+    from hylorada.study.records import study_records
+    from hylorada.study.sources import project_root
     from hylorada.study.studies import STUDIES
 
     settings, planned, records = _records(options)
-    studies = {}
-    for name in settings.studies:
-        found = load_records(plan_study(settings, name), options.records, STUDIES[name].varies)
-        studies[name] = tables.write_study(found, name, options.out / "tables", options.csv.parent)
-    tables.write_overview(settings, options.out / "tables" / "studies.tex")
-    table = tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.csv)
-    numbers.write_numbers(settings, planned, records, options.out / "numbers.tex")
+    tex, csv = options.out / "tables", options.csv.parent
+    found = {name: study_records(settings, name, options.records) for name in settings.studies}
+    studies = {name: tables.write_study(found[name], settings.rows(name), name, tex, csv) for name in settings.studies}
+    tables.write_overview(settings, tex / "studies.tex")
+    table = tables.write_ablation(records, tex / "ablation.tex", options.csv)
+    published = found.get("as_published")
+    tables_protocols.write_protocols(published, records, tex / "protocols.tex", csv / "protocols.csv")
+    tables_protocols.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
+    benchmark = read_json(project_root() / "benchmarks" / "cpu.json")
+    tables_cost.write_cost(benchmark, tex / "cost.tex", csv / "cost.csv")
+    numbers.write_numbers(settings, planned, records, published, options.out / "numbers.tex")
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
     print(table[shown].to_string(index=False))
     for name, study in studies.items():
@@ -290,17 +305,14 @@ def do_table(options: argparse.Namespace) -> None:
 def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
     from hylorada.study.figures import FIGURES, save_figure, study_rows
-    from hylorada.study.plan import plan_study
-    from hylorada.study.records import load_records
+    from hylorada.study.records import study_records
     from hylorada.study.settings import load_settings
-    from hylorada.study.studies import STUDIES
 
     settings = load_settings(options.scale)
     if options.name in FIGURES:
         drawn = FIGURES[options.name](_records(options)[2])
     elif options.name in settings.studies:
-        study = STUDIES[options.name]
-        drawn = study_rows(load_records(plan_study(settings, options.name), options.records, study.varies), study)
+        drawn = study_rows(study_records(settings, options.name, options.records), settings.rows(options.name))
     else:
         raise HyLoRADAError(
             f"figure {options.name!r} is not known; {near(options.name, [*FIGURES, *settings.studies])}"
@@ -449,12 +461,11 @@ def _inputs(options: argparse.Namespace, base: str | None = None, corpus: str | 
 def _records(options: argparse.Namespace):
     """Return settings, plan and loaded records of the scale."""
     from hylorada.study.plan import plan
-    from hylorada.study.records import load_records
+    from hylorada.study.records import study_records
     from hylorada.study.settings import load_settings
 
     settings = load_settings(options.scale)
-    planned = plan(settings)
-    return settings, planned, load_records(planned, options.records)
+    return settings, plan(settings), study_records(settings, "ablation", options.records)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ GENERATION_CONFIG = {
     "transformers_version": "4.26.0.dev0",
     "_from_model_config": True,
 }
-PARTS = {"train": 6, "validation": 2, "test": 2}  # articles
+PARTS = {"train": 6, "validation": 4, "test": 2}  # articles
 
 
 def write_gpt2(folder: Path, older: bool = False) -> None:
@@ -92,14 +92,15 @@ def article(number: int) -> list[str]:
         f" The {number} th article is about the number {number} , which follows {number - 1} @-@ fold on the road . \n"
         * 1,
         " = 2 \n",
-        " A formula ended in the line above ; words go on , and on , for a hundred characters or more . \n",
+        " A formula ended in the line above ; and after it words go on for more than one hundred characters . \n",
         "",
         " = = Section = = \n",
         "",
         "",
         f" = = = Years of {number} = = = \n",
         "",
-        f" It was {1900 + number} when the river rose and the bridge of {number} arches was built in stone . \n",
+        f" It was {1900 + number} when the river rose and the bridge of {number} arches was built anew , in brick and "
+        "in stone . \n",
         "",
     ]
 

@@ -16,18 +16,19 @@ from hypothesis import strategies as st
 from hylorada import HyLoRADAError
 from hylorada.cli import main
 from hylorada.study import hub, sources
+from hylorada.study.following import lines_of
 from hylorada.study.plan import all_runs
-from hylorada.study.protocols import lines_of
 from hylorada.study.registry import find_corpus, find_model
 from hylorada.study.settings import load_settings
 from hylorada.study.split_files import find_files, flat
 from hylorada.study.wikitext import group_articles
 
 GPT2 = yaml.safe_load((sources.project_root() / "config" / "gpt2.yaml").read_text())
-NOTHING_MORE = {key: {} for key in ("studies", "measures") if key in GPT2}
-SMALL = NOTHING_MORE | dict(
-    **dict(seeds=[0, 1], threads=1, block_tokens=32, train_tokens=128, evaluation_stride=16),
-    **dict(evaluation_batch=8, batch_size=2, checkpoint_every=2),
+LINES = {"seeds": [0], "measures": {"lines": 8, "end_token": 8}}
+SMALL = dict(
+    **dict(seeds=[0, 1], threads=1, block_tokens=32, train_tokens=128, evaluation_stride=16, evaluation_batch=8),
+    **dict(batch_size=2, checkpoint_every=2, train_lines=16, line_tokens=32, measures={}),
+    studies={"as_published": LINES, "bases": {"seeds": [0]}},
 )
 
 
@@ -39,8 +40,9 @@ def small_gpt2(folder: Path) -> Path:
 
 
 def fill_cache(home: Path, **how) -> None:
-    model, corpus = find_model(GPT2["base"]), find_corpus(GPT2["corpus"])
-    hub_cache.put_in_cache(home, "models", model.repository, model.revision, hub_cache.write_gpt2)
+    corpus = find_corpus(GPT2["corpus"])
+    for model in map(find_model, GPT2["bases"]):
+        hub_cache.put_in_cache(home, "models", model.repository, model.revision, hub_cache.write_gpt2)
     write = how.get("write", hub_cache.write_wikitext)
     hub_cache.put_in_cache(home, "datasets", corpus.repository, corpus.revision, write)
 
@@ -79,9 +81,12 @@ def test_the_gpt2_scale_runs_from_the_hubs_cache_by_its_own_names(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     runs = all_runs(load_settings(str(scale))).values()
-    assert {run.base for run in runs} == {GPT2["base"]} and GPT2["base"].startswith("hub:")
+    assert {run.base for run in runs} == set(GPT2["bases"]) and all(name.startswith("hub:") for name in GPT2["bases"])
     records = [json.loads((run.folder(tmp_path / "results/runs") / "record.json").read_text()) for run in runs]
-    assert {record["results"]["articles"] for record in records} == {hub_cache.PARTS["test"]}
+    whole = [record for record in records if record["specification"]["protocol"]["name"] == "corrected"]
+    assert {record["results"]["articles"] for record in whole} == {hub_cache.PARTS["test"]} and len(whole) < len(
+        records
+    )
     assert (tmp_path / "paper" / "tables" / "ablation.tex").is_file()
     assert (tmp_path / "figures" / "ablation.pdf").is_file()
 
@@ -95,7 +100,7 @@ def test_downloaded_folders_run_by_their_paths(tmp_path):
     hub_cache.write_wikitext(tmp_path / "wikitext", ("wikitext-2-raw-v1", "wikitext-2-v1"), shards=2)
     base, corpus = f"local:{tmp_path / 'gpt2'}", f"local:{tmp_path / 'wikitext' / 'wikitext-2-raw-v1'}"
     scale = tmp_path / "mine.yaml"
-    scale.write_text(yaml.safe_dump(GPT2 | SMALL | dict(base=base, corpus=corpus, seeds=[0])))
+    scale.write_text(yaml.safe_dump(GPT2 | SMALL | dict(base=base, bases=[base], corpus=corpus, seeds=[0], studies={})))
     common = ["--scale", str(scale), "--data", str(tmp_path / "data")]
     assert main(["fetch", *common, "--quiet"]) == 0 and main(["tokens", *common]) == 0
     command = ["run", *common, "--stage", "rslora", "--records", str(tmp_path / "runs"), "--quiet"]

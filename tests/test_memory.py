@@ -9,7 +9,7 @@ import yaml
 
 from hylorada import HyLoRADAError
 from hylorada.cli import main
-from hylorada.study import runs
+from hylorada.study import scoring
 from hylorada.study.encode import make_tokens
 from hylorada.study.memory import told_when_full, what_to_lower
 from hylorada.study.plan import plan
@@ -112,6 +112,6 @@ def test_a_run_out_of_memory_is_told_and_goes_on_from_its_last_checkpoint(scale,
     def too_large(*given, **how):
         raise ERRORS["other processor"]
 
-    monkeypatch.setattr(runs, "token_nll", too_large)
+    monkeypatch.setattr(scoring, "token_nll", too_large)
     assert main(["evaluate", *common]) == 2
     assert "evaluation_batch (now 4)" in capsys.readouterr().err

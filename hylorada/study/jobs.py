@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from hylorada.errors import HyLoRADAError
+from hylorada.study.forecast import trained_tokens
 from hylorada.study.plan import Run
 
 LOG = logging.getLogger(__name__)
@@ -61,10 +62,10 @@ def run_at_once(runs: Sequence[Run], make: Callable[[Run], None], jobs: int) -> 
 
 def cost(run: Run) -> float:
     """Return the tokens that a run trains on, in all epochs; a whole text counts as more than any number of them."""
-    training, tokens = run.specification["training"], run.specification["train_tokens"]
-    if training is None:
+    if run.specification["training"] is None:
         return 0.0
-    return inf if tokens is None else tokens * training["num_epochs"]
+    tokens = trained_tokens(run)
+    return inf if tokens is None else tokens * run.specification["training"]["num_epochs"]
 
 
 @contextmanager

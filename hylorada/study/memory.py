@@ -9,12 +9,7 @@ import torch
 
 from hylorada.errors import HyLoRADAError
 
-SIGNS = (
-    "not enough memory",
-    "DefaultCPUAllocator",
-    "out of memory",
-    "ALLOC_FAILED",
-)  # in errors of no class of its own
+SIGNS = ("not enough memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # where the class says nothing
 
 
 @contextmanager

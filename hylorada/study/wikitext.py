@@ -3,7 +3,7 @@
 A row is a line, and blank rows are kept. An article begins at its title, which stands alone between blank rows with one
 equals sign at each end (` = Title = `); headings of sections have two or more (` = = Section = = `). A row such as
 ` = 2 ` that is part of a text is neither. The text of an article is its rows end to end, so that
-`protocols.lines_of` cuts the articles of a split into its very rows again, blank ones included.
+`following.lines_of` cuts the articles of a split into its very rows again, blank ones included.
 """
 
 import re
