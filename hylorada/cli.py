@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     running = "train and evaluate the scale's runs; write their records"
     run = _verb(verbs, "run", do_run, running, "scale data records tracker quiet")
     run.add_argument("--study", help="only the runs of this study, or of the ablation (default: everything)")
-    run.add_argument("--stage", help="only the runs of this stage, or of this row of a study")
+    run.add_argument("--stage", nargs="+", help="only the runs of these stages, or of these rows of a study")
     run.add_argument("--runs", nargs="+", metavar="NAME", help="only the runs of these names")
     run.add_argument("--summary", type=Path, help="write a summary of the runs to this JSON file when all are done")
     run.add_argument("--jobs", type=int, default=1, help="runs at once, each in a process of its own (1)")
@@ -123,6 +123,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+SETTINGS_OPTION = dict(
+    nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings that replace the scale's, as YAML"
+)
 SHARED_OPTIONS = {
     "scale": dict(default="micro", help="a name from config/, or the path of a .yaml file (micro)"),
     "data": dict(type=Path, default=Path("data"), help="folder of models, corpora and tokens (data)"),
@@ -140,6 +143,8 @@ def _verb(
     verb.set_defaults(run=run, quiet=False)
     for option in shared.split():
         verb.add_argument(f"--{option}", **SHARED_OPTIONS[option])
+        if option == "scale":
+            verb.add_argument("--set", **SETTINGS_OPTION)
     return verb
 
 
@@ -147,7 +152,6 @@ def do_fetch(options: argparse.Namespace) -> None:
     """Fetch what the scale needs, or what was named."""
     from hylorada.study.plan import all_runs
     from hylorada.study.registry import CORPORA, MODELS
-    from hylorada.study.settings import load_settings
     from hylorada.study.sources import fetch_corpus, fetch_model
 
     if options.list:
@@ -157,7 +161,7 @@ def do_fetch(options: argparse.Namespace) -> None:
         return
     models, corpora = [options.model] * bool(options.model), [options.corpus] * bool(options.corpus)
     if not models and not corpora:
-        runs = all_runs(load_settings(options.scale)).values()
+        runs = all_runs(_settings(options)).values()
         models, corpora = ({getattr(run, kind): None for run in runs} for kind in ("base", "corpus"))
     for model in models:
         print(fetch_model(model, options.data, not options.quiet))
@@ -169,9 +173,8 @@ def do_tokens(options: argparse.Namespace) -> None:
     """Encode each corpus of the scale's runs with each base that reads it, or what was named."""
     from hylorada.study.encode import make_tokens
     from hylorada.study.plan import all_runs
-    from hylorada.study.settings import load_settings
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     pairs = {(options.model or settings.base, options.corpus or settings.corpus): None}
     if not (options.model or options.corpus):
         pairs = {(run.base, run.corpus): None for run in all_runs(settings).values()}
@@ -233,14 +236,15 @@ def do_run(options: argparse.Namespace) -> None:
     from hylorada.files import read_json, write_json
     from hylorada.study.forecast import forecast
     from hylorada.study.jobs import run_at_once
-    from hylorada.study.settings import load_settings
+    from hylorada.study.sources import project_root
 
     if options.jobs < 1:
         raise HyLoRADAError(f"--jobs {options.jobs} is too small; use 1 or more.")
-    wanted = _wanted(load_settings(options.scale), options)
+    wanted = _wanted(_settings(options), options)
     done = {run.name for run in wanted if (run.folder(options.records) / "record.json").is_file()}
     if options.dry_run:
-        print("\n".join(forecast(wanted, done, options.records)))
+        reference = project_root() / "data" / "reference" / "micro"
+        print("\n".join(forecast(wanted, done, options.records, reference)))
         return
     # killed at its very end, a run leaves its work beside its record
     left = [run for run in wanted if not run.is_finished(options.records)]
@@ -306,9 +310,8 @@ def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
     from hylorada.study.figures import FIGURES, save_figure, study_rows
     from hylorada.study.records import study_records
-    from hylorada.study.settings import load_settings
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     if options.name in FIGURES:
         drawn = FIGURES[options.name](_records(options)[2])
     elif options.name in settings.studies:
@@ -398,6 +401,13 @@ def do_bench(options: argparse.Namespace) -> None:
         save(record, options.out)
 
 
+def _settings(options: argparse.Namespace):
+    """Return the scale's settings with what --set replaces in them."""
+    from hylorada.study.settings import load_settings, read_changes
+
+    return load_settings(options.scale, read_changes(options.set))
+
+
 def _watched(options: argparse.Namespace, name: str, specification: dict):
     """Return a context that gives what to call after each step, for the tracker that was asked for."""
     from contextlib import nullcontext
@@ -418,7 +428,7 @@ def _wanted(settings, options: argparse.Namespace) -> list:
     else:
         rows = plan(settings) if options.study == "ablation" else plan_study(settings, options.study)
         wanted = [run for runs in rows.values() for run in runs]
-    for name, chosen in (("stage", [options.stage] * (options.stage is not None)), ("name", options.runs or [])):
+    for name, chosen in (("stage", options.stage or []), ("name", options.runs or [])):
         known = {getattr(run, name) for run in wanted}
         for choice in chosen:
             if choice not in known:
@@ -432,10 +442,9 @@ def _planned(options: argparse.Namespace, stage: str, seed: int | None):
     from dataclasses import replace
 
     from hylorada.study.plan import plan
-    from hylorada.study.settings import load_settings
     from hylorada.study.stages import STAGES
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     if stage not in STAGES:
         raise HyLoRADAError(f"stage {stage!r} is not known; {near(stage, STAGES)}")
     run = plan(settings if seed is None else replace(settings, seeds=[seed]))[stage][0]
@@ -449,10 +458,9 @@ def _inputs(options: argparse.Namespace, base: str | None = None, corpus: str | 
     import torch
 
     from hylorada.study.encode import tokens_path
-    from hylorada.study.settings import load_settings
     from hylorada.study.sources import model_folder
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     torch.set_num_threads(settings.threads)
     base, corpus = base or settings.base, corpus or settings.corpus
     return model_folder(base, options.data), tokens_path(base, corpus, options.data)
@@ -462,9 +470,8 @@ def _records(options: argparse.Namespace):
     """Return settings, plan and loaded records of the scale."""
     from hylorada.study.plan import plan
     from hylorada.study.records import study_records
-    from hylorada.study.settings import load_settings
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     return settings, plan(settings), study_records(settings, "ablation", options.records)
 
 

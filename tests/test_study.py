@@ -372,7 +372,8 @@ def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):
     *lines, summary = capsys.readouterr().out.splitlines()
     count = len(all_runs(load_settings("gpt2")))
     assert len(lines) == count > 51 and all(line.startswith("to do") for line in lines)
-    assert summary == f"0 done, {count} to do: no estimate before a first run is done"
+    assert summary.startswith(f"0 done, {count} to do: about ") and " h of one process" in summary
+    assert "at the pace of the reference records (cpu, " in summary
     assert list(tmp_path.iterdir()) == []
 
 
