@@ -1,0 +1,102 @@
+"""Figures of how perplexity goes with one quantity: rank, length of context, adapted layers, size of the base."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hylorada.study.figure_style import COLUMN, MARKS, PALETTE, in_style, in_tokens
+from hylorada.study.records import Records
+from hylorada.study.stages import STAGES
+from hylorada.study.studies import Study
+
+Reading = Callable[[dict[str, Any]], float]  # what a record says of itself
+PERPLEXITY = "perplexity (lower is better)"
+
+
+@in_style
+def rank_scaling(records: Records, study: Study) -> Figure:
+    """Perplexity against rank, a line a rule for the scale; a dot is a seed, the line goes through their means."""
+    table = series_table(records, study, lambda record: record["specification"]["adapter"]["lora_rank"])
+    figure, axes = _drawn(table, PERPLEXITY)
+    in_tokens(axes, "rank")
+    axes.set_xticks(sorted(set(table["x"])))
+    return figure
+
+
+@in_style
+def context_scaling(records: Records, study: Study) -> Figure:
+    """Perplexity against the length of training blocks and evaluation windows; every length scores the same tokens."""
+    table = series_table(records, study, lambda record: record["specification"]["block_tokens"])
+    figure, axes = _drawn(table, PERPLEXITY)
+    in_tokens(axes, "length of blocks and windows (tokens)")
+    axes.set_xticks(sorted(set(table["x"])))
+    return figure
+
+
+@in_style
+def module_scaling(records: Records, study: Study) -> Figure:
+    """Perplexity against the numbers that a set of adapted layers trains; a mark a set, filled at the mean of seeds."""
+    table = series_table(records, study, lambda record: record["parameters"]["trainable"] / 1e6)
+    table["series"] = [study.rows[name].label for name in table["row"]]
+    figure, axes = _drawn(table, PERPLEXITY)
+    axes.set_xlabel("trained parameters (millions)")
+    axes.set_xlim(left=0)
+    return figure
+
+
+@in_style
+def base_scaling(records: Records, study: Study) -> Figure:
+    """Bits per byte, which other tokenizers leave comparable, against the size of the base model; a line a stage."""
+    table = series_table(records, study, _base_millions, "bits_per_byte")
+    stages = [max((stage for stage in STAGES if name.startswith(stage)), key=len) for name in table["row"]]
+    table["series"] = [STAGES[stage].label for stage in stages]
+    figure, axes = _drawn(table, "bits per byte (lower is better)")
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(set(table["x"])), [f"{size:,.0f}" for size in sorted(set(table["x"]))])
+    axes.minorticks_off()
+    axes.set_xlabel("parameters of the base model (millions)")
+    return figure
+
+
+def series_table(records: Records, study: Study, x: Reading, result: str = "perplexity") -> pd.DataFrame:
+    """Return one line a run: row, series, seed, x and y; a row's label is its series, a comma, and its own value."""
+    return pd.DataFrame(
+        {
+            "row": name,
+            "series": study.rows[name].label.rpartition(", ")[0],
+            "seed": seed,
+            "x": x(record),
+            "y": record["results"][result],
+        }
+        for (name, seed), record in records.by_run.items()
+    )
+
+
+def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of y over the seeds of each series and x, as of perplexities: exp of the mean of log y."""
+    logarithms = table.assign(y=np.log(table["y"])).groupby(["series", "x"], sort=False, as_index=False)["y"].mean()
+    return logarithms.assign(y=np.exp(logarithms["y"]))
+
+
+def _base_millions(record: dict[str, Any]) -> float:
+    return (record["parameters"]["total"] - record["parameters"]["trainable"]) / 1e6
+
+
+def _drawn(table: pd.DataFrame, y_label: str) -> tuple[Figure, Axes]:
+    """Draw every seed as a dot and a line through the means of each series."""
+    figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
+    axes = figure.subplots()
+    series = list(dict.fromkeys(table["series"]))
+    colours, marks = PALETTE[1 : 1 + len(series)], dict(zip(series, MARKS[1:], strict=False))
+    look = dict(x="x", y="y", hue="series", style="series", markers=marks, palette=colours, ax=axes)
+    sns.scatterplot(table, s=14, alpha=0.6, linewidth=0, legend=False, **look)
+    sns.lineplot(means_over_seeds(table), dashes=False, markersize=5, markeredgewidth=0, **look)
+    axes.set_ylabel(y_label)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2 if len(series) > 2 else 1)
+    axes.get_legend().remove()
+    return figure, axes
