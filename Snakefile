@@ -7,6 +7,7 @@ from its identity (settings, data, code), so a result of other settings, data or
 import shutil
 
 from hylorada.study.encode import tokens_path
+from hylorada.study.figures import FIGURES, figures_of
 from hylorada.study.plan import cells
 from hylorada.study.provenance import code_digest
 from hylorada.study.settings import load_settings
@@ -20,7 +21,6 @@ RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
-FIGURES = ["ablation", "position_nll"]
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
 
@@ -42,7 +42,7 @@ if TEX is None:
 rule all:
     input:
         "paper/tables/ablation.tex",
-        expand("figures/{figure}.pdf", figure=[*FIGURES, *SETTINGS.studies]),
+        expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/main.pdf" if TEX else [],
 
 
@@ -151,7 +151,8 @@ rule table:
 rule figure:
     """One figure, as PDF for the paper and PNG for the report; seconds."""
     input:
-        expand("results/cells/{cell}.json", cell=CELLS),
+        cells=expand("results/cells/{cell}.json", cell=CELLS),
+        benchmark=workflow.source_path("benchmarks/cpu.json"),
     output:
         pdf="figures/{figure}.pdf",
         png=report("figures/{figure}.png", category="Figures", caption="report/figure.rst"),
@@ -161,15 +162,16 @@ rule figure:
         ENVIRONMENT
     params:
         scale=SCALE,
-        code=code_digest("hylorada.study.figures"),
+        code=lambda wildcards: code_digest(FIGURES[wildcards.figure].module),
+        caption=lambda wildcards: FIGURES[wildcards.figure].caption,  # report/figure.rst shows it
     shell:
-        "hylorada figure {wildcards.figure} --scale {params.scale} > {log} 2>&1"
+        "hylorada figure {wildcards.figure} --scale {params.scale} --benchmark {input.benchmark:q} > {log} 2>&1"
 
 
 rule paper:
     """The paper; seconds, with latexmk, the tinytex package or tectonic."""
     input:
-        expand("figures/{figure}.pdf", figure=FIGURES),
+        expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/tables/ablation.tex",
         "paper/tables/studies.tex",
         expand("paper/tables/{study}.tex", study=SETTINGS.studies),

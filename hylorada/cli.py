@@ -80,8 +80,11 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--csv", type=Path, default=csv, help=f"the table unrounded ({csv})")
 
     figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG", "scale records")
-    figure.add_argument("name", help="ablation, position_nll or a study of the scale")
+    figure.add_argument("name", help="a row of hylorada/study/figures.py, or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
+    figure.add_argument(
+        "--benchmark", type=Path, help="what `hylorada bench` wrote (the project's benchmarks/cpu.json)"
+    )
 
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
     export = _verb(verbs, "export", do_export, exporting, "quiet")
@@ -249,22 +252,24 @@ def do_table(options: argparse.Namespace) -> None:
 
 def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
-    from hylorada.study.figures import FIGURES, save_figure, study_rows
+    from hylorada.files import read_json
+    from hylorada.study.figure_style import save_figure
+    from hylorada.study.figures import ABLATION, BENCHMARK, figure_row
     from hylorada.study.plan import plan_study
     from hylorada.study.records import load_records
     from hylorada.study.settings import load_settings
+    from hylorada.study.sources import project_root
     from hylorada.study.studies import STUDIES
 
     settings = load_settings(options.scale)
-    if options.name in FIGURES:
-        drawn = FIGURES[options.name](_records(options)[2])
-    elif options.name in settings.studies:
-        study = STUDIES[options.name]
-        drawn = study_rows(load_records(plan_study(settings, options.name), options.records, study.varies), study)
+    row = figure_row(settings, options.name)
+    if row.reads == BENCHMARK:
+        drawn = row.draw(read_json(options.benchmark or project_root() / "benchmarks" / "cpu.json"))
+    elif row.reads == ABLATION:
+        drawn = row.draw(_records(options)[2])
     else:
-        raise HyLoRADAError(
-            f"figure {options.name!r} is not known; {near(options.name, [*FIGURES, *settings.studies])}"
-        )
+        study = STUDIES[row.reads]
+        drawn = row.draw(load_records(plan_study(settings, row.reads), options.records, study.varies), study)
     save_figure(drawn, options.out / options.name)
     print(options.out / f"{options.name}.pdf")
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ def s2_cost(benchmark: dict[str, Any]) -> Figure:
     Grey lines grow in proportion to length and to its square, from the first point.
     """
     table = attention_table(benchmark)
-    figure = Figure(figsize=(PAGE, 2.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
     units = {"milliseconds": "time (ms)", "peak_mib": "peak memory (MiB)"}
     panels = figure.subplots(1, len(units))
     for axes, (column, label) in zip(panels, units.items(), strict=True):
@@ -32,8 +33,9 @@ def s2_cost(benchmark: dict[str, Any]) -> Figure:
         in_tokens(axes, "length (tokens)")
         axes.set_xticks(sorted(set(table["tokens"])))
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.0f}"))
         axes.set_ylabel(label)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hylorada.study.figure_style import COLOURS, DASHES, MARKERS, PAGE, PALE, PALETTE, in_style, rows_down
+from hylorada.study.figure_style import COLOURS, DASHES, MARKERS, PAGE, PALETTE, in_style, rows_down
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
 from hylorada.study.tables import BASE
@@ -35,8 +36,8 @@ def metric_bridge(records: Records) -> Figure:
     mean's sum that each of the five worst texts has, stacked; the tick is their share were all texts alike.
     """
     texts = _texts(records)
-    figure = Figure(figsize=(PAGE, 2.3), layout="constrained")
-    widths = [1] * len(texts) + [0.75]
+    figure = Figure(figsize=(PAGE, 2.4), layout="constrained")
+    widths = [1] * len(texts) + [0.7]
     *panels, shares = figure.subplots(1, len(widths), gridspec_kw={"width_ratios": widths})
     for axes, (title, of) in zip(panels, texts.items(), strict=True):
         _six(axes, {stage: [of[stage, seed]["results"] for seed in records.seeds(stage)] for stage in BRIDGED})
@@ -44,7 +45,7 @@ def metric_bridge(records: Records) -> Figure:
         rows_down(axes, list(PERPLEXITIES.values()) if axes is panels[0] else [""] * len(PERPLEXITIES))
     _worst(shares, records, texts)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -70,8 +71,11 @@ def gain_by_kind(records: Records) -> Figure:
             _dots(own, change, height, **look)
             _dots(whole, change * base[kind]["token_share"], height, **look)
         total = np.mean([_mean(kinds) for kinds in found]) - _mean(base)
-        whole.plot(total, row, "|", color=COLOURS[BASE], markersize=16, label="all tokens" if row == 0 else None)
-    for axes, label in ((own, "change on the kind (nats per token of it)"), (whole, "its part (nats per token)")):
+        whole.plot(total, row, "|", color=COLOURS[BASE], markersize=10, label="all tokens" if row == 0 else None)
+    for axes, label in (
+        (own, "change within the kind (nats per token)"),
+        (whole, "its part of the change (nats per token)"),
+    ):
         axes.axvline(0, color=COLOURS[BASE], linestyle=DASHES, linewidth=0.8, zorder=0)
         axes.set_xlabel(label)
     rows_down(own, [STAGES[stage].label for stage in stages])
@@ -98,34 +102,30 @@ def _six(axes: Axes, found: dict[str, list[dict[str, float]]]) -> None:
             look = dict(marker=MARKERS[stage], color=COLOURS[stage], label=STAGES[stage].label if row == 0 else None)
             _dots(axes, values, height, **look)
             means.append(np.exp(np.log(values).mean()))
-        text = " → ".join("none" if np.isnan(mean) else f"{mean:.3g}" for mean in means)
-        axes.text(1.0, row, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+        text = "none" if np.isnan(means).any() else " → ".join(f"{mean:#.3g}".rstrip(".") for mean in means)
+        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high * (high / low) ** 0.45)  # room for the numbers
+    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.0f}"))
+    axes.minorticks_off()
     axes.set_xlabel("perplexity")
 
 
 def _worst(axes: Axes, records: Records, texts: dict[str, dict[Any, dict[str, Any]]]) -> None:
-    labels = []
-    for title, of in texts.items():
-        for stage in BRIDGED:
-            row, found = len(labels), [of[stage, seed] for seed in records.seeds(stage)]
+    for row, of in enumerate(texts.values()):
+        for stage, height in zip(BRIDGED, (row - 0.2, row + 0.2), strict=True):
+            found = [of[stage, seed] for seed in records.seeds(stage)]
             shares = 100 * np.array([[text["share"] for text in run["views"]["worst"]] for run in found])
-            left = 0.0
-            for rank, share in enumerate(shares.mean(axis=0)):
-                colour = COLOURS[stage] if rank % 2 == 0 else PALE
-                axes.barh(row, share, left=left, height=0.5, color=colour)
-                left += share
-            axes.plot(
-                shares.sum(axis=1), np.full(len(shares), row + 0.36), MARKERS[stage], color=COLOURS[stage], ms=2.5
-            )
-            axes.plot(
-                100 * len(shares[0]) / _text_count(found[0]), row, "|", color=COLOURS["landmarks"], ms=12, mew=1.6
-            )
-            labels.append(f"{title.split()[-1]}, {STAGES[stage].label.removesuffix(' model')}")
-    rows_down(axes, labels)
-    axes.set_xlabel("share of the five worst (%)")
+            ends = shares.mean(axis=0).cumsum()
+            axes.barh(height, ends[-1], height=0.24, color=COLOURS[stage])
+            axes.vlines(ends[:-1], height - 0.12, height + 0.12, color="white", linewidth=0.8)
+            seeds = dict(color=COLOURS[stage], markersize=3, markeredgecolor="white", markeredgewidth=0.3)
+            axes.plot(shares.sum(axis=1), np.full(len(shares), height), MARKERS[stage], **seeds)
+        alike = 100 * shares.shape[1] / _text_count(found[0])
+        axes.vlines(alike, row - 0.42, row + 0.42, color=COLOURS["landmarks"], linewidth=1.4)
+    rows_down(axes, [title.split()[-1] for title in texts])
+    axes.set_title("five worst texts")
+    axes.set_xlabel("share (%)")
     axes.set_xlim(left=0)
 
 

@@ -87,7 +87,7 @@ def retrieval(records: Records, study: Study) -> Figure:
 def end_token(records: Records, study: Study) -> Figure:
     """The probability of the end of the text where the text goes on, by arm: mean, and three quantiles over places.
 
-    At the right the factor by which it raises perplexity on text, the mean over seeds. A row of marks is a seed.
+    At the right by how much it raises perplexity on text, the mean over seeds. A row of marks is a seed.
     """
     figure = Figure(figsize=(PAGE / 1.4, 0.9 + 0.32 * len(records.stages)), layout="constrained")
     axes = figure.subplots()
@@ -99,9 +99,9 @@ def end_token(records: Records, study: Study) -> Figure:
                 axes.plot(value, height, marker, color=COLOURS["landmarks"], markersize=4, label=label)
             axes.plot(run["mean"], height, "o", color=COLOURS["rslora"], markersize=4, label="mean")
         factor = np.mean([run["perplexity_factor"] for run in runs])
-        axes.text(1.02, row, f"× {factor:.5g}", transform=axes.get_yaxis_transform(), va="center")
+        axes.text(1.02, row, f"+{100 * (factor - 1):.3g} %", transform=axes.get_yaxis_transform(), va="center")
     rows_down(axes, [study.rows[name].label for name in records.stages])
-    axes.text(1.02, -0.65, "perplexity", transform=axes.get_yaxis_transform(), va="bottom")
+    axes.text(1.02, -0.65, "on perplexity", transform=axes.get_yaxis_transform(), va="bottom")
     axes.set_xscale("log")
     axes.set_xlabel("probability of the end where the text goes on")
     legend = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hylorada.study.figure_scaling import means_over_seeds, series_table
 from hylorada.study.figure_style import COLOURS, PAGE, PALE, in_style
@@ -11,6 +12,9 @@ from hylorada.study.records import Records
 from hylorada.study.studies import Study
 
 ACROSS = 4  # panels in a row
+RING = dict(linestyle="", marker="o", markersize=6, markeredgecolor=COLOURS["base"])
+RINGS = {False: RING | {"markerfacecolor": COLOURS["landmarks"]}, True: RING | {"markerfacecolor": "white"}}
+RIM = dict(linestyle="", marker="^", markersize=4, color=COLOURS["rslora"])
 HIGHEST = 1.5  # of the best perplexity: what lies above is marked at the rim
 
 
@@ -34,25 +38,26 @@ def learning_rates(records: Records, study: Study) -> Figure:
         own = means[means["series"] == method]
         axes.plot(own["x"], own["y"], color=COLOURS["rslora"])
         _seeds(axes, table[table["series"] == method], rim)
-        fill = "white" if found["on_edge"] else COLOURS["landmarks"]
-        ring = dict(markersize=6, markerfacecolor=fill, markeredgecolor=COLOURS["base"], zorder=3)
-        axes.plot(found["rate"], found["perplexity"], "o", **ring)
-        axes.set_title(f"{method}: {_written(found['rate'])}" + ", edge of the grid" * found["on_edge"], fontsize=7.5)
+        axes.plot(found["rate"], found["perplexity"], **RINGS[bool(found["on_edge"])], zorder=3)
+        rate = _written(found["rate"]) + " (edge)" * found["on_edge"]
+        axes.set_title(f"{method}: {rate if np.isfinite(found['perplexity']) else 'diverged'}", fontsize=7.5)
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["x"])), [_written(rate) for rate in sorted(set(table["x"]))], fontsize=7)
     axes.minorticks_off()
     axes.set_ylim(lowest - 0.08 * (rim - lowest), rim + 0.08 * (rim - lowest))
-    for place, axes in enumerate(panels):
-        axes.set_visible(place < len(best))
-        if place + ACROSS >= len(best):  # nothing below
-            axes.tick_params(axis="x", labelbottom=True, rotation=90)
-    figure.supxlabel("learning rate", fontsize=8)
+    for axes in panels[-ACROSS:]:
+        axes.tick_params(axis="x", rotation=90)
+        axes.set_xlabel("learning rate")
+    for axes in panels[len(best) :]:  # what is left of a panel is the rates of the one above
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    _key(figure)
     figure.supylabel("validation perplexity", fontsize=8)
     return figure
 
 
 def rates_table(records: Records, study: Study) -> pd.DataFrame:
-    """Return one line a run: row, method (`series`), seed, learning rate `x` and perplexity `y`, inf where it is NaN."""
+    """Return one line a run: row, method (`series`), seed, rate `x` and perplexity `y`, inf where it is NaN."""
     table = series_table(records, study, lambda record: record["specification"]["training"]["learning_rate"])
     return table.fillna({"y": np.inf}).sort_values("x", kind="stable")
 
@@ -76,9 +81,15 @@ def best_rates(records: Records, study: Study) -> pd.DataFrame:
 
 def _seeds(axes: Axes, table: pd.DataFrame, rim: float) -> None:
     inside = table["y"] <= rim
-    look = dict(color=COLOURS["rslora"], linestyle="", markeredgewidth=0)
-    axes.plot(table["x"][inside], table["y"][inside], marker="o", markersize=3, alpha=0.6, **look)
-    axes.plot(table["x"][~inside], np.full((~inside).sum(), rim), marker="^", markersize=4, **look)
+    axes.plot(table["x"][inside], table["y"][inside], "o", color=COLOURS["rslora"], markersize=3, alpha=0.6)
+    axes.plot(table["x"][~inside], np.full((~inside).sum(), rim), **RIM)
+
+
+def _key(figure: Figure) -> None:
+    marks = {"best rate": RINGS[False], "best, at an edge of the grid": RINGS[True], "above, or diverged": RIM}
+    lines = [Line2D([], [], label=label, **look) for label, look in marks.items()]
+    others = Line2D([], [], color=PALE, linewidth=0.5, label="other methods")
+    figure.legend(handles=[*lines, others], loc="outside lower center", ncols=4)
 
 
 def _written(rate: float) -> str:

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hylorada.study.figure_style import COLUMN, MARKS, PALETTE, in_style, in_tokens
+from hylorada.study.figure_style import COLOURS, COLUMN, MARKERS, MARKS, PALETTE, in_style, in_tokens
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
 from hylorada.study.studies import Study
@@ -46,6 +46,8 @@ def module_scaling(records: Records, study: Study) -> Figure:
     figure, axes = _drawn(table, PERPLEXITY)
     axes.set_xlabel("trained parameters (millions)")
     axes.set_xlim(left=0)
+    for handle in figure.legends[0].get_lines():  # of one point a set there is no line
+        handle.set_linestyle("")
     return figure
 
 
@@ -87,16 +89,23 @@ def _base_millions(record: dict[str, Any]) -> float:
     return (record["parameters"]["total"] - record["parameters"]["trainable"]) / 1e6
 
 
+def _looks(series: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return colours and marks: a stage has its own where all are stages, else they come in order."""
+    of_stages = {stage.label: (COLOURS[name], MARKERS[name]) for name, stage in STAGES.items()}
+    in_order = dict(zip(series, zip(PALETTE[1:], MARKS[1:], strict=True), strict=False))
+    looks = of_stages if set(series) <= set(of_stages) else in_order
+    return {name: looks[name][0] for name in series}, {name: looks[name][1] for name in series}
+
+
 def _drawn(table: pd.DataFrame, y_label: str) -> tuple[Figure, Axes]:
     """Draw every seed as a dot and a line through the means of each series."""
     figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
     axes = figure.subplots()
-    series = list(dict.fromkeys(table["series"]))
-    colours, marks = PALETTE[1 : 1 + len(series)], dict(zip(series, MARKS[1:], strict=False))
+    colours, marks = _looks(list(dict.fromkeys(table["series"])))
     look = dict(x="x", y="y", hue="series", style="series", markers=marks, palette=colours, ax=axes)
     sns.scatterplot(table, s=14, alpha=0.6, linewidth=0, legend=False, **look)
     sns.lineplot(means_over_seeds(table), dashes=False, markersize=5, markeredgewidth=0, **look)
     axes.set_ylabel(y_label)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2 if len(series) > 2 else 1)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     axes.get_legend().remove()
     return figure, axes

@@ -84,14 +84,14 @@ FIGURES: dict[str, FigureRow] = {
         drawn_by="figure_places.end_token",
         reads="places",
         caption="Does a model expect the end where the text goes on? Probability of the end token in the place of the "
-        "text's own tokens, its mean and quantiles over places, a row of marks a seed; at the right, the factor by "
-        "which that raises perplexity.",
+        "text's own tokens, its mean and quantiles over places, a row of marks a seed; at the right, by how much that "
+        "raises perplexity, the mean over seeds.",
     ),
     "shifted_windows": FigureRow(
         drawn_by="figure_places.shifted_windows",
         reads="places",
         caption="Does a token's place in the window change its loss? The same tokens, scored in each part of the "
-        "window (left), and the difference from the untouched base (right). Thin lines are seeds, thick ones their mean.",
+        "window (left), and their difference from the base (right). Thin lines are seeds, thick ones their mean.",
     ),
     "retrieval": FigureRow(
         drawn_by="figure_places.retrieval",
