@@ -82,9 +82,7 @@ def parser() -> argparse.ArgumentParser:
     figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG", "scale records")
     figure.add_argument("name", help="a row of hylorada/study/figures.py, or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
-    figure.add_argument(
-        "--benchmark", type=Path, help="what `hylorada bench` wrote (the project's benchmarks/cpu.json)"
-    )
+    figure.add_argument("--benchmark", type=Path, help="record of `hylorada bench` (the project's benchmarks/cpu.json)")
 
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
     export = _verb(verbs, "export", do_export, exporting, "quiet")
@@ -187,6 +185,8 @@ def do_evaluate(options: argparse.Namespace) -> None:
 
     from hylorada.model import HyLoRADAModel
     from hylorada.study import runs
+    from hylorada.study.measures import metrics
+    from hylorada.study.scoring import score
     from hylorada.study.tokens import read_tokens
 
     run = _planned(options, "base", None)
@@ -197,10 +197,10 @@ def do_evaluate(options: argparse.Namespace) -> None:
     if options.adapter is not None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    nll = runs.evaluate(subject, run.specification, text, tokenizer, not options.quiet)
+    nll = score(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:
         nll.save(options.out)
-    print(json.dumps(runs.metrics(nll), indent=2))
+    print(json.dumps(metrics(nll), indent=2))
 
 
 def do_run(options: argparse.Namespace) -> None:
@@ -232,15 +232,14 @@ def do_run(options: argparse.Namespace) -> None:
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
     from hylorada.study import numbers, tables
-    from hylorada.study.plan import plan_study
-    from hylorada.study.records import load_records
+    from hylorada.study.records import study_records
     from hylorada.study.studies import STUDIES
 
     settings, planned, records = _records(options)
     studies = {}
     for name in settings.studies:
-        found = load_records(plan_study(settings, name), options.records, STUDIES[name].varies)
-        studies[name] = tables.write_study(found, name, options.out / "tables", options.csv.parent)
+        found = study_records(settings, name, options.records)
+        studies[name] = tables.write_study(found, settings.rows(name), name, options.out / "tables", options.csv.parent)
     tables.write_overview(settings, options.out / "tables" / "studies.tex")
     table = tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.csv)
     numbers.write_numbers(settings, planned, records, options.out / "numbers.tex")
@@ -254,22 +253,18 @@ def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
     from hylorada.files import read_json
     from hylorada.study.figure_style import save_figure
-    from hylorada.study.figures import ABLATION, BENCHMARK, figure_row
-    from hylorada.study.plan import plan_study
-    from hylorada.study.records import load_records
+    from hylorada.study.figures import BENCHMARK, figure_row
+    from hylorada.study.records import study_records
     from hylorada.study.settings import load_settings
     from hylorada.study.sources import project_root
-    from hylorada.study.studies import STUDIES
 
     settings = load_settings(options.scale)
     row = figure_row(settings, options.name)
     if row.reads == BENCHMARK:
         drawn = row.draw(read_json(options.benchmark or project_root() / "benchmarks" / "cpu.json"))
-    elif row.reads == ABLATION:
-        drawn = row.draw(_records(options)[2])
     else:
-        study = STUDIES[row.reads]
-        drawn = row.draw(load_records(plan_study(settings, row.reads), options.records, study.varies), study)
+        records = study_records(settings, row.reads, options.records)
+        drawn = row.draw(records, settings.rows(row.reads)) if row.reads in settings.studies else row.draw(records)
     save_figure(drawn, options.out / options.name)
     print(options.out / f"{options.name}.pdf")
 
@@ -412,12 +407,11 @@ def _inputs(options: argparse.Namespace, base: str | None = None, corpus: str | 
 def _records(options: argparse.Namespace):
     """Return settings, plan and loaded records of the scale."""
     from hylorada.study.plan import plan
-    from hylorada.study.records import load_records
+    from hylorada.study.records import study_records
     from hylorada.study.settings import load_settings
 
     settings = load_settings(options.scale)
-    planned = plan(settings)
-    return settings, planned, load_records(planned, options.records)
+    return settings, plan(settings), study_records(settings, "ablation", options.records)
 
 
 if __name__ == "__main__":

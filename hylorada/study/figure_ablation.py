@@ -20,7 +20,7 @@ from hylorada.study.figure_style import (
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import bootstrap, percentile_interval
-from hylorada.study.studies import Study
+from hylorada.study.studies import Row
 from hylorada.study.tables import BASE, stage_means
 
 FIRST_BIN = 8  # tokens; the bins after it grow by the square root of two
@@ -84,7 +84,7 @@ def position_nll(records: Records) -> Figure:
 
 
 @in_style
-def study_rows(records: Records, study: Study) -> Figure:
+def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity by row of a study: a dot a seed, a tick at their mean, a line from the row that it is held against.
 
     With two seeds or more a bar gives the interval of the difference from that row, a crossed bootstrap, 95 %.
@@ -94,7 +94,7 @@ def study_rows(records: Records, study: Study) -> Figure:
     axes = figure.subplots()
     means = {name: stage_means(records, name) for name in records.stages}
     for row, (name, found) in enumerate(means.items()):
-        at, against = np.exp(found.mean), study.rows[name].against
+        at, against = np.exp(found.mean), rows[name].against
         if against in means:  # a scale may leave rows out
             start = np.exp(means[against].mean)
             axes.plot([start, at], [row] * 2, color=PALE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
@@ -107,7 +107,7 @@ def study_rows(records: Records, study: Study) -> Figure:
         marker = "X" if records.seeds(name) == [None] else "o"
         seeds = dict(color=COLOURS["rslora"], markersize=3.5, alpha=0.7, markeredgewidth=0)
         axes.plot(np.exp(found.by_seed), np.full(len(found.values), row + 0.2), marker, **seeds)
-    rows_down(axes, [study.rows[name].label for name in means])
+    rows_down(axes, [rows[name].label for name in means])
     axes.set_xlabel("perplexity (lower is better); from a grey tick: the row it is held against")
     return figure
 

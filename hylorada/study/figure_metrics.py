@@ -87,6 +87,9 @@ def gain_by_kind(records: Records) -> Figure:
 def _texts(records: Records) -> dict[str, dict[Any, dict[str, Any]]]:
     """Return results and views of the bridged runs by text: the main one, and the lines where all runs have them."""
     runs = {(stage, seed): records.record(stage, seed) for stage in BRIDGED for seed in records.seeds(stage)}
+    main = next(iter(runs.values()))["specification"]["evaluation"]
+    if "lines" in main:  # a published protocol
+        return {"published lines": runs}
     texts = {"whole articles": runs}
     if all("lines" in run.get("measures", {}) for run in runs.values()):
         texts["published lines"] = {key: run["measures"]["lines"] for key, run in runs.items()}

@@ -21,7 +21,7 @@ from hylorada.study.figure_style import (
     stage_look,
 )
 from hylorada.study.records import Records
-from hylorada.study.studies import Study
+from hylorada.study.studies import Row
 from hylorada.study.tables import BASE
 
 ENDS = {"median": "|", "90th percentile": "x", "99th percentile": ">"}  # over places: what `end_token` measures
@@ -29,7 +29,7 @@ TASKS = {"key_value": ("key–value", "pairs"), "passkey": ("passkey", "tokens")
 
 
 @in_style
-def shifted_windows(records: Records, study: Study) -> Figure:
+def shifted_windows(records: Records, rows: dict[str, Row]) -> Figure:
     """Mean NLL of the same tokens in each part of the window, and its difference from the untouched base.
 
     A thin line is a seed, the thick one their mean.
@@ -43,7 +43,7 @@ def shifted_windows(records: Records, study: Study) -> Figure:
     middles = size * (np.arange(parts) + 0.5)
     for stage in records.stages:
         curves = _shifts(records, stage)
-        look = stage_look(stage) | {"label": study.rows[stage].label}
+        look = stage_look(stage) | {"label": rows[stage].label}
         seed_curves(level, middles, curves, **look)
         if stage != BASE:
             seed_curves(difference, middles, curves - base, **look)
@@ -57,7 +57,7 @@ def shifted_windows(records: Records, study: Study) -> Figure:
 
 
 @in_style
-def retrieval(records: Records, study: Study) -> Figure:
+def retrieval(records: Records, rows: dict[str, Row]) -> Figure:
     """Share of facts retrieved by their depth in the context, a column an arm, a row a task and size.
 
     A small dot is a seed; the bar is Wilson's 95 % interval of all seeds' hits together, dashed is chance. Where no
@@ -68,7 +68,7 @@ def retrieval(records: Records, study: Study) -> Figure:
     panels = figure.subplots(len(sizes), len(records.stages), sharex=True, sharey=True, squeeze=False)
     for column, stage in enumerate(records.stages):
         runs = [records.record(stage, seed) for seed in records.seeds(stage)]
-        panels[0, column].set_title(study.rows[stage].label)
+        panels[0, column].set_title(rows[stage].label)
         for axes, (task, size) in zip(panels[:, column], sizes, strict=True):
             found = [measured(run, task) for run in runs]
             _by_depth(axes, stage, [[p for p in one["places"] if p["size"] == size] for one in found])
@@ -84,7 +84,7 @@ def retrieval(records: Records, study: Study) -> Figure:
 
 
 @in_style
-def end_token(records: Records, study: Study) -> Figure:
+def end_token(records: Records, rows: dict[str, Row]) -> Figure:
     """The probability of the end of the text where the text goes on, by arm: mean, and three quantiles over places.
 
     At the right by how much it raises perplexity on text, the mean over seeds. A row of marks is a seed.
@@ -94,13 +94,14 @@ def end_token(records: Records, study: Study) -> Figure:
     for row, name in enumerate(records.stages):
         runs = [_measure(records.record(name, seed), "end_token") for seed in records.seeds(name)]
         for height, run in zip(row + _spread(len(runs)), runs, strict=True):
-            axes.plot(run["quantiles"], [height] * len(ENDS), color=PALE, linewidth=0.8, zorder=0)
-            for value, (label, marker) in zip(run["quantiles"], ENDS.items(), strict=True):
+            axes.plot(list(run["quantiles"].values()), [height] * len(ENDS), color=PALE, linewidth=0.8, zorder=0)
+            for value, (label, marker) in zip(run["quantiles"].values(), ENDS.items(), strict=True):
                 axes.plot(value, height, marker, color=COLOURS["landmarks"], markersize=4, label=label)
             axes.plot(run["mean"], height, "o", color=COLOURS["rslora"], markersize=4, label="mean")
-        factor = np.mean([run["perplexity_factor"] for run in runs])
-        axes.text(1.02, row, f"+{100 * (factor - 1):.3g} %", transform=axes.get_yaxis_transform(), va="center")
-    rows_down(axes, [study.rows[name].label for name in records.stages])
+        factors = [run["perplexity_factor"] for run in runs]
+        cost = "infinite" if None in factors else f"+{100 * (np.mean(factors) - 1):.3g} %"
+        axes.text(1.02, row, cost, transform=axes.get_yaxis_transform(), va="center")
+    rows_down(axes, [rows[name].label for name in records.stages])
     axes.text(1.02, -0.65, "on perplexity", transform=axes.get_yaxis_transform(), va="bottom")
     axes.set_xscale("log")
     axes.set_xlabel("probability of the end where the text goes on")

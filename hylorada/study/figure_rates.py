@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from hylorada.study.figure_scaling import means_over_seeds, series_table
 from hylorada.study.figure_style import COLOURS, PAGE, PALE, in_style
 from hylorada.study.records import Records
-from hylorada.study.studies import Study
+from hylorada.study.studies import Row
 
 ACROSS = 4  # panels in a row
 RING = dict(linestyle="", marker="o", markersize=6, markeredgecolor=COLOURS["base"])
@@ -19,14 +19,14 @@ HIGHEST = 1.5  # of the best perplexity: what lies above is marked at the rim
 
 
 @in_style
-def learning_rates(records: Records, study: Study) -> Figure:
+def learning_rates(records: Records, rows: dict[str, Row]) -> Figure:
     """Validation perplexity against learning rate, a panel a method: dots are seeds, the line is their mean.
 
     The ring is the method's best rate, open where the grid ends there and a better one may lie beyond. Pale lines are
     the other methods. A triangle at the upper rim stands for a run above it, or one that diverged.
     """
-    table = rates_table(records, study)
-    means, best = means_over_seeds(table), best_rates(records, study)
+    table = rates_table(records, rows)
+    means, best = means_over_seeds(table), best_rates(records, rows)
     down = -(-len(best) // ACROSS)
     figure = Figure(figsize=(PAGE, 0.5 + 1.35 * down), layout="constrained")
     panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).flatten()
@@ -56,17 +56,17 @@ def learning_rates(records: Records, study: Study) -> Figure:
     return figure
 
 
-def rates_table(records: Records, study: Study) -> pd.DataFrame:
+def rates_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
     """Return one line a run: row, method (`series`), seed, rate `x` and perplexity `y`, inf where it is NaN."""
-    table = series_table(records, study, lambda record: record["specification"]["training"]["learning_rate"])
+    table = series_table(records, rows, lambda record: record["specification"]["training"]["learning_rate"])
     return table.fillna({"y": np.inf}).sort_values("x", kind="stable")
 
 
-def best_rates(records: Records, study: Study) -> pd.DataFrame:
+def best_rates(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
     """Return one line a method: its best rate, the perplexity there, and whether the grid ends there (`on_edge`)."""
-    means = means_over_seeds(rates_table(records, study))
+    means = means_over_seeds(rates_table(records, rows))
     lines = {}
-    for row in study.rows.values():
+    for row in rows.values():
         method = row.label.rpartition(", ")[0]
         own = means[means["series"] == method].reset_index()
         if len(own):

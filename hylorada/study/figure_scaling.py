@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from hylorada.study.figure_style import COLOURS, COLUMN, MARKERS, MARKS, PALETTE, in_style, in_tokens
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
-from hylorada.study.studies import Study
+from hylorada.study.studies import Row
 
 Reading = Callable[[dict[str, Any]], float]  # what a record says of itself
 PERPLEXITY = "perplexity (lower is better)"
 
 
 @in_style
-def rank_scaling(records: Records, study: Study) -> Figure:
+def rank_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity against rank, a line a rule for the scale; a dot is a seed, the line goes through their means."""
-    table = series_table(records, study, lambda record: record["specification"]["adapter"]["lora_rank"])
+    table = series_table(records, rows, lambda record: record["specification"]["adapter"]["lora_rank"])
     figure, axes = _drawn(table, PERPLEXITY)
     in_tokens(axes, "rank")
     axes.set_xticks(sorted(set(table["x"])))
@@ -29,9 +29,9 @@ def rank_scaling(records: Records, study: Study) -> Figure:
 
 
 @in_style
-def context_scaling(records: Records, study: Study) -> Figure:
+def context_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity against the length of training blocks and evaluation windows; every length scores the same tokens."""
-    table = series_table(records, study, lambda record: record["specification"]["block_tokens"])
+    table = series_table(records, rows, lambda record: record["specification"]["block_tokens"])
     figure, axes = _drawn(table, PERPLEXITY)
     in_tokens(axes, "length of blocks and windows (tokens)")
     axes.set_xticks(sorted(set(table["x"])))
@@ -39,10 +39,10 @@ def context_scaling(records: Records, study: Study) -> Figure:
 
 
 @in_style
-def module_scaling(records: Records, study: Study) -> Figure:
+def module_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity against the numbers that a set of adapted layers trains; a mark a set, filled at the mean of seeds."""
-    table = series_table(records, study, lambda record: record["parameters"]["trainable"] / 1e6)
-    table["series"] = [study.rows[name].label for name in table["row"]]
+    table = series_table(records, rows, lambda record: record["parameters"]["trainable"] / 1e6)
+    table["series"] = [rows[name].label for name in table["row"]]
     figure, axes = _drawn(table, PERPLEXITY)
     axes.set_xlabel("trained parameters (millions)")
     axes.set_xlim(left=0)
@@ -52,11 +52,10 @@ def module_scaling(records: Records, study: Study) -> Figure:
 
 
 @in_style
-def base_scaling(records: Records, study: Study) -> Figure:
+def base_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Bits per byte, which other tokenizers leave comparable, against the size of the base model; a line a stage."""
-    table = series_table(records, study, _base_millions, "bits_per_byte")
-    stages = [max((stage for stage in STAGES if name.startswith(stage)), key=len) for name in table["row"]]
-    table["series"] = [STAGES[stage].label for stage in stages]
+    table = series_table(records, rows, _base_millions, "bits_per_byte")
+    table["series"] = [STAGES[rows[name].arm].label for name in table["row"]]
     figure, axes = _drawn(table, "bits per byte (lower is better)")
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["x"])), [f"{size:,.0f}" for size in sorted(set(table["x"]))])
@@ -65,12 +64,12 @@ def base_scaling(records: Records, study: Study) -> Figure:
     return figure
 
 
-def series_table(records: Records, study: Study, x: Reading, result: str = "perplexity") -> pd.DataFrame:
+def series_table(records: Records, rows: dict[str, Row], x: Reading, result: str = "perplexity") -> pd.DataFrame:
     """Return one line a run: row, series, seed, x and y; a row's label is its series, a comma, and its own value."""
     return pd.DataFrame(
         {
             "row": name,
-            "series": study.rows[name].label.rpartition(", ")[0],
+            "series": rows[name].label.rpartition(", ")[0],
             "seed": seed,
             "x": x(record),
             "y": record["results"][result],

@@ -16,14 +16,16 @@ ABLATION, BENCHMARK = "ablation", "benchmark"  # what a figure reads, beside the
 
 @dataclass(frozen=True, kw_only=True)
 class FigureRow:
-    """One figure. reads: ABLATION, BENCHMARK or a study. caption: question and key, for the report and the paper.
+    """One figure. reads: ABLATION, BENCHMARK or a study. measure: what its records must have measured, if anything.
 
-    drawn_by: module and function, which takes the records, for a study's also the `Study`, or the benchmark's record.
+    drawn_by: module and function, which takes the records, for a study also its rows, or the benchmark's record.
+    caption: question and key, for the report and the paper.
     """
 
     drawn_by: str
     reads: str
     caption: str
+    measure: str | None = None
 
     @property
     def module(self) -> str:
@@ -36,6 +38,10 @@ class FigureRow:
         return getattr(import_module(self.module), self.drawn_by.split(".")[1])
 
 
+END_KEY = (
+    "Probability of the end token in the place of the text's own tokens, its mean and quantiles over places, a row of "
+    "marks a seed; at the right, by how much that raises perplexity, the mean over seeds."
+)
 FIGURES: dict[str, FigureRow] = {
     "ablation": FigureRow(
         drawn_by="figure_ablation.ablation",
@@ -83,19 +89,27 @@ FIGURES: dict[str, FigureRow] = {
     "end_token": FigureRow(
         drawn_by="figure_places.end_token",
         reads="places",
-        caption="Does a model expect the end where the text goes on? Probability of the end token in the place of the "
-        "text's own tokens, its mean and quantiles over places, a row of marks a seed; at the right, by how much that "
-        "raises perplexity, the mean over seeds.",
+        measure="end_token",
+        caption=f"Does a model expect the end where the text goes on? {END_KEY}",
+    ),
+    "end_token_published": FigureRow(
+        drawn_by="figure_places.end_token",
+        reads="single_fixes",
+        measure="end_token",
+        caption="Does counting the padding in the loss, as published, teach a model to expect the end where the text "
+        f"goes on? {END_KEY}",
     ),
     "shifted_windows": FigureRow(
         drawn_by="figure_places.shifted_windows",
         reads="places",
+        measure="shifts",
         caption="Does a token's place in the window change its loss? The same tokens, scored in each part of the "
         "window (left), and their difference from the base (right). Thin lines are seeds, thick ones their mean.",
     ),
     "retrieval": FigureRow(
         drawn_by="figure_places.retrieval",
         reads="places",
+        measure="retrieval",
         caption="Does a model find a fact wherever it stands? Share of facts retrieved by depth, with Wilson's 95 % "
         "interval over all seeds' questions; small marks are seeds, dashed is chance.",
     ),
@@ -160,9 +174,14 @@ FIGURES: dict[str, FigureRow] = {
 
 
 def figures_of(settings: Settings) -> list[str]:
-    """Return the names of the figures that a scale has: those whose records, study or benchmark there are."""
-    there = {ABLATION, BENCHMARK, *settings.studies}
-    return [name for name, row in FIGURES.items() if row.reads in there]
+    """Return the names of the figures that a scale has: those whose study it has, with what they need measured."""
+    measured = {ABLATION: settings.measures, BENCHMARK: {}}
+    measured |= {study: settings.for_study(study).measures for study in settings.studies}
+    return [
+        name
+        for name, row in FIGURES.items()
+        if row.reads in measured and (row.measure is None or row.measure in measured[row.reads])
+    ]
 
 
 def figure_row(settings: Settings, name: str) -> FigureRow:
@@ -176,7 +195,11 @@ def figure_row(settings: Settings, name: str) -> FigureRow:
         raise HyLoRADAError(f"figure {name!r} is not known; {near(name, offered)}")
     if name not in offered:
         raise HyLoRADAError(
-            f"figure {name!r} reads the study {FIGURES[name].reads!r}, which scale {settings.scale!r} does not have; "
-            f"add it to the scale's studies, or draw one of: {', '.join(offered)}."
+            f"figure {name!r} reads {_needs(FIGURES[name])}, which scale {settings.scale!r} does not have; add it there, "
+            f"or draw one of: {', '.join(offered)}."
         )
     return FIGURES[name]
+
+
+def _needs(row: FigureRow) -> str:
+    return f"the study {row.reads!r}" + ("" if row.measure is None else f" with the measure {row.measure!r}")
