@@ -108,7 +108,7 @@ def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
         seeds = dict(color=COLOURS["rslora"], markersize=3.5, alpha=0.7, markeredgewidth=0)
         axes.plot(np.exp(found.by_seed), np.full(len(found.values), row + 0.2), marker, **seeds)
     rows_down(axes, [rows[name].label for name in means])
-    axes.set_xlabel("perplexity (lower is better); from a grey tick: the row it is held against")
+    axes.set_xlabel("perplexity (lower is better)")
     return figure
 
 

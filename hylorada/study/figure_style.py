@@ -54,7 +54,11 @@ def in_style(draw: Callable[Takes, Figure]) -> Callable[Takes, Figure]:
 
 
 def save_figure(figure: Figure, stem: Path) -> None:
-    """Write `<stem>.pdf` and `<stem>.png`; equal figures give equal bytes, for no date is written."""
+    """Write `<stem>.pdf` and `<stem>.png`, laid out alike; equal figures give equal bytes, for no date is written."""
+    for _ in range(2):  # the first layout sets the ticks, whose labels the second makes room for
+        with mpl.rc_context(STYLE):
+            figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for ending, undated in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
         target = stem.with_name(stem.name + ending)
         with mpl.rc_context(STYLE), written_beside(target) as beside:

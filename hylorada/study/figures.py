@@ -166,8 +166,8 @@ FIGURES: dict[str, FigureRow] = {
     name: FigureRow(
         drawn_by="figure_ablation.study_rows",
         reads=name,
-        caption=f"{study.question} Dots are seeds, the dark tick their mean, the dotted line leads from the row that a "
-        "row is held against; with two seeds or more, the bar is the interval of that difference.",
+        caption=f"{study.question} Dots are seeds, the dark tick their mean, a dotted line leads from the row that a "
+        "row is held against (pale tick); with two seeds or more, the bar is the interval of that difference.",
     )
     for name, study in STUDIES.items()
 }
@@ -195,7 +195,7 @@ def figure_row(settings: Settings, name: str) -> FigureRow:
         raise HyLoRADAError(f"figure {name!r} is not known; {near(name, offered)}")
     if name not in offered:
         raise HyLoRADAError(
-            f"figure {name!r} reads {_needs(FIGURES[name])}, which scale {settings.scale!r} does not have; add it there, "
+            f"figure {name!r} reads {_needs(FIGURES[name])}, which scale {settings.scale!r} does not have; add it, "
             f"or draw one of: {', '.join(offered)}."
         )
     return FIGURES[name]
