@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -105,6 +106,7 @@ def _drawn(table: pd.DataFrame, y_label: str) -> tuple[Figure, Axes]:
     sns.scatterplot(table, s=14, alpha=0.6, linewidth=0, legend=False, **look)
     sns.lineplot(means_over_seeds(table), dashes=False, markersize=5, markeredgewidth=0, **look)
     axes.set_ylabel(y_label)
+    axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     axes.get_legend().remove()
     return figure, axes
