@@ -21,6 +21,7 @@ RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
+SUMMARIES = ["protocols", "efficiency", "cost"]  # tables beside those of the ablation and the studies
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
 
@@ -126,14 +127,15 @@ rule table:
     """Every table and every number of the paper; seconds."""
     input:
         expand("results/cells/{cell}.json", cell=CELLS),
+        workflow.source_path("benchmarks/cpu.json"),
     output:
         "paper/numbers.tex",
         "paper/tables/ablation.tex",
         "paper/tables/studies.tex",
-        expand("paper/tables/{study}.tex", study=SETTINGS.studies),
+        expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),
         report("results/tables/ablation.csv", category="Tables", caption="report/ablation.rst"),
         report(
-            expand("results/tables/{study}.csv", study=SETTINGS.studies),
+            expand("results/tables/{table}.csv", table=[*SUMMARIES, *SETTINGS.studies]),
             category="Tables",
             caption="report/study_table.rst",
         ),
@@ -143,7 +145,7 @@ rule table:
         ENVIRONMENT
     params:
         scale=SCALE,
-        code=[code_digest("hylorada.study.tables"), code_digest("hylorada.study.numbers")],
+        code=[code_digest(f"hylorada.study.{part}") for part in ("tables", "tables_cost", "numbers")],
     shell:
         "hylorada table --scale {params.scale} > {log} 2>&1"
 
@@ -151,8 +153,8 @@ rule table:
 rule figure:
     """One figure, as PDF for the paper and PNG for the report; seconds."""
     input:
-        cells=expand("results/cells/{cell}.json", cell=CELLS),
-        benchmark=workflow.source_path("benchmarks/cpu.json"),
+        expand("results/cells/{cell}.json", cell=CELLS),
+        workflow.source_path("benchmarks/cpu.json"),
     output:
         pdf="figures/{figure}.pdf",
         png=report("figures/{figure}.png", category="Figures", caption="report/figure.rst"),
@@ -165,7 +167,7 @@ rule figure:
         code=lambda wildcards: code_digest(FIGURES[wildcards.figure].module),
         caption=lambda wildcards: FIGURES[wildcards.figure].caption,  # report/figure.rst shows it
     shell:
-        "hylorada figure {wildcards.figure} --scale {params.scale} --benchmark {input.benchmark:q} > {log} 2>&1"
+        "hylorada figure {wildcards.figure} --scale {params.scale} > {log} 2>&1"
 
 
 rule paper:
@@ -174,7 +176,7 @@ rule paper:
         expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/tables/ablation.tex",
         "paper/tables/studies.tex",
-        expand("paper/tables/{study}.tex", study=SETTINGS.studies),
+        expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),
         "paper/numbers.tex",
         workflow.source_path("paper/main.tex"),
         workflow.source_path("paper/references.tex"),

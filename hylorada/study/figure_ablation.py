@@ -95,7 +95,7 @@ def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
     means = {name: stage_means(records, name) for name in records.stages}
     for row, (name, found) in enumerate(means.items()):
         at, against = np.exp(found.mean), rows[name].against
-        if against in means:  # a scale may leave rows out
+        if against is not None:
             start = np.exp(means[against].mean)
             axes.plot([start, at], [row] * 2, color=PALE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
             axes.plot(start, row, "|", color=PALE, markersize=7, zorder=0)
