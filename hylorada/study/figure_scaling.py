@@ -61,6 +61,7 @@ def base_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["x"])), [f"{size:,.0f}" for size in sorted(set(table["x"]))])
     axes.minorticks_off()
+    axes.set_xlim(table["x"].min() / 1.4, table["x"].max() * 1.4)  # also where there is one base
     axes.set_xlabel("parameters of the base model (millions)")
     return figure
 

@@ -97,7 +97,7 @@ FIGURES: dict[str, FigureRow] = {
         reads="single_fixes",
         measure="end_token",
         caption="Does counting the padding in the loss, as published, teach a model to expect the end where the text "
-        f"goes on? {END_KEY}",
+        f"goes on? Rows that name no fix are as published. {END_KEY}",
     ),
     "shifted_windows": FigureRow(
         drawn_by="figure_places.shifted_windows",
