@@ -63,14 +63,15 @@ def retrieval(records: Records, rows: dict[str, Row]) -> Figure:
     A small dot is a seed; the bar is Wilson's 95 % interval of all seeds' hits together, dashed is chance. Where no
     interval of a task excludes chance, it says that the task cannot be measured here.
     """
-    sizes = [(task, size) for task in TASKS for size in _sizes(measured(records.record(*_first(records)), task))]
+    first = _measure(next(iter(records.by_run.values())), "retrieval")
+    sizes = [(task, size) for task in TASKS for size in _sizes(first[task])]
     figure = Figure(figsize=(PAGE, 0.5 + 1.15 * len(sizes)), layout="constrained")
     panels = figure.subplots(len(sizes), len(records.stages), sharex=True, sharey=True, squeeze=False)
     for column, stage in enumerate(records.stages):
         runs = [records.record(stage, seed) for seed in records.seeds(stage)]
         panels[0, column].set_title(rows[stage].label)
         for axes, (task, size) in zip(panels[:, column], sizes, strict=True):
-            found = [measured(run, task) for run in runs]
+            found = [_measure(run, "retrieval")[task] for run in runs]
             _by_depth(axes, stage, [[p for p in one["places"] if p["size"] == size] for one in found])
             if all(one["verdict"] != MEASURABLE for one in found):
                 axes.text(0.5, 0.97, found[0]["verdict"], ha="center", va="top", transform=axes.transAxes, fontsize=7)
@@ -110,15 +111,6 @@ def end_token(records: Records, rows: dict[str, Row]) -> Figure:
     return figure
 
 
-def measured(record: dict[str, Any], task: str) -> dict[str, Any]:
-    """Return what a run retrieved in one task.
-
-    Raises:
-        HyLoRADAError: the run was made without this measure.
-    """
-    return _measure(record, "retrieval")[task]
-
-
 def _measure(record: dict[str, Any], name: str) -> Any:
     if name not in record.get("measures", {}):
         raise HyLoRADAError(
@@ -136,10 +128,6 @@ def _shifts(records: Records, stage: str) -> np.ndarray:
 def _spread(count: int) -> np.ndarray:
     """Heights of so many seeds in one row."""
     return np.linspace(-0.25, 0.25, count) if count > 1 else np.zeros(1)
-
-
-def _first(records: Records) -> tuple[str, int | None]:
-    return next(iter(records.by_run))
 
 
 def _sizes(found: dict[str, Any]) -> list[int]:

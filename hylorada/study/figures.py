@@ -75,7 +75,8 @@ FIGURES: dict[str, FigureRow] = {
         drawn_by="figure_metrics.metric_bridge",
         reads=ABLATION,
         caption="How far apart are the perplexities of one model on one text? Six of them, for the base and for "
-        "rsLoRA, numbers at the right from the one to the other; every seed is a small mark. The last panel stacks the "
+        "rsLoRA, on whole articles and, where they were scored, on the lines of the published evaluation; numbers go "
+        "from the one model to the other, none where no text is long enough for deciles. The last panel stacks the "
         "five worst texts' shares of the sum behind the arithmetic mean; the tick is what five texts have when all are "
         "alike.",
     ),
@@ -111,7 +112,7 @@ FIGURES: dict[str, FigureRow] = {
         reads="places",
         measure="retrieval",
         caption="Does a model find a fact wherever it stands? Share of facts retrieved by depth, with Wilson's 95 % "
-        "interval over all seeds' questions; small marks are seeds, dashed is chance.",
+        "interval over all seeds' questions, as if independent; small marks are seeds, dashed is chance.",
     ),
     "learning_rates": FigureRow(
         drawn_by="figure_rates.learning_rates",
