@@ -91,8 +91,11 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--csv", type=Path, default=csv, help=f"the table unrounded ({csv})")
 
     figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG", "scale records")
-    figure.add_argument("name", help="ablation, position_nll or a study of the scale")
+    figure.add_argument("name", help="a row of hylorada/study/figures.py, or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
+
+    choosing = "say the best learning rate of each arm by the sweep of the scale, as the setting tuned_rates"
+    _verb(verbs, "rates", do_rates, choosing, "scale records")
 
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
     export = _verb(verbs, "export", do_export, exporting, "quiet")
@@ -308,20 +311,36 @@ def do_table(options: argparse.Namespace) -> None:
 
 def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
-    from hylorada.study.figures import FIGURES, save_figure, study_rows
+    from hylorada.files import read_json
+    from hylorada.study.figure_style import save_figure
+    from hylorada.study.figures import BENCHMARK, figure_row
+    from hylorada.study.records import study_records
+    from hylorada.study.sources import project_root
+
+    settings = _settings(options)
+    row = figure_row(settings, options.name)
+    if row.reads == BENCHMARK:
+        drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
+    else:
+        records = study_records(settings, row.reads, options.records)
+        drawn = row.draw(records, settings.rows(row.reads)) if row.reads in settings.studies else row.draw(records)
+    save_figure(drawn, options.out / options.name)
+    print(options.out / f"{options.name}.pdf")
+
+
+def do_rates(options: argparse.Namespace) -> None:
+    """Print the best rate of each arm, and the lines for the scale's file."""
+    import yaml
+
+    from hylorada.study.rates import best_rates, tuned_rates
     from hylorada.study.records import study_records
 
     settings = _settings(options)
-    if options.name in FIGURES:
-        drawn = FIGURES[options.name](_records(options)[2])
-    elif options.name in settings.studies:
-        drawn = study_rows(study_records(settings, options.name, options.records), settings.rows(options.name))
-    else:
-        raise HyLoRADAError(
-            f"figure {options.name!r} is not known; {near(options.name, [*FIGURES, *settings.studies])}"
-        )
-    save_figure(drawn, options.out / options.name)
-    print(options.out / f"{options.name}.pdf")
+    best = best_rates(study_records(settings, "rates", options.records), settings.rows("rates"))
+    print(best.to_string())
+    if edges := [arm for arm, found in best.iterrows() if found["on_edge"]]:
+        LOG.warning("at the edge of the grid, so a better rate may lie beyond: %s", ", ".join(edges))
+    print(yaml.safe_dump({"tuned_rates": tuned_rates(best)}, sort_keys=False), end="")
 
 
 def do_paper(options: argparse.Namespace) -> None:
