@@ -1,0 +1,199 @@
+"""What follows from the claims and the two tables that test them, in sentences which the numbers choose.
+
+Changes are percent of perplexity, below zero is better: a published "improvement of 17.07 %" is a change of -17.07 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hylorada.errors import HyLoRADAError, near
+from hylorada.study.stages import STAGES
+
+GROUPS = HOLDS, FAILS, OPEN = "holds", "fails", "open"
+VERDICTS = {  # what each verdict of `hylorada claims` means for the statement
+    "reproduced": HOLDS,
+    "match": HOLDS,
+    "within rounding": HOLDS,
+    "transfers": HOLDS,
+    "direction only": OPEN,
+    "inconclusive": OPEN,
+    "not measurable": OPEN,
+    "not run at this scale": OPEN,
+    "not reproduced": FAILS,
+    "mismatch": FAILS,
+    "structural zero": FAILS,
+    "does not transfer": FAILS,
+}
+STEP_CLAIMS = {  # the published change of each step against the one it builds on
+    "rslora": "AF-021",
+    "magnitude": "AF-032",
+    "position_bias": "AF-042",
+    "landmarks": "AF-052",
+    "learned_buckets": "AF-062",
+}
+STACK, STACK_CLAIM = "landmarks", "AF-051"  # the best published stage, against the untrained model
+PUBLISHED = "published_{}"  # the row of a stage in the table `as_published`
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the ablation as claimed and as measured; a change is None where it was not measured."""
+
+    stage: str
+    claim: Mapping[str, Any]
+    claimed: float
+    as_published: "Change | None"
+    corrected: "Change | None"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A measured change of perplexity in percent. low, high: None with one seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    resolved: bool
+    seeds: int
+
+
+def verdict_group(verdict: str) -> str:
+    """Say whether a verdict means that a statement holds, fails or stays open.
+
+    Raises:
+        HyLoRADAError: the verdict is not one of `VERDICTS`.
+    """
+    plain = verdict.lower().replace("_", " ")
+    if plain not in VERDICTS:
+        raise HyLoRADAError(f"verdict {verdict!r} is not known; {near(plain, VERDICTS)}")
+    return VERDICTS[plain]
+
+
+def steps(claims: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame]) -> list[Step]:
+    """Return the five steps with what was claimed and what the tables `as_published` and `ablation` found."""
+    by_id = {claim["id"]: claim for claim in claims}
+    found = []
+    for stage, name in STEP_CLAIMS.items():
+        claim = _claim(by_id, name)
+        published = _change(tables.get("as_published"), PUBLISHED.format(stage))
+        found.append(Step(stage, claim, -claim["claimed"], published, _change(tables["ablation"], stage)))
+    return found
+
+
+def was_claimed(claims: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the documents claim: how many statements, and the largest change."""
+    sources = {document(claim) for claim in claims}
+    stack = _claim({claim["id"]: claim for claim in claims}, STACK_CLAIM)
+    return (
+        f"{len(claims)} statements in {_count(len(sources), 'document')}. The best stage, {_name(STACK)}, is said to "
+        f"{_moves(-stack['claimed'])} against the untrained model."
+    )
+
+
+def was_found(table: pd.DataFrame | None, row: str, found: Sequence[Change | None]) -> str:
+    """Say what a procedure gave for the best stage, and how many steps it tells from nothing.
+
+    table: None where the procedure was not run. row: the name of a stage's row in it, with {} for the stage.
+    """
+    if table is None:
+        return "Not run at this scale."
+    perplexity = table.set_index("stage")["perplexity"]
+    names = [row.format(STACK), row.format("base")]
+    whole = "The best published stage is not in its table."
+    if set(names) <= set(perplexity.index):
+        stack, base = perplexity[names]
+        whole = f"The same stage {_measured_moves(100 * (stack / base - 1))} against the untouched base."
+    measured = [change for change in found if change is not None]
+    if all(change.low is None for change in measured):
+        return f"{whole} With one seed of each no step can be told from chance."
+    resolved = [change for change in measured if change.resolved]
+    better = sum(change.mean < 0 for change in resolved)
+    told = f"{len(resolved)} of {len(measured)} steps can be told from chance"
+    directions = f": {better} lower perplexity, {len(resolved) - better} raise it" if resolved else ""
+    return f"{whole} {told}{directions}."
+
+
+def what_follows(counts: Mapping[str, int], found: Sequence[Step]) -> str:
+    """Say how many statements hold, fail and stay open, and what of the five steps is left."""
+    groups = dict.fromkeys(GROUPS, 0)
+    undecided = []
+    for verdict, count in counts.items():
+        groups[verdict_group(verdict)] += count
+        if count and verdict_group(verdict) == OPEN:
+            undecided.append(f"{count} {verdict.lower().replace('_', ' ')}")
+    because = f" ({', '.join(undecided)})" if undecided else ""
+    standing = [step for step in found if step.corrected and step.corrected.resolved and _same_side(step)]
+    against = [step for step in found if step.corrected and step.corrected.resolved and not _same_side(step)]
+    parts = [
+        f"{groups[HOLDS]} of {sum(groups.values())} statements hold, {groups[FAILS]} do not, "
+        f"and {groups[OPEN]} stay open{because}.",
+    ]
+    if standing:
+        parts.append(f"Under the corrected procedure {_list(standing)} {_verb(standing)} in the claimed direction.")
+    if against:
+        parts.append(f"Under the corrected procedure {_list(against)} {_verb(against)} against the claimed direction.")
+    if not standing and not against:
+        parts.append("Under the corrected procedure none of the five steps can be told from chance here.")
+    return " ".join(parts)
+
+
+def document(claim: Mapping[str, Any]) -> str:
+    """Return the document that a claim stands in, without the place in it."""
+    return claim["source"].split(",")[0]
+
+
+def percent_text(value: float, unit: str = " %") -> str:
+    """Return a signed percentage with a true minus sign; zero has none."""
+    text = f"{value:+.2f}"
+    return (text if float(text) else text[1:]).replace("-", "\N{MINUS SIGN}") + unit
+
+
+def _claim(by_id: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    if name not in by_id:
+        raise HyLoRADAError(f"the claims lack {name}, which the summary speaks of; run `hylorada claims` again.")
+    return by_id[name]
+
+
+def _change(table: pd.DataFrame | None, row: str) -> Change | None:
+    if table is None or row not in set(table["stage"]):
+        return None
+    line = table.set_index("stage").loc[row]
+    if pd.isna(line["effect"]):
+        return None
+    single = pd.isna(line["effect_low"])
+    low, high = (None, None) if single else (float(line["effect_low"]), float(line["effect_high"]))
+    return Change(float(line["effect"]), low, high, bool(line["resolved"]), int(line["seeds"]))
+
+
+def _same_side(step: Step) -> bool:
+    return (step.corrected.mean < 0) == (step.claimed < 0)
+
+
+def _moves(change: float) -> str:
+    return f"{'lower' if change < 0 else 'raise'} perplexity by {abs(change):.2f} %"
+
+
+def _measured_moves(change: float) -> str:
+    if abs(change) < 0.005:
+        return "leaves perplexity as it was, to two decimals,"
+    return f"{'lowers' if change < 0 else 'raises'} perplexity by {abs(change):.2f} %"
+
+
+def _name(stage: str) -> str:
+    return STAGES[stage].label.removeprefix("+ ")
+
+
+def _list(found: Sequence[Step]) -> str:
+    *most, last = [_name(step.stage) for step in found]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _verb(found: Sequence[Step]) -> str:
+    return "moves perplexity" if len(found) == 1 else "move perplexity"
+
+
+def _count(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' * (count != 1)}"
