@@ -27,6 +27,7 @@ function open() {
 }
 
 form.addEventListener("input", filter);
+form.addEventListener("change", filter); // some tools that set a value tell only this
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", () => setTimeout(filter));
 addEventListener("hashchange", open);
