@@ -145,7 +145,7 @@ def document(claim: Mapping[str, Any]) -> str:
     return claim["source"].split(",")[0]
 
 
-def percent_text(value: float, unit: str = " %") -> str:
+def percent_text(value: float, unit: str = "\N{NO-BREAK SPACE}%") -> str:
     """Return a signed percentage with a true minus sign; zero has none."""
     text = f"{value:+.2f}"
     return (text if float(text) else text[1:]).replace("-", "\N{MINUS SIGN}") + unit
