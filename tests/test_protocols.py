@@ -1,5 +1,6 @@
 """Protocols: the published loops re-enacted in plain torch against the library, and every fact of the table."""
 
+import json
 import math
 import subprocess
 import sys
@@ -18,10 +19,7 @@ from hylorada.evaluation import token_nll
 from hylorada.landmark_redesigns import PooledLandmark
 from hylorada.lora import GatedMagnitude, HyLoRADAUnified
 from hylorada.positions import FixedBuckets
-from hylorada.study.protocols import (
-    GIVEN,
-    PROTOCOLS,
-    adapter_config,
+from hylorada.study.following import (
     drawn_from,
     follow,
     hooked_in_alone,
@@ -29,14 +27,13 @@ from hylorada.study.protocols import (
     lines_of,
     padding_share,
     published_batches,
-    published_lines,
     published_perplexity,
-    published_rows,
     select_lines,
-    training_config,
     with_buckets,
     without_positions,
 )
+from hylorada.study.protocol import GIVEN, Lines, adapter_config, fitted, protocol_of, training_config
+from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.stages import STAGES
 
 LENGTH, END = 24, 0
@@ -49,6 +46,7 @@ FIXES = {
     "positions_passed": "positions_reach_bias",
     "buckets_fixed": "landmark_buckets",
     "bucket_module_trained": "bucket_module_registered",
+    "masters_kept": "adapter_dtype",
 }
 
 
@@ -496,26 +494,49 @@ WIKITEXT = [
 ]
 
 
+def chosen(wanted: Lines, lines: list[str]) -> list[str]:
+    """The lines that a protocol takes, by their lengths alone."""
+    sizes = (np.array([len(line) for line in lines]), np.array([len(line.strip()) for line in lines]))
+    return [lines[index] for index in select_lines(wanted, *sizes)]
+
+
 def test_first_rows_keep_blank_ones_and_headings_and_long_lines_leave_them_out():
-    assert published_rows(WIKITEXT, 4) == WIKITEXT[:4]
-    assert published_lines(WIKITEXT, 2) == [WIKITEXT[3], WIKITEXT[7]]
+    assert chosen(Lines("train", 4), WIKITEXT) == WIKITEXT[:4]
+    assert chosen(Lines("validation", 2, longer_than=100), WIKITEXT) == [WIKITEXT[3], WIKITEXT[7]]
     edge = [" " * 150, "x" * 100, " " + "y" * 99 + "\n", "z" * 100 + "\n"]
-    assert published_lines(edge, 2) == edge[2:]  # more than 100, white space counted, but not alone
-    assert published_lines(edge, 1, 99, stripped=True) == edge[1:2]
-    with pytest.raises(HyLoRADAError, match="2 lines of more than 100 characters and 3 are asked for"):
-        published_lines(WIKITEXT, 3)
-    with pytest.raises(HyLoRADAError, match="8 lines and 500 are asked for"):
-        published_rows(WIKITEXT)
+    assert chosen(Lines("test", 2, 100), edge) == edge[2:]  # more than 100, white space counted, but not alone
+    assert chosen(Lines("test", 1, 99, stripped=True), edge) == edge[1:2]
+    with pytest.raises(HyLoRADAError, match="validation text has 2 lines of more than 100 characters and 3 are asked"):
+        chosen(Lines("validation", 3, 100), WIKITEXT)
+    with pytest.raises(HyLoRADAError, match="train text has 8 lines and 500 are asked for"):
+        chosen(AS_PUBLISHED.training_text, WIKITEXT)
 
 
 def test_protocols_take_the_lines_that_their_fields_say():
     published, study = PROTOCOLS["as_published"], PROTOCOLS["landmark_study"]
     few = {"count": 1}
-    assert select_lines(replace(published.training_text, **few), WIKITEXT) == [""]
-    assert select_lines(replace(published.evaluation_text, **few), WIKITEXT) == [WIKITEXT[3]]
+    assert chosen(replace(published.training_text, **few), WIKITEXT) == [""]
+    assert chosen(replace(published.evaluation_text, **few), WIKITEXT) == [WIKITEXT[3]]
     padded_with_space = " " * 40 + "twelve chars"
-    assert select_lines(replace(study.training_text, **few), [padded_with_space, WIKITEXT[7]]) == [WIKITEXT[7]]
+    assert chosen(replace(study.training_text, **few), [padded_with_space, WIKITEXT[7]]) == [WIKITEXT[7]]
     assert (published.evaluation_text.split, study.evaluation_text.split) == ("validation", "test")
+
+
+def test_a_scale_cuts_counts_and_no_other_fact():
+    published = PROTOCOLS["as_published"]
+    assert fitted(published, None, None, 4096) == published
+    cut = fitted(published, 16, 40, 256)
+    assert (cut.training_text.count, cut.evaluation_text.count) == (16, 40)
+    assert cut.block_tokens == cut.evaluation_tokens == 256
+    assert fitted(published, 9_999, 9_999, 512) == published  # more than was published is not as published
+    assert fitted(PROTOCOLS["corrected"], 1, 1, 1) == PROTOCOLS["corrected"]
+    counts = {"training_text", "evaluation_text", "block_tokens", "evaluation_tokens"}
+    assert {f.name for f in fields(cut) if getattr(cut, f.name) != getattr(published, f.name)} == counts
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_comes_back_from_its_facts_as_they_are_kept_in_a_record(name):
+    assert protocol_of(json.loads(json.dumps(asdict(PROTOCOLS[name])))) == PROTOCOLS[name]
 
 
 def test_articles_become_lines_and_lines_stay_lines():

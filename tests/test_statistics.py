@@ -6,6 +6,7 @@ from scipy import stats
 
 from hylorada.errors import HyLoRADAError
 from hylorada.nll import TokenNLL
+from hylorada.study.power import SMALLEST_EFFECT, seeds_for, smallest_detectable
 from hylorada.study.statistics import (
     ArticleMeans,
     article_means,
@@ -15,7 +16,7 @@ from hylorada.study.statistics import (
     holm_errors,
     percent,
     percentile_interval,
-    smallest_detectable,
+    prediction_interval,
     t_interval,
     t_p,
 )
@@ -186,3 +187,50 @@ def test_one_seed_has_no_interval():
 def test_nats_become_percent_of_perplexity():
     assert percent(np.log(1.02)) == pytest.approx(2.0)
     assert percent(np.log(0.5)) == pytest.approx(-50.0)
+
+
+def test_seeds_are_planned_as_the_planning_table_has_it():
+    """2 % at 80 % power, two-sided 5 %: 11, 14 and 7 seeds at a paired spread of 2.1, 2.4 and 1.5 %."""
+    assert [seeds_for(sd, 2.0) for sd in (2.1, 2.4, 1.5)] == [11, 14, 7]
+    assert smallest_detectable(2.1, 11) <= 2.0 < smallest_detectable(2.1, 10)
+    assert seeds_for(0.0, 1.0) == 2 and seeds_for(1e6, 1.0) is None
+
+
+def test_as_many_seeds_as_are_planned_find_the_effect_four_times_in_five():
+    random, sd = np.random.default_rng(9), 0.012
+    seeds = seeds_for(sd, SMALLEST_EFFECT)
+    drawn = SMALLEST_EFFECT + sd * random.normal(size=(20_000, seeds))
+    found = stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05
+    assert 0.79 < found.mean() < 0.86  # whole seeds only, so a little more than 80 %
+
+
+def test_one_more_run_falls_inside_its_prediction_nineteen_times_in_twenty():
+    random = np.random.default_rng(10)
+    runs = random.normal(size=(4_000, 6))
+    held = [not prediction_interval(row[:5]).excludes(row[5]) for row in runs]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.012)
+    interval = prediction_interval(np.array([1.0, 2.0, 3.0]))  # 2 ± 4.3027 sqrt(1 + 1/3)
+    assert interval.high == pytest.approx(2 + 4.30265 * (4 / 3) ** 0.5, rel=1e-5)
+
+
+def negligible(random: np.random.Generator, truth: float, spread: float, times: int = 300) -> float:
+    """How often an effect of `truth` in perplexity is found negligible."""
+    found = 0
+    for _ in range(times):
+        table = crossed(random, 8, 20, spread, spread, spread)
+        table = ArticleMeans(table.values + np.log1p(truth), table.tokens)
+        found += family_of_effects({"step": table}, 1_000)["step"].is_negligible
+    return found / times
+
+
+def test_an_effect_at_the_border_is_called_negligible_at_most_one_time_in_twenty():
+    random = np.random.default_rng(14)
+    assert 0.005 < negligible(random, SMALLEST_EFFECT, 0.003) < 0.085
+    assert negligible(random, -SMALLEST_EFFECT, 0.003) < 0.085
+    assert negligible(random, 0.03, 0.003) == 0
+
+
+def test_no_effect_is_called_negligible_when_the_spread_is_small_and_not_when_it_is_large():
+    random = np.random.default_rng(15)
+    assert negligible(random, 0.0, 0.003) > 0.9
+    assert negligible(random, 0.0, 0.03, 100) == 0

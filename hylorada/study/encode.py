@@ -28,7 +28,7 @@ def make_tokens(base: str, corpus: str, data: Path) -> Path:
             raise HyLoRADAError(f"{folder} does not hold the {kind} asked for; run `hylorada fetch` first.")
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
     splits = load_corpus(folders["corpus"])
-    articles = encode(tokenizer, {split: list(splits[split]["text"]) for split in SPLITS})
+    columns = encode(tokenizer, {split: list(splits[split]["text"]) for split in SPLITS})
     path = tokens_path(base, corpus, data)
-    write_tokens(path, articles, tokenizer.eos_token_id, sources)
+    write_tokens(path, columns, sources)
     return path

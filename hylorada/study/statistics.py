@@ -8,18 +8,20 @@ independently of the other (A. B. Owen, "The pigeonhole bootstrap", 2007), and t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from hylorada.errors import HyLoRADAError
 from hylorada.nll import TokenNLL
+from hylorada.study.power import FAMILY_ERROR, POWER, SMALLEST_EFFECT, seeds_for, smallest_detectable
 
 DRAWS = 10_000  # of the bootstrap
 DRAWS_SEED = 20_240_229  # one and the same for all comparisons, so that a table is the same whenever it is made
-FAMILY_ERROR = 0.05  # chance of one wrong step or more in the whole ablation
-SMALLEST_EFFECT = 0.01  # of perplexity; less is not of interest
-POWER = 0.8
+RUN_ERROR = 0.05  # how often one more run falls outside what is predicted
+EQUIVALENCE_ERROR = 0.1  # two one-sided tests at 5 % are one interval of 90 % (Schuirmann, 1987)
+NEGLIGIBLE = (float(np.log1p(-SMALLEST_EFFECT)), float(np.log1p(SMALLEST_EFFECT)))  # nats; between is not of interest
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,25 @@ class Interval:
     def excludes(self, value: float) -> bool:
         """Whether `value` lies outside."""
         return not self.low <= value <= self.high
+
+    def is_within(self, low: float, high: float) -> bool:
+        """Whether all of it lies between the two values."""
+        return low < self.low and self.high < high
+
+
+class Comparison(Protocol):
+    """An arm paired with its reference: what an effect is made of. Nats, or the log of a ratio."""
+
+    @property
+    def mean(self) -> float:
+        """The effect."""
+
+    @property
+    def by_seed(self) -> np.ndarray:
+        """(seeds,) the effect at each seed."""
+
+    def drawn(self, draws: int = ...) -> np.ndarray:
+        """(draws,) the effect over drawn seeds and articles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +87,10 @@ class ArticleMeans:
         """Mean over seeds and tokens."""
         return float(self.by_seed.mean())
 
+    def drawn(self, draws: int = DRAWS) -> np.ndarray:
+        """(draws,) means of the crossed bootstrap."""
+        return bootstrap(self, draws)
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -73,7 +98,9 @@ class Effect:
 
     interval: crossed bootstrap; check: t interval over the seed means, at the same error. detectable: the smallest
     effect that as many seeds and articles resolve with a chance of about 80 % at that error, the larger of what the two
-    intervals need. All three are None with fewer than two seeds.
+    intervals need. equivalence, equivalence_check: the same two intervals at 90 %. one_run: where the effect of one
+    more run would fall, 95 %. seeds_wanted: seeds whose t test finds the smallest effect of interest with a chance of
+    80 %, None beyond MOST_SEEDS. With fewer than two seeds there is the mean alone.
     """
 
     mean: float
@@ -81,11 +108,21 @@ class Effect:
     interval: Interval | None = None
     check: Interval | None = None
     detectable: float | None = None
+    equivalence: Interval | None = None
+    equivalence_check: Interval | None = None
+    one_run: Interval | None = None
+    seeds_wanted: int | None = None
 
     @property
     def is_resolved(self) -> bool:
         """Whether both intervals exclude zero: with few seeds the bootstrap alone is too narrow."""
         return bool(self.interval and self.check and self.interval.excludes(0) and self.check.excludes(0))
+
+    @property
+    def is_negligible(self) -> bool:
+        """Whether both 90 % intervals lie inside what is not of interest: an equivalence test at 5 %."""
+        both = self.equivalence, self.equivalence_check
+        return all(interval is not None and interval.is_within(*NEGLIGIBLE) for interval in both)
 
 
 def article_means(stores: Sequence[TokenNLL]) -> ArticleMeans:
@@ -151,41 +188,42 @@ def holm_errors(p_values: Sequence[float], error: float = FAMILY_ERROR) -> np.nd
     return allowed
 
 
-def smallest_detectable(sd: float, seeds: int, error: float = FAMILY_ERROR, power: float = POWER) -> float:
-    """Return the effect, in the unit of `sd`, that a two-sided t test over seed means finds with that power.
-
-    sd: standard deviation of the paired effect over seeds.
-    """
-    freedom = seeds - 1
-    beyond = stats.t.ppf(1 - error / 2, freedom)
-    shares = (np.arange(4_000) + 0.5) / 4_000  # the noncentral t, averaged over the chi distribution of the measured sd
-    border = beyond * np.sqrt(stats.chi2.ppf(shares, freedom) / freedom)
-
-    def missing(shift: float) -> float:
-        return (stats.norm.sf(border - shift) + stats.norm.cdf(-border - shift)).mean() - power
-
-    return float(optimize.brentq(missing, 0.0, 3 * beyond + 10) * sd / seeds**0.5)
+def prediction_interval(seed_means: np.ndarray, error: float = RUN_ERROR) -> Interval:
+    """Where one more run would fall, M ± t·sd·sqrt(1 + 1/n), from the means of two seeds or more."""
+    seeds = len(seed_means)
+    half = stats.t.ppf(1 - error / 2, seeds - 1) * seed_means.std(ddof=1) * (1 + 1 / seeds) ** 0.5
+    return Interval(float(seed_means.mean() - half), float(seed_means.mean() + half), error)
 
 
-def family_of_effects(differences: Mapping[str, ArticleMeans], draws: int = DRAWS) -> dict[str, Effect]:
+def family_of_effects(differences: Mapping[str, Comparison], draws: int = DRAWS) -> dict[str, Effect]:
     """Return the effects of comparisons that are made together, with intervals adjusted for all of them by Holm.
 
     Holm's p is the larger of bootstrap and t test, so that it rejects just where `Effect.is_resolved`.
     """
-    drawn = {name: bootstrap(table, draws) for name, table in differences.items() if len(table.values) > 1}
+    drawn = {name: found.drawn(draws) for name, found in differences.items() if len(found.by_seed) > 1}
     p_values = [max(bootstrap_p(values), t_p(differences[name].by_seed)) for name, values in drawn.items()]
     errors = dict(zip(drawn, holm_errors(p_values).tolist(), strict=True))
-    return {name: _effect(table, drawn.get(name), errors.get(name)) for name, table in differences.items()}
+    return {name: _effect(found, drawn.get(name), errors.get(name)) for name, found in differences.items()}
 
 
-def _effect(table: ArticleMeans, drawn: np.ndarray | None, error: float | None) -> Effect:
-    seeds = len(table.values)
+def _effect(found: Comparison, drawn: np.ndarray | None, error: float | None) -> Effect:
+    by_seed = found.by_seed
+    seeds = len(by_seed)
     if drawn is None or error is None:
-        return Effect(table.mean, seeds)
+        return Effect(found.mean, seeds)
+    sd = float(by_seed.std(ddof=1))
     by_bootstrap = (stats.norm.ppf(1 - error / 2) + stats.norm.ppf(POWER)) * drawn.std()
-    by_seeds = smallest_detectable(float(table.by_seed.std(ddof=1)), seeds, error)
-    interval, check = percentile_interval(drawn, error), t_interval(table.by_seed, error)
-    return Effect(table.mean, seeds, interval, check, max(by_seeds, float(by_bootstrap)))
+    return Effect(
+        mean=found.mean,
+        seeds=seeds,
+        interval=percentile_interval(drawn, error),
+        check=t_interval(by_seed, error),
+        detectable=max(smallest_detectable(sd, seeds, error), float(by_bootstrap)),
+        equivalence=percentile_interval(drawn, EQUIVALENCE_ERROR),
+        equivalence_check=t_interval(by_seed, EQUIVALENCE_ERROR),
+        one_run=prediction_interval(by_seed),
+        seeds_wanted=seeds_for(sd, NEGLIGIBLE[1], error),
+    )
 
 
 def percent(nats: float) -> float:

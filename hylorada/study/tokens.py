@@ -1,6 +1,7 @@
 """Articles as token ids: made once per base model and corpus, so that a run needs neither corpus nor its library.
 
-The file is a NumPy archive: per split the ids of all articles end to end and the length of each, and one end token.
+The file is a NumPy archive: per split the ids of all articles end to end and the length of each, the same of all
+lines, each encoded alone as the published protocols do, and one end token.
 """
 
 import json
@@ -14,18 +15,42 @@ import numpy as np
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
+from hylorada.study.following import lines_of, select_lines
+from hylorada.study.protocol import Lines
 
 SPLITS = ("train", "validation", "test")
+OF_LINES = ("characters", "stripped", "article")  # a number a line
+
+
+@dataclass(frozen=True)
+class LineTokens:
+    """All lines of a split in order, blank ones too, each encoded alone.
+
+    ids: all lines end to end. ends: (lines,) where each ends in it. characters, stripped: (lines,) lengths with and
+    without the white space at the ends. article: (lines,) index of the article that a line is of.
+    """
+
+    ids: np.ndarray
+    ends: np.ndarray
+    characters: np.ndarray
+    stripped: np.ndarray
+    article: np.ndarray
+
+    def __getitem__(self, line: int) -> np.ndarray:
+        """Ids of one line, none for a blank one."""
+        return self.ids[self.ends[line - 1] if line else 0 : self.ends[line]]
 
 
 @dataclass(frozen=True)
 class Tokens:
     """articles: per split a list of id arrays, one an article, without special tokens. end: id put between articles.
 
-    digest: SHA-256 of all of it. sources: identities of the base model and the corpus it was made from.
+    lines: per split its lines. digest: SHA-256 of all of it. sources: identities of the base model and the corpus it
+    was made from.
     """
 
     articles: dict[str, list[np.ndarray]]
+    lines: dict[str, LineTokens]
     end: int
     digest: str
     sources: dict[str, Any]
@@ -53,40 +78,56 @@ class Tokens:
         """Return the beginnings of a split's first articles; None means all of them, and whole."""
         return [ids[:tokens_per_article] for ids in self.articles[split][:articles]]
 
+    def published_lines(self, wanted: Lines) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the ids of the lines that a protocol takes, and the article that each is of.
 
-def encode(tokenizer: Any, texts: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-    """Return the ids of every article by split, without special tokens; blank articles are dropped.
+        Raises:
+            HyLoRADAError: there are fewer than asked for.
+        """
+        lines = self.lines[wanted.split]
+        taken = select_lines(wanted, lines.characters, lines.stripped)
+        return [lines[int(line)] for line in taken], lines.article[taken]
+
+
+def encode(tokenizer: Any, texts: dict[str, list[str]]) -> dict[str, np.ndarray]:
+    """Return the columns of a token file: articles and lines of every split; blank articles are dropped.
+
+    A line of a dropped article counts to the article before it, or to the first.
 
     Raises:
         HyLoRADAError: a split has no text, or the tokenizer no end token to put between articles.
     """
     if tokenizer.eos_token_id is None:
         raise HyLoRADAError("the tokenizer has no end token to put between articles; take another base model.")
-    articles = {}
+    columns: dict[str, np.ndarray] = {"end": np.array(tokenizer.eos_token_id)}
     for split in SPLITS:
-        filled = [text for text in texts[split] if text.strip()]
-        if not filled:
+        filled = [bool(text.strip()) for text in texts[split]]
+        if not any(filled):
             raise HyLoRADAError(f"the {split} split has no text; take another corpus.")
-        # verbose: whole articles exceed the model's context, which the tokenizer would warn of
-        articles[split] = tokenizer(filled, add_special_tokens=False, verbose=False)["input_ids"]
-    return articles
+        articles = [text for text, is_filled in zip(texts[split], filled, strict=True) if is_filled]
+        of_article = np.maximum(np.cumsum(filled) - 1, 0)
+        of_text = [lines_of([text]) for text in texts[split]]
+        lines = [line for part in of_text for line in part]
+        columns[f"{split}_ids"], columns[f"{split}_lengths"] = _ids(tokenizer, articles)
+        columns[f"{split}_line_ids"], columns[f"{split}_line_lengths"] = _ids(tokenizer, lines)
+        columns[f"{split}_line_characters"] = np.array([len(line) for line in lines])
+        columns[f"{split}_line_stripped"] = np.array([len(line.strip()) for line in lines])
+        columns[f"{split}_line_article"] = np.repeat(of_article, [len(part) for part in of_text])
+    return columns
 
 
-def write_tokens(path: Path, articles: dict[str, list[list[int]]], end: int, sources: dict[str, Any]) -> None:
-    """Write encoded articles by split, atomically; sources: the identities of base model and corpus."""
-    columns: dict[str, np.ndarray] = {"end": np.array(end), "sources": np.array(json.dumps(sources, sort_keys=True))}
-    for split in SPLITS:
-        columns[f"{split}_ids"] = np.concatenate(articles[split]).astype(np.int32)
-        columns[f"{split}_lengths"] = np.array([len(ids) for ids in articles[split]])
+def write_tokens(path: Path, columns: dict[str, np.ndarray], sources: dict[str, Any]) -> None:
+    """Write what `encode` gave, atomically; sources: the identities of base model and corpus."""
+    named = columns | {"sources": np.array(json.dumps(sources, sort_keys=True))}
     with written_beside(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, **columns)
+        np.savez_compressed(file, **named)
 
 
 def read_tokens(path: Path) -> Tokens:
     """Read what `write_tokens` wrote.
 
     Raises:
-        HyLoRADAError: the file is absent, damaged or lacks a split.
+        HyLoRADAError: the file is absent, damaged or lacks a column.
     """
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -97,7 +138,8 @@ def read_tokens(path: Path) -> Tokens:
         raise HyLoRADAError(
             f"{path} is no readable token file ({error}); remove it and run `hylorada tokens`."
         ) from error
-    wanted = {"end", "sources"} | {f"{split}_{what}" for split in SPLITS for what in ("ids", "lengths")}
+    of_split = ("ids", "lengths", "line_ids", "line_lengths", *(f"line_{what}" for what in OF_LINES))
+    wanted = {"end", "sources"} | {f"{split}_{what}" for split in SPLITS for what in of_split}
     if set(columns) != wanted:
         raise HyLoRADAError(
             f"{path} holds {sorted(columns)}, not {sorted(wanted)}; remove it and run `hylorada tokens`."
@@ -108,4 +150,19 @@ def read_tokens(path: Path) -> Tokens:
         split: np.split(columns[f"{split}_ids"].astype(np.int64), columns[f"{split}_lengths"].cumsum()[:-1])
         for split in SPLITS
     }
-    return Tokens(articles, int(columns["end"]), digest, sources)
+    lines = {
+        split: LineTokens(
+            columns[f"{split}_line_ids"].astype(np.int64),
+            columns[f"{split}_line_lengths"].cumsum(),
+            *(columns[f"{split}_line_{what}"] for what in OF_LINES),
+        )
+        for split in SPLITS
+    }
+    return Tokens(articles, lines, int(columns["end"]), digest, sources)
+
+
+def _ids(tokenizer: Any, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of all texts end to end, without special tokens, and the length of each."""
+    # verbose: whole articles exceed the model's context, which the tokenizer would warn of
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return np.concatenate(encoded).astype(np.int32), np.array([len(ids) for ids in encoded])
