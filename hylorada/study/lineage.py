@@ -63,14 +63,21 @@ def _adapter(adapter: Mapping[str, Any] | None) -> str:
 def _training(spec: Mapping[str, Any]) -> str:
     if spec["training"] is None:
         return ""
+    lines = spec["protocol"]["training_text"] if "protocol" in spec else None
     tokens = "all tokens" if spec["train_tokens"] is None else f"{spec['train_tokens']:,} tokens"
+    if lines is not None:
+        tokens = f"{lines['count']:,} lines"
     others = {name: value for name, value in spec["training"].items() if name != "seed"}
     return f"{tokens} in blocks of {spec['block_tokens']:,}, {spec['dtype']}; {_settings(others)}"
 
 
 def _scored(spec: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     asked = spec["evaluation"]
-    seen = f"{results['scored_tokens']:,} tokens of {results['articles']} {asked['split']} texts"
+    seen = f"{results['scored_tokens']:,} tokens of "
+    if "lines" in asked:  # of a published protocol
+        seen += f"the first {asked['lines']['count']:,} {asked['lines']['split']} lines that qualify"
+    else:
+        seen += f"{results['articles']} {asked['split']} articles"
     return f"{seen}, windows of {asked['max_length']:,}, stride {asked['stride']:,}"
 
 

@@ -17,7 +17,6 @@ from hylorada.study.plan import Run, all_runs, plan, plan_study
 from hylorada.study.records import Records
 from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
-from hylorada.study.studies import STUDIES
 
 ABLATION = "ablation"
 CLAIM = re.compile(r"[A-Z]{2}-\d{3}")
@@ -80,7 +79,7 @@ def why(what: str, settings: Settings, records: Path, claims: Path, row: str | N
     if not path.is_file():
         raise HyLoRADAError(f"{what} is not there; `{output.command.format(path.stem)}` makes it.")
     archive = read_archive(records)
-    planned = _only(_planned(output, path, settings), row)
+    planned = _only(_planned(output, path, settings), row, _against(settings, path.stem, row))
     made = f"{output.command.format(path.stem)} --scale {settings.scale}" * (output.rule not in ("paper", "report"))
     lines = [what, f"├─ made by  {made or output.command}   (rule {output.rule})"]
     if output.of == "claims":
@@ -94,7 +93,11 @@ def _claim(name: str, claims: Path, archive: Archive) -> list[str]:
     judged = read_json(claims)
     by_id = {claim["id"]: claim for claim in judged["claims"]}
     if name not in by_id:
-        raise HyLoRADAError(f"{claims} has no claim {name}; {near(name, by_id)[:200]}")
+        ends = {
+            part: [each for each in sorted(by_id) if each.startswith(part)] for part in {each[:3] for each in by_id}
+        }
+        spans = ", ".join(f"{ids[0]} to {ids[-1]}" for _, ids in sorted(ends.items()))
+        raise HyLoRADAError(f"{claims} has no claim {name}; it has claims from {spans}.")
     claim = by_id[name]
     lines = [
         f"{name}  {claim['quantity']}: {claim['claimed']}",
@@ -162,16 +165,20 @@ def _of_study(settings: Settings, name: str) -> Callable[[], Plan]:
     return lambda: plan_study(settings, name)
 
 
-def _only(planned: Plan, row: str | None) -> Plan:
+def _against(settings: Settings, table: str, row: str | None) -> str | None:
+    """Return the row that a row of a table is held against."""
+    if table in settings.studies:
+        rows = settings.rows(table)
+        return rows[row].against if row in rows else None
+    return STAGES[row].on if row in STAGES else None
+
+
+def _only(planned: Plan, row: str | None, against: str | None) -> Plan:
     if row is None:
         return planned
     if row not in planned:
         raise HyLoRADAError(f"--row {row!r} is no row of this table; {near(row, planned)}")
-    against = {STAGES[row].on} if row in STAGES else set()
-    against |= {
-        study.rows[row].against for study in STUDIES.values() if row in study.rows and set(planned) <= set(study.rows)
-    }
-    return {name: runs for name, runs in planned.items() if name == row or name in against}
+    return {name: runs for name, runs in planned.items() if name in (row, against)}
 
 
 def _found(planned: Plan, archive: Archive) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
@@ -230,9 +237,8 @@ def _other_records(path: Path, output: Output, found: Mapping[str, Sequence[Mapp
 
 
 def _labels(settings: Settings, planned: Iterable[str]) -> dict[str, str]:
-    labels = {name: stage.label for name, stage in STAGES.items()}
-    for name in settings.studies:
-        labels |= {row: labels.get(row, STUDIES[name].rows[row].label) for row in STUDIES[name].rows}
+    labels = {name: row.label for study in settings.studies for name, row in settings.rows(study).items()}
+    labels |= {name: stage.label for name, stage in STAGES.items()}
     return {row: labels.get(row.split(": ")[-1], row) for row in planned}
 
 
