@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from fake_claims import AWKWARD, fake_claims
-from fake_records import fake_study
+from fake_records import fake_record, fake_store, fake_study
 
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
@@ -17,11 +18,12 @@ from hylorada.files import read_json, write_json
 from hylorada.study.archive import read_archive
 from hylorada.study.figures import FIGURES, save_figure
 from hylorada.study.findings import VERDICTS, Change, Step, steps, verdict_group, was_claimed, was_found, what_follows
-from hylorada.study.page import Figure, Table, claimed_text, page_html
-from hylorada.study.records import load_records
+from hylorada.study.page import claimed_text
+from hylorada.study.plan import Run, plan_study
+from hylorada.study.records import study_records
+from hylorada.study.settings import load_settings
 from hylorada.study.sources import project_root
-from hylorada.study.stages import STAGES
-from hylorada.study.tables import ablation_table, write_ablation
+from hylorada.study.tables import ablation_table, write_ablation, write_study
 
 VOID = {"meta", "link", "input", "img", "br"}
 
@@ -65,37 +67,37 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A folder with records, table, figure and claims of the ablation alone, and the path of its scale."""
+    """A folder as the workflow leaves it before the page, of the ablation and its run as published with one seed."""
     folder = tmp_path_factory.mktemp("page")
-    _, planned = fake_study(folder / "results" / "runs")
-    scale = yaml.safe_load((project_root() / "config" / "micro.yaml").read_text()) | {"studies": {}}
-    (folder / "own.yaml").write_text(yaml.safe_dump(scale))
-    records = load_records(planned, folder / "results" / "runs")
-    write_ablation(
-        records, folder / "paper" / "tables" / "ablation.tex", folder / "results" / "tables" / "ablation.csv"
-    )
+    runs = folder / "results" / "runs"
+    fake_study(runs)
+    scale = yaml.safe_load((project_root() / "config" / "micro.yaml").read_text())
+    (folder / "own.yaml").write_text(yaml.safe_dump(scale | {"studies": {"as_published": {"seeds": [0]}}}))
+    settings = load_settings(str(folder / "own.yaml"))
+    for row, (run,) in plan_study(settings, "as_published").items():
+        stage = row.removeprefix("published_")
+        store = fake_store(stage, run.seed, settings.block_tokens, 0.002, 0.01)
+        record = fake_record(replace(run, stage=stage), store) | {"name": run.name, "identity": run.identity}
+        run.folder(runs).mkdir()
+        store.save(run.folder(runs) / "nll.npz")
+        write_json(run.folder(runs) / "record.json", record)
+    records = study_records(settings, "ablation", runs)
+    published = study_records(settings, "as_published", runs)
+    tables = folder / "results" / "tables"
+    write_ablation(records, folder / "paper" / "tables" / "ablation.tex", tables / "ablation.csv")
+    write_study(published, settings.rows("as_published"), "as_published", folder / "paper" / "tables", tables)
     save_figure(FIGURES["ablation"](records), folder / "figures" / "ablation")
-    names = [run.name for runs in planned.values() for run in runs]
+    names = [record["name"] for record in records.by_run.values()]
     write_json(folder / "results" / "claims.json", fake_claims(names, scale="own", digest=records.digest))
     return folder, records
 
 
 @pytest.fixture(scope="module")
 def html(study):
-    """The page with both tables, the second standing for a run of the published procedure."""
-    folder, records = study
-    table = ablation_table(records)
-    renamed = table.assign(stage="published_" + table["stage"])
-    renamed["against"] = ["published_" + on if on else "" for on in table["against"]]
-    by_name = {record["name"]: record for record in records.by_run.values()}
-    runs = {stage: [records.record(stage, seed)["name"] for seed in records.seeds(stage)] for stage in STAGES}
-    tables = {
-        "as_published": Table("As published", "Why?", renamed, {f"published_{k}": v for k, v in runs.items()}),
-        "ablation": Table("Ablation", "What for?", table, runs),
-    }
-    figure = Figure("Ablation", "What it shows, in words", (folder / "figures" / "ablation.png").read_bytes())
-    claims = read_json(folder / "results" / "claims.json")
-    return page_html(claims, tables, {"ablation": figure}, by_name, "runs")
+    """The page, made by the command."""
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_page(study[0], patch) == 0
+    return (study[0] / "results" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,7 @@ def test_every_link_leads_to_something_on_the_page_or_to_a_record_beside_it(stud
     inside = [link[1:] for link in links if link.startswith("#")]
     assert inside and set(inside) <= set(page.ids)
     files = [link for link in links if not link.startswith("#")]
-    assert len(files) == len(study[1].by_run)
+    assert len(files) == len(list((study[0] / "results" / "runs").iterdir())) > len(study[1].by_run)
     assert all((study[0] / "results" / file).is_file() for file in files)
 
 
@@ -143,6 +145,7 @@ def test_each_number_of_a_table_leads_to_its_runs(study, page):
     for stage, seed in study[1].by_run:
         assert f"#run-{study[1].record(stage, seed)['name']}" in links
         assert f"row-ablation-{stage}" in page.ids and f"row-as_published-published_{stage}" in page.ids
+    assert "one seed" in page.by_id("row-as_published-published_rslora")
     shown = page.by_id("row-ablation-rslora")
     row = ablation_table(study[1]).set_index("stage").loc["rslora"]
     assert f"{row['perplexity']:.2f}" in shown and f"{abs(row['effect']):.2f}" in shown
@@ -201,18 +204,12 @@ def test_text_stands_out_from_its_ground(scheme):
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (scheme, ink, ground)
 
 
-def test_the_command_writes_it_from_the_files(study, monkeypatch, capsys):
-    folder = study[0]
-    assert run_page(folder, monkeypatch) == 0
+def test_the_same_files_give_the_same_page(study, html, monkeypatch, capsys, caplog):
+    assert run_page(study[0], monkeypatch) == 0
+    assert (study[0] / "results" / "index.html").read_text(encoding="utf-8") == html
     assert "results/index.html" in capsys.readouterr().out
-    first = (folder / "results" / "index.html").read_bytes()
-    page = Page(first.decode())
-    assert {"AF-021", "row-ablation-landmarks", "figure-ablation"} <= set(page.ids)
-    assert study[1].digest in first.decode()
-    files = [attrs["href"] for attrs, _ in page.all("a") if not attrs["href"].startswith("#")]
-    assert files and all((folder / "results" / file).is_file() for file in files)
-    assert run_page(folder, monkeypatch) == 0
-    assert (folder / "results" / "index.html").read_bytes() == first
+    assert "not drawn, so not on the page: position_nll, as_published" in caplog.text
+    assert study[1].digest in html
 
 
 def test_what_is_missing_or_of_another_scale_is_refused(study, monkeypatch, capsys, tmp_path):
@@ -285,16 +282,18 @@ def test_what_was_claimed_comes_from_the_claims(study):
     claims = fake_claims(["a"])["claims"]
     assert was_claimed(claims).startswith(f"{len(claims)} statements in 2 documents.")
     assert "landmarks, is said to lower perplexity by 18.37 %" in was_claimed(claims)
+    written = [claim | {"claimed": f"{claim['claimed']} %"} for claim in claims]
+    assert was_claimed(written) == was_claimed(claims), "with its unit it is the same number"
     found = steps(claims, {"ablation": ablation_table(study[1])})
     assert [step.claimed for step in found] == [-17.07, 5.62, -2.11, -4.8, 2.26]
+    with pytest.raises(HyLoRADAError, match="AF-021 is 'much', and the summary needs its number"):
+        steps([claims[0] | {"claimed": "much"}, *claims[1:]], {"ablation": ablation_table(study[1])})
     assert all(step.corrected is not None and step.as_published is None for step in found)
 
 
 def test_records_are_found_whatever_code_made_them(study):
     archive = read_archive(study[0] / "results" / "runs")
-    (record,) = [record for record in archive.records.values() if record["specification"]["training"] is None]
-    from hylorada.study.plan import Run
-
+    record = next(r for r in archive.records.values() if r["specification"]["stage"] == "base")
     newer = Run("base", None, record["specification"] | {"code": "f" * 64}, "smollm2-135m", "wiki")
     assert newer.name != record["name"] and archive.of(newer) == record
     other = Run("base", None, record["specification"] | {"dtype": "float32"}, "smollm2-135m", "wiki")

@@ -3,6 +3,7 @@
 Changes are percent of perplexity, below zero is better: a published "improvement of 17.07 %" is a change of -17.07 %.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,20 @@ from hylorada.study.stages import STAGES
 GROUPS = HOLDS, FAILS, OPEN = "holds", "fails", "open"
 VERDICTS = {  # what each verdict of `hylorada claims` means for the statement
     "reproduced": HOLDS,
+    "absolute value": HOLDS,
     "match": HOLDS,
     "within rounding": HOLDS,
     "transfers": HOLDS,
     "direction only": OPEN,
     "inconclusive": OPEN,
+    "undecided": OPEN,
+    "untraceable": OPEN,
+    "plan": OPEN,
     "not measurable": OPEN,
     "not run at this scale": OPEN,
     "not reproduced": FAILS,
     "mismatch": FAILS,
+    "contradicted": FAILS,
     "structural zero": FAILS,
     "does not transfer": FAILS,
 }
@@ -79,7 +85,7 @@ def steps(claims: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame
     for stage, name in STEP_CLAIMS.items():
         claim = _claim(by_id, name)
         published = _change(tables.get("as_published"), PUBLISHED.format(stage))
-        found.append(Step(stage, claim, -claim["claimed"], published, _change(tables["ablation"], stage)))
+        found.append(Step(stage, claim, -_number(claim), published, _change(tables["ablation"], stage)))
     return found
 
 
@@ -89,7 +95,7 @@ def was_claimed(claims: Sequence[Mapping[str, Any]]) -> str:
     stack = _claim({claim["id"]: claim for claim in claims}, STACK_CLAIM)
     return (
         f"{len(claims)} statements in {_count(len(sources), 'document')}. The best stage, {_name(STACK)}, is said to "
-        f"{_moves(-stack['claimed'])} against the untrained model."
+        f"{_moves(-_number(stack))} against the untrained model."
     )
 
 
@@ -155,6 +161,14 @@ def _claim(by_id: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, An
     if name not in by_id:
         raise HyLoRADAError(f"the claims lack {name}, which the summary speaks of; run `hylorada claims` again.")
     return by_id[name]
+
+
+def _number(claim: Mapping[str, Any]) -> float:
+    """Return what was claimed as a number, also where it is written with its unit."""
+    found = re.match(r"-?\d+(\.\d+)?", str(claim["claimed"]).replace("\N{MINUS SIGN}", "-"))
+    if found is None:
+        raise HyLoRADAError(f"claim {claim['id']} is {claim['claimed']!r}, and the summary needs its number.")
+    return float(found[0])
 
 
 def _change(table: pd.DataFrame | None, row: str) -> Change | None:

@@ -28,7 +28,6 @@ def lineage(record: Mapping[str, Any]) -> dict[str, str]:
         "commit": _commit(record["git"]),
         "machine": _machine(machine),
         "versions": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
-        "memory": ", ".join(f"{value:.2f} GiB ({name})" for name, value in record["peak_memory_gib"].items()),
         "time": _time(record),
     }
     return {heading: text for heading, text in told.items() if text}
@@ -109,8 +108,9 @@ def _time(record: Mapping[str, Any]) -> str:
     parts = f"{record['evaluation_seconds']:.0f} s scoring"
     if record["training"]:
         parts = f"{record['training']['seconds']:.0f} s training, {parts}"
+    peak = ", ".join(f"{value:.2f} GiB of {name} memory" for name, value in record["peak_memory_gib"].items())
     when = datetime.fromisoformat(record["finished"])
-    return f"{parts}, done {when:%Y-%m-%d %H:%M} {when:%Z}"
+    return f"{parts}, {peak}, done {when:%Y-%m-%d %H:%M} {when:%Z}"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -264,7 +264,7 @@ def _tree(
         heads = dict.fromkeys(head for each in told.values() for head in _without(each, (*shared, *IN_LINE)))
         ways = {head: len({each.get(head) for each in told.values()}) for head in heads}
         lines += [
-            f"├─ {heading:8} {count} different; name a table or a run to see them" for heading, count in ways.items()
+            f"├─ {heading:8} in {count} ways; name a table or a run to see them" for heading, count in ways.items()
         ]
         labels = {}
     for row, label in labels.items():
