@@ -251,18 +251,24 @@ def do_run(options: argparse.Namespace) -> None:
 
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
-    from hylorada.study import numbers, tables
+    from hylorada.files import read_json
+    from hylorada.study import numbers, tables, tables_cost, tables_protocols
     from hylorada.study.records import study_records
+    from hylorada.study.sources import project_root
     from hylorada.study.studies import STUDIES
 
     settings, planned, records = _records(options)
-    studies = {}
-    for name in settings.studies:
-        found = study_records(settings, name, options.records)
-        studies[name] = tables.write_study(found, settings.rows(name), name, options.out / "tables", options.csv.parent)
-    tables.write_overview(settings, options.out / "tables" / "studies.tex")
-    table = tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.csv)
-    numbers.write_numbers(settings, planned, records, options.out / "numbers.tex")
+    tex, csv = options.out / "tables", options.csv.parent
+    found = {name: study_records(settings, name, options.records) for name in settings.studies}
+    studies = {name: tables.write_study(found[name], settings.rows(name), name, tex, csv) for name in settings.studies}
+    tables.write_overview(settings, tex / "studies.tex")
+    table = tables.write_ablation(records, tex / "ablation.tex", options.csv)
+    published = found.get("as_published")
+    tables_protocols.write_protocols(published, records, tex / "protocols.tex", csv / "protocols.csv")
+    tables_protocols.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
+    benchmark = read_json(project_root() / "benchmarks" / "cpu.json")
+    tables_cost.write_cost(benchmark, tex / "cost.tex", csv / "cost.csv")
+    numbers.write_numbers(settings, planned, records, published, options.out / "numbers.tex")
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
     print(table[shown].to_string(index=False))
     for name, study in studies.items():

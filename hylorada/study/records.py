@@ -66,6 +66,12 @@ class Records:
             raise HyLoRADAError(f"{name} was kept without its nll.npz, which this needs; make the run again.")
         return self.tokens[stage, seed]
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether the published lines were scored in every run."""
+        asked = [record["specification"] for record in self.by_run.values()]
+        return all("lines" in one["evaluation"] or "lines" in one["measures"] for one in asked)
+
     def lines(self, stage: str, seed: int | None) -> TokenNLL:
         """Return the scored lines of the published evaluation: the main text under a published protocol.
 

@@ -39,13 +39,15 @@ class Study:
     """One table. question: what it asks, in a sentence. rows: by name, in the order of the table; none for those that a
     scale makes of its bases.
 
-    varies: what its rows may differ in beside the adapter, as `hylorada.study.records.check_alike` names it.
+    varies: what its rows may differ in beside the adapter, as `hylorada.study.records.check_alike` names it. shows:
+    further columns of its table, of `hylorada.study.columns`.
     """
 
     title: str
     question: str
     rows: dict[str, Row] = field(default_factory=dict)
     varies: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
 
 
 UNTOUCHED = Row(label=STAGES["base"].label, adapter=None)
@@ -124,6 +126,7 @@ STUDIES: dict[str, Study] = {
             f"published_{name}": _published("as_published", name, stage.on and f"published_{stage.on}")
             for name, stage in STAGES.items()
         },
+        shows=("published_metric", "end", "magnitude_still", "landmark_still"),
     ),
     "single_fixes": Study(
         title="One fact of the published procedure mended",
@@ -134,6 +137,7 @@ STUDIES: dict[str, Study] = {
             for name in names
         },
         varies=("protocol",),
+        shows=("published_metric", "end", "magnitude_still", "landmark_still"),
     ),
     "landmark_study": Study(
         title="The landmark study as published",
@@ -150,6 +154,7 @@ STUDIES: dict[str, Study] = {
                 for design, label in (("original", "original"), ("per_layer", "per layer"))
             },
         },
+        shows=("published_metric", "lim", "causal"),
     ),
     "places": Study(
         title="Places in the window",
@@ -158,6 +163,7 @@ STUDIES: dict[str, Study] = {
             name: _stage(name, against=STAGES[name].on if name != "landmarks" else "position_bias")
             for name in ("base", "rslora", "magnitude", "position_bias", "landmarks")
         },
+        shows=("contrast", "window", "key_value", "passkey"),
     ),
     "bases": Study(
         title="Size of the base",
@@ -231,6 +237,7 @@ STUDIES: dict[str, Study] = {
             for design, label in (("original", "original"), ("per_layer", "per layer"))
             for pooling in ("causal", "sequence")
         },
+        shows=("lim", "contrast", "causal"),
     ),
     "buckets": Study(
         title="Fixed and learnable buckets",
@@ -253,6 +260,7 @@ STUDIES: dict[str, Study] = {
                 against="landmarks",
             ),
         },
+        shows=("boundary",),
     ),
     "methods": Study(
         title="Methods on prose",
@@ -346,7 +354,7 @@ STUDIES: dict[str, Study] = {
                 changes={"block_tokens": length, "evaluation_stride": length},
                 against=None if name == "rslora" else f"rslora_at_{length}",
             )
-            for length in (256, 512, 1024)  # 2,048 and more: long_context, for bases that can
+            for length in (256, 512, 1024, 2048)
             for name, label, adapter in (("rslora", "rsLoRA", RSLORA), ("landmarks", "whole stack", FULL))
         },
         varies=("block_tokens", "evaluation"),

@@ -8,6 +8,7 @@ import pandas as pd
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
+from hylorada.study.columns import COLUMNS, Value, values
 from hylorada.study.protocol import Lines, fitted
 from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.records import Records
@@ -37,10 +38,10 @@ stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval &
 \midrule
 """
 
-STUDY_HEAD = r"""\begin{tabular}{@{}lrcrcrc@{}}
+STUDY_HEAD = r"""\begin{{tabular}}{{@{{}}lrcrcrc{columns}@{{}}}}
 \toprule
- & & & \multicolumn{2}{c}{perplexity} & \multicolumn{2}{c}{effect (\%)}\\
-row & trained & seeds & mean & 95\,\% interval & mean & Holm interval\\
+ & & & \multicolumn{{2}}{{c}}{{perplexity}} & \multicolumn{{2}}{{c}}{{effect (\%)}}{empty}\\
+row & trained & seeds & mean & 95\,\% interval & mean & Holm interval{heads}\\
 \midrule
 """
 OVERVIEW = r"""\begin{{table*}}[p]
@@ -110,19 +111,28 @@ def comparison(records: Records, labels: dict[str, str], against: dict[str, str 
 def write_ablation(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
     """Write the table twice, as a LaTeX tabular for the paper and, unrounded, as CSV; return it."""
     table = ablation_table(records)
-    with written_beside(tex) as beside:
-        beside.write_text(HEAD + "".join(_line(row) for _, row in table.iterrows()) + FOOT)
-    with written_beside(csv) as beside:
-        table.to_csv(beside, index=False)
-    return table
+    return write_table(table, HEAD + "".join(_line(row) for _, row in table.iterrows()) + FOOT, tex, csv)
 
 
 def write_study(records: Records, rows: dict[str, Row], name: str, tex: Path, csv: Path) -> pd.DataFrame:
     """Write the table of a study into two folders, as LaTeX and as CSV, under its name; return it."""
     table = study_table(records, rows)
-    with written_beside(tex / f"{name}.tex") as beside:
-        beside.write_text(STUDY_HEAD + "".join(_study_line(row) for _, row in table.iterrows()) + FOOT)
-    with written_beside(csv / f"{name}.csv") as beside:
+    shown = STUDIES[name].shows
+    for column in shown:
+        found = values(records, column)
+        table[column] = [found[stage] for stage in table["stage"]]
+    head = STUDY_HEAD.format(
+        columns="c" * len(shown), empty=" & " * len(shown), heads="".join(f" & {COLUMNS[c].head}" for c in shown)
+    )
+    body = "".join(_study_line(row, shown) for _, row in table.iterrows())
+    return write_table(table, head + body + FOOT, tex / f"{name}.tex", csv / f"{name}.csv")
+
+
+def write_table(table: pd.DataFrame, tabular: str, tex: Path, csv: Path) -> pd.DataFrame:
+    """Write a table as the LaTeX tabular that was made of it and, unrounded, as CSV; return it."""
+    with written_beside(tex) as beside:
+        beside.write_text(tabular)
+    with written_beside(csv) as beside:
         table.to_csv(beside, index=False)
     return table
 
@@ -221,7 +231,7 @@ def span(low: float, high: float) -> str:
     return f"{fixed(low)} to {fixed(high)}"
 
 
-def _study_line(row: pd.Series) -> str:
+def _study_line(row: pd.Series, shown: tuple[str, ...]) -> str:
     alone = bool(row["against"] == "")
     level = ONE_SEED if pd.isna(row["perplexity_low"]) else span(row["perplexity_low"], row["perplexity_high"])
     step = ONE_SEED if pd.isna(row["effect_low"]) else span(row["effect_low"], row["effect_high"])
@@ -232,8 +242,15 @@ def _study_line(row: pd.Series) -> str:
         fixed(row["perplexity"]),
         level,
         *(["", ""] if alone else [fixed(row["effect"]), step + "*" * row["resolved"]]),
+        *(_shown(row[name], COLUMNS[name].decimals) for name in shown),
     ]
     return " & ".join(cells) + "\\\\\n"
+
+
+def _shown(value: Value, decimals: int) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return value if isinstance(value, str) else fixed(value, decimals)
 
 
 def _line(row: pd.Series) -> str:
