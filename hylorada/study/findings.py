@@ -1,4 +1,4 @@
-"""What follows from the claims and the two tables that test them, in sentences which the numbers choose.
+"""What follows from the claims and the table of both protocols, in sentences which the numbers choose.
 
 Changes are percent of perplexity, below zero is better: a published "improvement of 17.07 %" is a change of -17.07 %.
 """
@@ -41,7 +41,7 @@ STEP_CLAIMS = {  # the published change of each step against the one it builds o
     "learned_buckets": "AF-062",
 }
 STACK, STACK_CLAIM = "landmarks", "AF-051"  # the best published stage, against the untrained model
-PUBLISHED = "published_{}"  # the row of a stage in the table `as_published`
+CLAIMED, CORRECTED = "published", "corpus"  # sides of the table of both protocols
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,6 @@ class Change:
     low: float | None
     high: float | None
     resolved: bool
-    seeds: int
 
 
 def verdict_group(verdict: str) -> str:
@@ -78,14 +77,14 @@ def verdict_group(verdict: str) -> str:
     return VERDICTS[plain]
 
 
-def steps(claims: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame]) -> list[Step]:
-    """Return the five steps with what was claimed and what the tables `as_published` and `ablation` found."""
+def steps(claims: Sequence[Mapping[str, Any]], protocols: pd.DataFrame) -> list[Step]:
+    """Return the five steps with what was claimed, and what the table of both protocols has for them."""
     by_id = {claim["id"]: claim for claim in claims}
     found = []
     for stage, name in STEP_CLAIMS.items():
         claim = _claim(by_id, name)
-        published = _change(tables.get("as_published"), PUBLISHED.format(stage))
-        found.append(Step(stage, claim, -_number(claim), published, _change(tables["ablation"], stage)))
+        sides = [_change(protocols, side, stage) for side in (CLAIMED, CORRECTED)]
+        found.append(Step(stage, claim, -_number(claim), *sides))
     return found
 
 
@@ -99,19 +98,13 @@ def was_claimed(claims: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def was_found(table: pd.DataFrame | None, row: str, found: Sequence[Change | None]) -> str:
-    """Say what a procedure gave for the best stage, and how many steps it tells from nothing.
-
-    table: None where the procedure was not run. row: the name of a stage's row in it, with {} for the stage.
-    """
-    if table is None:
+def was_found(protocols: pd.DataFrame, side: str, found: Sequence[Change | None]) -> str:
+    """Say what a procedure gave for the best stage, and how many steps it tells from nothing."""
+    if side not in protocols:
         return "Not run at this scale."
-    perplexity = table.set_index("stage")["perplexity"]
-    names = [row.format(STACK), row.format("base")]
-    whole = "The best published stage is not in its table."
-    if set(names) <= set(perplexity.index):
-        stack, base = perplexity[names]
-        whole = f"The same stage {_measured_moves(100 * (stack / base - 1))} against the untouched base."
+    level = protocols.set_index("stage")[side]
+    change = 100 * (level[STACK] / level["base"] - 1)
+    whole = f"The same stage {_measured_moves(change)} against the untouched base."
     measured = [change for change in found if change is not None]
     if all(change.low is None for change in measured):
         return f"{whole} With one seed of each no step can be told from chance."
@@ -171,15 +164,13 @@ def _number(claim: Mapping[str, Any]) -> float:
     return float(found[0])
 
 
-def _change(table: pd.DataFrame | None, row: str) -> Change | None:
-    if table is None or row not in set(table["stage"]):
+def _change(protocols: pd.DataFrame, side: str, stage: str) -> Change | None:
+    if side not in protocols:
         return None
-    line = table.set_index("stage").loc[row]
-    if pd.isna(line["effect"]):
-        return None
-    single = pd.isna(line["effect_low"])
-    low, high = (None, None) if single else (float(line["effect_low"]), float(line["effect_high"]))
-    return Change(float(line["effect"]), low, high, bool(line["resolved"]), int(line["seeds"]))
+    row = protocols.set_index("stage").loc[stage]
+    single = pd.isna(row[f"{side}_low"])
+    low, high = (None, None) if single else (float(row[f"{side}_low"]), float(row[f"{side}_high"]))
+    return Change(float(row[f"{side}_step"]), low, high, bool(row[f"{side}_resolved"]))
 
 
 def _same_side(step: Step) -> bool:

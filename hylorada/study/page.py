@@ -5,7 +5,7 @@ data is escaped, and nothing is loaded from elsewhere.
 """
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -16,9 +16,11 @@ import pandas as pd
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
+from hylorada.study import markup
 from hylorada.study.findings import (
+    CLAIMED,
+    CORRECTED,
     GROUPS,
-    PUBLISHED,
     Change,
     Step,
     document,
@@ -30,6 +32,8 @@ from hylorada.study.findings import (
     what_follows,
 )
 from hylorada.study.lineage import lineage
+from hylorada.study.markup import link, soft
+from hylorada.study.page_tables import ONE_SEED, Cell, Table
 from hylorada.study.sources import project_root
 from hylorada.study.stages import STAGES
 
@@ -41,17 +45,6 @@ KINDS = {
     "count": "count or setting",
     "text": "text",
 }
-ONE_SEED = "one seed"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of `hylorada table` with its title and question. runs: names of the records of each row."""
-
-    title: str
-    question: str
-    rows: pd.DataFrame
-    runs: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +58,7 @@ class Figure:
 
 def page_html(
     judged: Mapping[str, Any],
+    protocols: pd.DataFrame,
     tables: Mapping[str, Table],
     figures: Mapping[str, Figure],
     records: Mapping[str, Mapping[str, Any]],
@@ -72,7 +66,8 @@ def page_html(
 ) -> str:
     """Return the whole page.
 
-    judged: what `hylorada claims` wrote. records: by name. folder: of the records, as seen from the page.
+    judged: what `hylorada claims` wrote. protocols: the table of both protocols. records: by name. folder: of the
+    records, as seen from the page.
 
     Raises:
         HyLoRADAError: a claim or a table rests on a run that has no record here, or a verdict is not known.
@@ -83,12 +78,12 @@ def page_html(
             raise HyLoRADAError(
                 f"the claims rest on {name}, which has no record here; run `hylorada claims` with the same records."
             )
-    found = steps(claims, {name: table.rows for name, table in tables.items()})
-    published = tables["as_published"].rows if "as_published" in tables else None
+    found = steps(claims, protocols)
+    published, corrected = [step.as_published for step in found], [step.corrected for step in found]
     summary = {
         "What was claimed": was_claimed(claims),
-        "What the claimed procedure gives": was_found(published, PUBLISHED, [step.as_published for step in found]),
-        "What the corrected one gives": was_found(tables["ablation"].rows, "{}", [step.corrected for step in found]),
+        "What the claimed procedure gives": was_found(protocols, CLAIMED, published),
+        "What the corrected one gives": was_found(protocols, CORRECTED, corrected),
         "What follows": what_follows(judged["counts"], found),
     }
     frame = project_root() / "report"
@@ -110,7 +105,7 @@ def page_html(
         verdicts=_verdicts(judged["counts"]),
         claims="\n".join(map(_claim, claims)),
         contradictions="\n".join(map(_contradiction, judged["contradictions"])),
-        tables="\n".join(_table(name, table, records) for name, table in tables.items()),
+        tables="\n".join(_table(name, table) for name, table in tables.items()),
         figures="\n".join(_figure(name, figure) for name, figure in figures.items()),
         runs="\n".join(_run(record, folder) for record in records.values()),
     )
@@ -133,26 +128,28 @@ def claimed_text(claim: Mapping[str, Any]) -> str:
 
 
 def _steps(found: Sequence[Step]) -> str:
-    lines = {}
+    lines = []
     for step in found:
-        lines[STAGES[step.stage].label] = {
-            "claimed": _link(step.claim["id"], percent_text(step.claimed)),
-            "claimed procedure": _change(step.as_published, PUBLISHED.format(step.stage), "as_published"),
-            "corrected": _change(step.corrected, step.stage, "ablation"),
+        row = f"row-protocols-{step.stage}"
+        cells = {
+            "claimed": link(step.claim["id"], percent_text(step.claimed)),
+            "claimed procedure": _change(step.as_published, row),
+            "corrected": _change(step.corrected, row),
             "verdict": _badge(step.claim["verdict"]),
         }
+        lines.append((STAGES[step.stage].label, cells, ""))
     caption = (
         "The five steps: change of perplexity in percent against the step before; below zero is better, "
         "and a star marks what can be told from chance."
     )
-    return _rows(escape(caption), "step", [(label, cells, "") for label, cells in lines.items()])
+    return markup.table(escape(caption), "step", lines)
 
 
-def _change(change: Change | None, row: str, table: str) -> str:
+def _change(change: Change | None, row: str) -> str:
     if change is None:
         return "not run"
     ends = ONE_SEED if change.low is None else f"{percent_text(change.low, '')} to {percent_text(change.high, '')}"
-    return f"{_link(f'row-{table}-{row}', percent_text(change.mean) + '*' * change.resolved)} {_soft(f'({ends})')}"
+    return f"{link(row, percent_text(change.mean) + '*' * change.resolved)} {soft(f'({ends})')}"
 
 
 def _selects(claims: Sequence[Mapping[str, Any]]) -> str:
@@ -188,16 +185,16 @@ def _claim(claim: Mapping[str, Any]) -> str:
             column = claim["columns"][name]
             facts[title] = f"{_badge(column['verdict'])} {escape(column['detail'])}"
     facts["Reason"] = escape(claim["reason"])
-    facts["Contradicted by"] = ", ".join(_link(name, name) for name in claim["contradicted_by"])
+    facts["Contradicted by"] = ", ".join(link(name, name) for name in claim["contradicted_by"])
     facts["Command"] = f"<code>{escape(claim['command'])}</code>" if claim["command"] else ""
-    facts["Runs"] = ", ".join(_link(f"run-{name}", name) for name in claim["records"])
+    facts["Runs"] = ", ".join(link(f"run-{name}", name) for name in claim["records"])
     told = {"document": document(claim), "verdict": claim["verdict"], "kind": claim["kind"]}
     data = " ".join(f'data-{name}="{escape(value)}"' for name, value in told.items())
     return (
         f'<li id="{escape(claim["id"])}" {data}><details><summary><span class="id">{escape(claim["id"])}</span> '
-        f'<span class="quantity">{escape(claim["quantity"])} {_soft(_place(claim))}</span> '
+        f'<span class="quantity">{escape(claim["quantity"])} {soft(_place(claim))}</span> '
         f'<span class="claimed">{escape(claimed_text(claim))}</span> {_badge(claim["verdict"])}</summary>'
-        f"{_facts(facts)}</details></li>"
+        f"{markup.facts(facts)}</details></li>"
     )
 
 
@@ -207,7 +204,7 @@ def _place(claim: Mapping[str, Any]) -> str:
 
 
 def _contradiction(entry: Mapping[str, Any]) -> str:
-    links = ", ".join(_link(name, name) for name in entry["claims"])
+    links = ", ".join(link(name, name) for name in entry["claims"])
     decided = f"<br>Decided by: {escape(entry['decided_by'])}" if entry["decided_by"] else ""
     return (
         f'<li id="{escape(entry["id"])}"><strong>{escape(entry["id"])}</strong> {escape(entry["statement"])}'
@@ -215,56 +212,18 @@ def _contradiction(entry: Mapping[str, Any]) -> str:
     )
 
 
-def _table(name: str, table: Table, records: Mapping[str, Mapping[str, Any]]) -> str:
-    labels = dict(zip(table.rows["stage"], table.rows["label"], strict=True))
+def _table(name: str, table: Table) -> str:
     lines = []
-    for _, row in table.rows.iterrows():
-        runs = [(run, _seed(records[run])) for run in table.runs[row["stage"]]]
-        cells = {
-            "trained parameters": f"{row['parameters']:,}",
-            "perplexity": f"{row['perplexity']:.2f} {_soft(_ends(row, 'perplexity', '{:.2f}'.format))}",
-            "effect": "",
-            "against": "",
-            "runs": ", ".join(_link(f"run-{run}", seed) for run, seed in runs),
-        }
-        if isinstance(row["against"], str) and row["against"]:
-            ends = _ends(row, "effect", lambda value: percent_text(value, ""))
-            cells["effect"] = f"{percent_text(row['effect'])}{'*' * bool(row['resolved'])} {_soft(ends)}"
-            cells["against"] = _link(f"row-{name}-{row['against']}", labels.get(row["against"], row["against"]))
-        lines.append((row["label"], cells, f"row-{name}-{row['stage']}"))
-    caption = f"<h3>{escape(table.title)}</h3> {escape(table.question)}"
-    return f'<div class="table" id="table-{escape(name)}">{_rows(caption, "row", lines)}</div>'
+    for line in table.lines:
+        cells = {heading: ", ".join(map(_cell, cells)) for heading, cells in line.cells.items()}
+        lines.append((line.label, cells, f"row-{name}-{line.name}"))
+    caption = f"<h3>{escape(table.title)}</h3> {escape(table.note)}"
+    return f'<div class="table" id="table-{escape(name)}">{markup.table(caption, "row", lines)}</div>'
 
 
-def _ends(row: pd.Series, name: str, write: Callable[[float], str]) -> str:
-    if pd.isna(row[f"{name}_low"]):
-        return "" if pd.isna(row["seeds"]) else f"({ONE_SEED})"
-    return f"({write(row[f'{name}_low'])} to {write(row[f'{name}_high'])})"
-
-
-def _seed(record: Mapping[str, Any]) -> str:
-    training = record["specification"]["training"]
-    return "untrained" if training is None else f"seed {training['seed']}"
-
-
-def _rows(caption: str, first: str, lines: Sequence[tuple[str, Mapping[str, str], str]]) -> str:
-    """Return a table whose roles are written out, so that it stays one where a phone lays its cells out as blocks.
-
-    lines: of each row its head as text, its cells as HTML by their heading, and its id or "".
-    """
-    heads = "".join(f'<th role="columnheader" scope="col">{escape(text)}</th>' for text in (first, *lines[0][1]))
-    body = []
-    for head, cells, name in lines:
-        own = f' id="{escape(name)}"' if name else ""
-        inner = "".join(
-            f'<td role="cell" data-label="{escape(label)}">{f"<div>{cell}</div>" if cell else ""}</td>'
-            for label, cell in cells.items()
-        )
-        body.append(f'<tr role="row"{own}><th role="rowheader" scope="row">{escape(head)}</th>{inner}</tr>\n')
-    return (
-        f'<table role="table"><caption>{caption}</caption><thead role="rowgroup"><tr role="row">{heads}</tr></thead>\n'
-        f'<tbody role="rowgroup">{"".join(body)}</tbody></table>'
-    )
+def _cell(cell: Cell) -> str:
+    text = link(cell.link, cell.text) if cell.link else escape(cell.text)
+    return f"{text} {soft(cell.soft)}".strip()
 
 
 def _figure(name: str, figure: Figure) -> str:
@@ -286,25 +245,12 @@ def _run(record: Mapping[str, Any], folder: str) -> str:
     facts["Record"] = f'<a href="{escape(place)}">{escape(place)}</a>'
     return (
         f'<details id="run-{escape(name)}"><summary>{escape(name)} '
-        f'<span class="soft">perplexity {results["perplexity"]:.2f}</span></summary>{_facts(facts)}</details>'
+        f'<span class="soft">perplexity {results["perplexity"]:.2f}</span></summary>{markup.facts(facts)}</details>'
     )
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    """facts: HTML by its heading; what is empty is left out."""
-    return "<dl>" + "".join(f"<dt>{escape(head)}</dt><dd>{text}</dd>" for head, text in facts.items() if text) + "</dl>"
-
-
-def _link(target: str, text: str) -> str:
-    return f'<a href="#{escape(target)}">{escape(text)}</a>'
 
 
 def _badge(verdict: str) -> str:
     return f'<span class="verdict {verdict_group(verdict)}">{escape(_words(verdict))}</span>'
-
-
-def _soft(text: str) -> str:
-    return f'<span class="soft">{escape(text)}</span>' if text else ""
 
 
 def _words(verdict: str) -> str:

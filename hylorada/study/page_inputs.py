@@ -5,16 +5,23 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
 from hylorada.study.archive import Archive, read_archive
 from hylorada.study.figures import FIGURES, study_rows
-from hylorada.study.page import Figure, Table, page_html, write_page
+from hylorada.study.page import Figure, page_html, write_page
+from hylorada.study.page_tables import (
+    Runs,
+    cost_table,
+    efficiency_table,
+    protocols_table,
+    read_table,
+    study_table,
+)
 from hylorada.study.plan import Run, plan, plan_study
 from hylorada.study.settings import Settings
 from hylorada.study.studies import STUDIES
+from hylorada.study.tables_protocols import PUBLISHED
 
 ABLATION = ("Ablation", "What does each stage add to the one that it builds on?")
 
@@ -35,25 +42,31 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
         )
     archive = read_archive(records)
     planned = {"ablation": plan(settings)} | {name: plan_study(settings, name) for name in settings.studies}
-    shown = {name: _table(name, rows, archive, tables / f"{name}.csv") for name, rows in planned.items()}
-    used = dict.fromkeys(name for table in shown.values() for names in table.runs.values() for name in names)
+    runs = {name: _recorded(rows, archive) for name, rows in planned.items()}
+    protocols = read_table(tables / "protocols.csv", runs["ablation"])
+    shown = {"protocols": protocols_table(protocols, _of_both(runs))}
+    for name, rows in runs.items():
+        title, question = ABLATION if name == "ablation" else (STUDIES[name].title, STUDIES[name].question)
+        shown[name] = study_table(name, read_table(tables / f"{name}.csv", rows), title, question, rows)
+    shown["efficiency"] = efficiency_table(read_table(tables / "efficiency.csv", runs["ablation"]), runs["ablation"])
+    shown["cost"] = cost_table(read_table(tables / "cost.csv"))
+    used = dict.fromkeys(record["name"] for rows in runs.values() for records in rows.values() for record in records)
     used |= dict.fromkeys(name for claim in judged["claims"] for name in claim["records"])
     known = [*FIGURES, *settings.studies]
     drawn = {name: _figure(name, figures / f"{name}.png") for name in known if (figures / f"{name}.png").is_file()}
     folder = Path(os.path.relpath(records, out.parent)).as_posix()
-    write_page(out, page_html(judged, shown, drawn, {name: archive.named(name) for name in used}, folder))
+    write_page(out, page_html(judged, protocols, shown, drawn, {name: archive.named(name) for name in used}, folder))
     return [name for name in known if name not in drawn]
 
 
-def _table(name: str, planned: dict[str, list[Run]], archive: Archive, path: Path) -> Table:
-    title, question = ABLATION if name == "ablation" else (STUDIES[name].title, STUDIES[name].question)
-    if not path.is_file():
-        raise HyLoRADAError(f"{path} is not there; run `hylorada table` with this scale first.")
-    names = {row: [_record(run, archive)["name"] for run in runs] for row, runs in planned.items()}
-    rows = pd.read_csv(path, keep_default_na=True)
-    if strange := [row for row in rows["stage"] if row not in names]:
-        raise HyLoRADAError(f"{path} has the row {strange[0]!r}, which the scale has not; run `hylorada table` again.")
-    return Table(title, question, rows, names)
+def _recorded(planned: dict[str, list[Run]], archive: Archive) -> Runs:
+    return {row: [_record(run, archive) for run in runs] for row, runs in planned.items()}
+
+
+def _of_both(runs: dict[str, Runs]) -> Runs:
+    """Return the records behind a stage under both protocols."""
+    published = runs.get("as_published", {})
+    return {stage: [*published.get(PUBLISHED + stage, []), *records] for stage, records in runs["ablation"].items()}
 
 
 def _record(run: Run, archive: Archive) -> dict[str, Any]:
