@@ -7,6 +7,7 @@ from its identity (settings, data, code), so a result of other settings, data or
 import shutil
 
 from hylorada.study.encode import tokens_path
+from hylorada.study.figures import FIGURES, figures_of
 from hylorada.study.plan import cells
 from hylorada.study.provenance import code_digest
 from hylorada.study.settings import load_settings
@@ -21,7 +22,6 @@ MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by t
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
 SUMMARIES = ["protocols", "efficiency", "cost"]  # tables beside those of the ablation and the studies
-FIGURES = ["ablation", "position_nll"]
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
 
@@ -43,7 +43,7 @@ if TEX is None:
 rule all:
     input:
         "paper/tables/ablation.tex",
-        expand("figures/{figure}.pdf", figure=[*FIGURES, *SETTINGS.studies]),
+        expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/main.pdf" if TEX else [],
 
 
@@ -154,6 +154,7 @@ rule figure:
     """One figure, as PDF for the paper and PNG for the report; seconds."""
     input:
         expand("results/cells/{cell}.json", cell=CELLS),
+        workflow.source_path("benchmarks/cpu.json"),
     output:
         pdf="figures/{figure}.pdf",
         png=report("figures/{figure}.png", category="Figures", caption="report/figure.rst"),
@@ -163,7 +164,8 @@ rule figure:
         ENVIRONMENT
     params:
         scale=SCALE,
-        code=code_digest("hylorada.study.figures"),
+        code=lambda wildcards: code_digest(FIGURES[wildcards.figure].module),
+        caption=lambda wildcards: FIGURES[wildcards.figure].caption,  # report/figure.rst shows it
     shell:
         "hylorada figure {wildcards.figure} --scale {params.scale} > {log} 2>&1"
 
@@ -171,7 +173,7 @@ rule figure:
 rule paper:
     """The paper; seconds, with latexmk, the tinytex package or tectonic."""
     input:
-        expand("figures/{figure}.pdf", figure=FIGURES),
+        expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/tables/ablation.tex",
         "paper/tables/studies.tex",
         expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),

@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--csv", type=Path, default=csv, help=f"the table unrounded ({csv})")
 
     figure = _verb(verbs, "figure", do_figure, "draw one figure, as PDF and PNG", "scale records")
-    figure.add_argument("name", help="ablation, position_nll or a study of the scale")
+    figure.add_argument("name", help="a row of hylorada/study/figures.py, or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
     paging = "write one self-contained page: claims with verdicts, tables, figures, and the runs behind each number"
@@ -277,19 +277,20 @@ def do_table(options: argparse.Namespace) -> None:
 
 def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
-    from hylorada.study.figures import FIGURES, save_figure, study_rows
+    from hylorada.files import read_json
+    from hylorada.study.figure_style import save_figure
+    from hylorada.study.figures import BENCHMARK, figure_row
     from hylorada.study.records import study_records
     from hylorada.study.settings import load_settings
+    from hylorada.study.sources import project_root
 
     settings = load_settings(options.scale)
-    if options.name in FIGURES:
-        drawn = FIGURES[options.name](_records(options)[2])
-    elif options.name in settings.studies:
-        drawn = study_rows(study_records(settings, options.name, options.records), settings.rows(options.name))
+    row = figure_row(settings, options.name)
+    if row.reads == BENCHMARK:
+        drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
     else:
-        raise HyLoRADAError(
-            f"figure {options.name!r} is not known; {near(options.name, [*FIGURES, *settings.studies])}"
-        )
+        records = study_records(settings, row.reads, options.records)
+        drawn = row.draw(records, settings.rows(row.reads)) if row.reads in settings.studies else row.draw(records)
     save_figure(drawn, options.out / options.name)
     print(options.out / f"{options.name}.pdf")
 
