@@ -16,7 +16,8 @@ from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
 from hylorada.study.archive import read_archive
-from hylorada.study.figures import FIGURES, save_figure
+from hylorada.study.figure_style import save_figure
+from hylorada.study.figures import FIGURES
 from hylorada.study.findings import VERDICTS, Change, Step, steps, verdict_group, was_claimed, was_found, what_follows
 from hylorada.study.page import claimed_text
 from hylorada.study.plan import Run, plan_study
@@ -24,6 +25,8 @@ from hylorada.study.records import study_records
 from hylorada.study.settings import load_settings
 from hylorada.study.sources import project_root
 from hylorada.study.tables import ablation_table, write_ablation, write_study
+from hylorada.study.tables_cost import write_cost
+from hylorada.study.tables_protocols import protocol_table, write_efficiency, write_protocols
 
 VOID = {"meta", "link", "input", "img", "br"}
 
@@ -78,6 +81,7 @@ def study(tmp_path_factory):
         stage = row.removeprefix("published_")
         store = fake_store(stage, run.seed, settings.block_tokens, 0.002, 0.01)
         record = fake_record(replace(run, stage=stage), store) | {"name": run.name, "identity": run.identity}
+        record["results"]["published_perplexity"] = store.arithmetic_perplexity()
         run.folder(runs).mkdir()
         store.save(run.folder(runs) / "nll.npz")
         write_json(run.folder(runs) / "record.json", record)
@@ -86,7 +90,11 @@ def study(tmp_path_factory):
     tables = folder / "results" / "tables"
     write_ablation(records, folder / "paper" / "tables" / "ablation.tex", tables / "ablation.csv")
     write_study(published, settings.rows("as_published"), "as_published", folder / "paper" / "tables", tables)
-    save_figure(FIGURES["ablation"](records), folder / "figures" / "ablation")
+    write_protocols(published, records, folder / "paper" / "tables" / "protocols.tex", tables / "protocols.csv")
+    write_efficiency(records, folder / "paper" / "tables" / "efficiency.tex", tables / "efficiency.csv")
+    benchmark = read_json(project_root() / "benchmarks" / "cpu.json")
+    write_cost(benchmark, folder / "paper" / "tables" / "cost.tex", tables / "cost.csv")
+    save_figure(FIGURES["ablation"].draw(records), folder / "figures" / "ablation")
     names = [record["name"] for record in records.by_run.values()]
     write_json(folder / "results" / "claims.json", fake_claims(names, scale="own", digest=records.digest))
     return folder, records
@@ -146,6 +154,8 @@ def test_each_number_of_a_table_leads_to_its_runs(study, page):
         assert f"#run-{study[1].record(stage, seed)['name']}" in links
         assert f"row-ablation-{stage}" in page.ids and f"row-as_published-published_{stage}" in page.ids
     assert "one seed" in page.by_id("row-as_published-published_rslora")
+    both = page.by_id("row-protocols-rslora")
+    assert "as published, seed 0" in both and "corrected, seed 2" in both
     shown = page.by_id("row-ablation-rslora")
     row = ablation_table(study[1]).set_index("stage").loc["rslora"]
     assert f"{row['perplexity']:.2f}" in shown and f"{abs(row['effect']):.2f}" in shown
@@ -208,7 +218,7 @@ def test_the_same_files_give_the_same_page(study, html, monkeypatch, capsys, cap
     assert run_page(study[0], monkeypatch) == 0
     assert (study[0] / "results" / "index.html").read_text(encoding="utf-8") == html
     assert "results/index.html" in capsys.readouterr().out
-    assert "not drawn, so not on the page: position_nll, as_published" in caplog.text
+    assert "not drawn, so not on the page: position_nll" in caplog.text
     assert study[1].digest in html
 
 
@@ -238,7 +248,7 @@ def test_an_unknown_verdict_is_refused():
 
 def change(mean: float, resolved: bool, seeds: int = 3) -> Change:
     ends = (None, None) if seeds == 1 else (mean - 1, mean + 1)
-    return Change(mean, *ends, resolved, seeds)
+    return Change(mean, *ends, resolved)
 
 
 def step(stage: str, claimed: float, corrected: Change | None) -> Step:
@@ -268,14 +278,15 @@ def test_what_follows_is_chosen_by_the_numbers(found, said):
 
 
 def test_what_was_found_is_chosen_by_the_numbers():
-    table = pd.DataFrame({"stage": ["base", "landmarks"], "perplexity": [20.0, 15.0]})
-    said = was_found(table, "{}", [change(-5.0, True), change(1.0, True), change(0.1, False), None])
+    table = pd.DataFrame({"stage": ["base", "landmarks"], "corpus": [20.0, 15.0]})
+    said = was_found(table, "corpus", [change(-5.0, True), change(1.0, True), change(0.1, False)])
     assert "lowers perplexity by 25.00 % against the untouched base" in said
     assert "2 of 3 steps can be told from chance: 1 lower perplexity, 1 raise it." in said
-    worse = was_found(table.assign(perplexity=[15.0, 20.0]), "{}", [change(-5.0, False)])
+    worse = was_found(table.assign(corpus=[15.0, 20.0]), "corpus", [change(-5.0, False)])
     assert "raises perplexity by 33.33 %" in worse and "0 of 1 steps can be told from chance." in worse
-    assert "With one seed of each no step" in was_found(table, "{}", [change(-5.0, False, seeds=1)])
-    assert was_found(None, "published_{}", []) == "Not run at this scale."
+    assert "leaves perplexity as it was" in was_found(table.assign(corpus=15.0), "corpus", [change(0.0, False)])
+    assert "With one seed of each no step" in was_found(table, "corpus", [change(-5.0, False, seeds=1)])
+    assert was_found(table, "published", [None]) == "Not run at this scale."
 
 
 def test_what_was_claimed_comes_from_the_claims(study):
@@ -284,10 +295,10 @@ def test_what_was_claimed_comes_from_the_claims(study):
     assert "landmarks, is said to lower perplexity by 18.37 %" in was_claimed(claims)
     written = [claim | {"claimed": f"{claim['claimed']} %"} for claim in claims]
     assert was_claimed(written) == was_claimed(claims), "with its unit it is the same number"
-    found = steps(claims, {"ablation": ablation_table(study[1])})
+    found = steps(claims, protocol_table(None, study[1]))
     assert [step.claimed for step in found] == [-17.07, 5.62, -2.11, -4.8, 2.26]
     with pytest.raises(HyLoRADAError, match="AF-021 is 'much', and the summary needs its number"):
-        steps([claims[0] | {"claimed": "much"}, *claims[1:]], {"ablation": ablation_table(study[1])})
+        steps([claims[0] | {"claimed": "much"}, *claims[1:]], protocol_table(None, study[1]))
     assert all(step.corrected is not None and step.as_published is None for step in found)
 
 

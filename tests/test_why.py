@@ -12,15 +12,20 @@ from fake_records import fake_study
 
 from hylorada.cli import main, parser
 from hylorada.files import read_json, write_json
-from hylorada.study.figures import FIGURES, save_figure
+from hylorada.study.figure_style import save_figure
+from hylorada.study.figures import FIGURES
 from hylorada.study.numbers import write_numbers
+from hylorada.study.outputs import OUTPUTS
 from hylorada.study.plan import plan_study
 from hylorada.study.records import load_records
 from hylorada.study.settings import load_settings
 from hylorada.study.sources import project_root
 from hylorada.study.stages import STAGES
 from hylorada.study.tables import write_ablation
-from hylorada.study.why import OUTPUTS
+from hylorada.study.tables_cost import write_cost
+from hylorada.study.tables_protocols import write_efficiency, write_protocols
+
+BENCHMARK = project_root() / "benchmarks" / "cpu.json"
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +35,13 @@ def made(tmp_path_factory):
     runs = folder / "results" / "runs"
     settings, planned = fake_study(runs)
     records = load_records(planned, runs)
-    write_ablation(
-        records, folder / "paper" / "tables" / "ablation.tex", folder / "results" / "tables" / "ablation.csv"
-    )
-    write_numbers(settings, planned, records, folder / "paper" / "numbers.tex")
-    save_figure(FIGURES["ablation"](records), folder / "figures" / "ablation")
+    tex, tables = folder / "paper" / "tables", folder / "results" / "tables"
+    write_ablation(records, tex / "ablation.tex", tables / "ablation.csv")
+    write_protocols(None, records, tex / "protocols.tex", tables / "protocols.csv")
+    write_efficiency(records, tex / "efficiency.tex", tables / "efficiency.csv")
+    write_cost(read_json(BENCHMARK), tex / "cost.tex", tables / "cost.csv")
+    write_numbers(settings, planned, records, None, folder / "paper" / "numbers.tex")
+    save_figure(FIGURES["ablation"].draw(records), folder / "figures" / "ablation")
     scale = yaml.safe_load((project_root() / "config" / "micro.yaml").read_text())
     for name, studies in {"own": {}, "wider": {"direct": {"seeds": [0]}}}.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(scale | {"studies": studies}))
@@ -65,10 +72,13 @@ def refused(capsys, *words: str) -> str:
     return told
 
 
-ALL_OF_IT = ("figures/ablation.pdf", "figures/ablation.png", "paper/tables/ablation.tex", "paper/numbers.tex")
+OF_THE_ABLATION = [
+    *("figures/ablation.pdf", "figures/ablation.png", "paper/tables/ablation.tex", "paper/numbers.tex"),
+    *(f"results/tables/{name}.csv" for name in ("ablation", "protocols", "efficiency")),
+]
 
 
-@pytest.mark.parametrize("file", [*ALL_OF_IT, "results/tables/ablation.csv"])
+@pytest.mark.parametrize("file", OF_THE_ABLATION)
 def test_a_file_leads_to_command_rule_runs_settings_data_code_and_machine(own, capsys, file):
     told = ask(capsys, file)
     for path in (own / "results" / "runs").iterdir():
@@ -129,7 +139,7 @@ def test_a_file_older_than_its_records_is_told(own, capsys):
     assert f"OLDER than 1 of its 16 records ({late.parent.name}); make it again" in told and "newer" not in told
 
 
-@pytest.mark.parametrize("file", ["results/tables/ablation.csv", "paper/numbers.tex"])
+@pytest.mark.parametrize("file", ["results/tables/ablation.csv", "results/tables/protocols.csv", "paper/numbers.tex"])
 def test_a_file_of_other_records_is_told_whatever_its_age(own, capsys, file):
     (path,) = (own / "results" / "runs").glob("rslora-seed1-*/record.json")
     times = path.stat().st_atime, path.stat().st_mtime
@@ -177,12 +187,20 @@ def test_a_file_of_everything_is_told_briefly(own, capsys):
     assert all(name in told for name in names) and "landmarks-seed0" not in told
 
 
+def test_the_cost_comes_from_the_benchmark_and_no_run(own, capsys):
+    told = ask(capsys, "results/tables/cost.csv")
+    record = read_json(BENCHMARK)
+    for part in ("hylorada bench", record["machine"]["processor"], record["finished"], "peft"):
+        assert part in told
+    assert "seed" not in told
+
+
 def test_what_is_unknown_or_absent_is_refused_in_one_line(own, capsys):
     told = refused(capsys, "notes.txt")
     assert all(output.pattern in told for output in OUTPUTS)
     assert "is not there; `hylorada figure position_nll` makes it" in refused(capsys, "figures/position_nll.pdf")
     (own / "figures" / "ablatoin.pdf").write_bytes(b"%PDF-")
-    assert "no figure 'ablatoin'; did you mean 'ablation'" in refused(capsys, "figures/ablatoin.pdf")
+    assert "figure 'ablatoin' is not known; did you mean 'ablation'" in refused(capsys, "figures/ablatoin.pdf")
 
 
 def test_every_command_named_is_one_of_ours():

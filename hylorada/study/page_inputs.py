@@ -1,6 +1,5 @@
 """What the page shows, read from the files of one scale: claims, tables, figures, records."""
 
-import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
 from hylorada.study.archive import Archive, read_archive
-from hylorada.study.figures import FIGURES, study_rows
+from hylorada.study.figures import FIGURES, figures_of
 from hylorada.study.page import Figure, page_html, write_page
 from hylorada.study.page_tables import (
     Runs,
@@ -52,7 +51,7 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
     shown["cost"] = cost_table(read_table(tables / "cost.csv"))
     used = dict.fromkeys(record["name"] for rows in runs.values() for records in rows.values() for record in records)
     used |= dict.fromkeys(name for claim in judged["claims"] for name in claim["records"])
-    known = [*FIGURES, *settings.studies]
+    known = figures_of(settings)
     drawn = {name: _figure(name, figures / f"{name}.png") for name in known if (figures / f"{name}.png").is_file()}
     folder = Path(os.path.relpath(records, out.parent)).as_posix()
     write_page(out, page_html(judged, protocols, shown, drawn, {name: archive.named(name) for name in used}, folder))
@@ -77,11 +76,5 @@ def _record(run: Run, archive: Archive) -> dict[str, Any]:
 
 
 def _figure(name: str, path: Path) -> Figure:
-    if name in FIGURES:
-        return Figure(name.replace("_", " ").capitalize(), _said(FIGURES[name]), path.read_bytes())
-    return Figure(STUDIES[name].title, f"{STUDIES[name].question} {_said(study_rows)}", path.read_bytes())
-
-
-def _said(draw: Any) -> str:
-    """Return what a figure shows: the description of the function that draws it."""
-    return " ".join((inspect.getdoc(draw) or "").split())
+    title = STUDIES[name].title if name in STUDIES else name.replace("_", " ").capitalize()
+    return Figure(title, FIGURES[name].caption, path.read_bytes())

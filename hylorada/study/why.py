@@ -1,60 +1,22 @@
 """The chain behind a figure, a table, a claim or a run: command, runs, settings, data, code, machine, times."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.study.archive import Archive, read_archive
+from hylorada.study.figures import BENCHMARK
+from hylorada.study.freshness import later_than, some, state
 from hylorada.study.lineage import in_common, is_present_code, lineage
-from hylorada.study.plan import Run, all_runs, plan, plan_study
-from hylorada.study.records import Records
+from hylorada.study.outputs import ALL, CLAIMS, Plan, find_output, held_against, reads, runs_behind
 from hylorada.study.settings import Settings
+from hylorada.study.sources import project_root
 from hylorada.study.stages import STAGES
 
-ABLATION = "ablation"
 CLAIM = re.compile(r"[A-Z]{2}-\d{3}")
-DIGEST = re.compile(
-    r"of digest ([0-9a-f]{64})|name=\"records-digest\" content=\"([0-9a-f]{64})\"|\"records_digest\": \"(\w{64})\""
-)
-Plan = dict[str, list[Run]]
-
-
-@dataclass(frozen=True)
-class Output:
-    """A kind of file that the study makes. of: "name" when its name says which table, else what all it is made of."""
-
-    pattern: str
-    command: str  # with {} for the name
-    rule: str
-    of: str = "name"
-
-
-OUTPUTS = (  # the first that fits counts
-    Output("figures/*.pdf", "hylorada figure {}", "figure"),
-    Output("figures/*.png", "hylorada figure {}", "figure"),
-    Output("tables/studies.tex", "hylorada table", "table", "all"),
-    Output("tables/claims.tex", "hylorada claims", "claims", "claims"),
-    Output("tables/contradictions.tex", "hylorada claims", "claims", "claims"),
-    Output("tables/claims.csv", "hylorada claims", "claims", "claims"),
-    Output("results/claims.json", "hylorada claims", "claims", "claims"),
-    Output("tables/protocols.*", "hylorada table", "table", "both"),
-    Output("tables/efficiency.*", "hylorada table", "table", ABLATION),
-    Output("tables/cost.*", "hylorada table", "table", "benchmark"),
-    Output("tables/*.tex", "hylorada table", "table"),
-    Output("tables/*.csv", "hylorada table", "table"),
-    Output("paper/numbers.tex", "hylorada table", "table", ABLATION),
-    Output("paper/main.pdf", "hylorada paper", "paper", "all"),
-    Output("results/index.html", "hylorada page", "page", "all"),
-    Output("results/cells/*.json", "hylorada run", "run", "cell"),
-    Output("results/report.html", "snakemake --report results/report.html", "report", "all"),
-)
 IN_LINE = ("seed", "time")  # said beside the name of each run
 RUN_FILES = ("record.json", "nll.npz", "lines.npz", "adapter")
 
@@ -73,23 +35,20 @@ def why(what: str, settings: Settings, records: Path, claims: Path, row: str | N
         return _claim(what, claims, read_archive(records))
     if (folder := _run_folder(path)) is not None:
         return _run(folder)
-    output = next((output for output in OUTPUTS if PurePath(path).match(output.pattern)), None)
-    if output is None:
-        known = ", ".join(dict.fromkeys(output.pattern for output in OUTPUTS))
-        raise HyLoRADAError(
-            f"{what} is no output of the study; known are {known}, a folder of a record, and a claim as AF-050."
-        )
-    if not path.is_file():
-        raise HyLoRADAError(f"{what} is not there; `{output.command.format(path.stem)}` makes it.")
+    output = find_output(path)
+    made_of = reads(output, path.stem, settings)
+    lines = [what, f"├─ made by  {output.made_by(path.stem, settings.scale)}   (rule {output.rule})"]
+    if made_of == BENCHMARK:
+        return [*lines, *_benchmark(project_root() / "benchmarks" / "cpu.json")]
+    if made_of == CLAIMS:
+        lines.append("├─ from     the claims, each judged; `hylorada why AF-050` tells of one of them")
     archive = read_archive(records)
-    planned = _only(_planned(output, path, settings), row, _against(settings, path.stem, row))
-    made = f"{output.command.format(path.stem)} --scale {settings.scale}" * (output.rule not in ("paper", "report"))
-    lines = [what, f"├─ made by  {made or output.command}   (rule {output.rule})"]
-    if output.of == "claims":
-        lines.append(f"├─ from     {claims.name} judges the claims; ask `hylorada why AF-050` for one of them")
+    planned = runs_behind(made_of, path, settings)
+    if row is not None:
+        planned = _only(planned, row, held_against(made_of, row, settings))
     found, missing = _found(planned, archive)
-    lines += [f"├─ state    {line}" for line in _state(path, output, planned, found, missing, archive)]
-    return [*lines, *_tree(_labels(settings, planned), found, missing, archive, brief=output.of in ("all", "claims"))]
+    lines += [f"├─ state    {line}" for line in state(path, found, missing, archive)]
+    return [*lines, *_tree(_labels(settings, planned), found, missing, archive, brief=made_of in (ALL, CLAIMS))]
 
 
 def _claim(name: str, claims: Path, archive: Archive) -> list[str]:
@@ -115,9 +74,8 @@ def _claim(name: str, claims: Path, archive: Archive) -> list[str]:
     if not claim["records"]:
         return [*lines, "└─ no run   this verdict rests on no run"]
     records = [archive.named(record) for record in claim["records"]]
-    late = [record["name"] for record in records if archive.path(record).stat().st_mtime > claims.stat().st_mtime]
-    if late:
-        lines.append(f"├─ state    {claims} is OLDER than {_some(late)}; run `hylorada claims` again")
+    if late := later_than(claims, records, archive):
+        lines.append(f"├─ state    {claims} is OLDER than {some(late)}; run `hylorada claims` again")
     by_row: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         by_row.setdefault(record["specification"]["stage"], []).append(record)
@@ -138,47 +96,20 @@ def _run_folder(path: Path) -> Path | None:
     return folder if (folder / "record.json").is_file() else None
 
 
-def _planned(output: Output, path: Path, settings: Settings) -> Plan:
-    """Return the runs behind a file by row; rows of two tables that are the same runs come once."""
-    name = path.stem
-    if output.of == "cell":
-        runs = all_runs(settings)
-        return {row["name"]: [runs[row["name"]]] for row in read_json(path) if row["name"] in runs}
-    named = {ABLATION: lambda: plan(settings)} | {study: _of_study(settings, study) for study in settings.studies}
-    if output.of == ABLATION:
-        return named[ABLATION]()
-    if output.of in ("all", "claims"):
-        together: Plan = {}
-        for study, make in named.items():
-            for row, runs in make().items():
-                key = row if together.get(row, runs) == runs else f"{study}: {row}"
-                together[key] = runs
-        return together
-    if name in named:
-        return named[name]()
-    from hylorada.study.figures import FIGURES
-
-    if output.rule == "figure" and name in FIGURES:
-        return named[ABLATION]()
-    allowed = [*named, *(FIGURES if output.rule == "figure" else ())]
-    raise HyLoRADAError(f"scale {settings.scale!r} makes no {output.rule} {name!r}; {near(name, allowed)}")
+def _benchmark(path: Path) -> list[str]:
+    """Tell of the benchmark's record, whose numbers come from no run of the study."""
+    record = read_json(path)
+    machine, setting = record["machine"], record["setting"]
+    return [
+        f"├─ from     {path.parent.name}/{path.name}, which `hylorada bench` wrote",
+        f"├─ setting  {', '.join(f'{name} {value}' for name, value in setting.items() if value is not None)}",
+        f"├─ machine  {machine['processor']}, {machine['threads']} of {machine['cores']} cores, {machine['device']}",
+        f"├─ versions {', '.join(f'{name} {version}' for name, version in machine['versions'].items())}",
+        f"└─ time     {record['started']} to {record['finished']}",
+    ]
 
 
-def _of_study(settings: Settings, name: str) -> Callable[[], Plan]:
-    return lambda: plan_study(settings, name)
-
-
-def _against(settings: Settings, table: str, row: str | None) -> str | None:
-    """Return the row that a row of a table is held against."""
-    if table in settings.studies:
-        rows = settings.rows(table)
-        return rows[row].against if row in rows else None
-    return STAGES[row].on if row in STAGES else None
-
-
-def _only(planned: Plan, row: str | None, against: str | None) -> Plan:
-    if row is None:
-        return planned
+def _only(planned: Plan, row: str, against: str | None) -> Plan:
     if row not in planned:
         raise HyLoRADAError(f"--row {row!r} is no row of this table; {near(row, planned)}")
     return {name: runs for name, runs in planned.items() if name in (row, against)}
@@ -189,54 +120,6 @@ def _found(planned: Plan, archive: Archive) -> tuple[dict[str, list[dict[str, An
     found = {row: [record for run in runs if (record := archive.of(run))] for row, runs in planned.items()}
     missing = {row: [run.name for run in runs if archive.of(run) is None] for row, runs in planned.items()}
     return found, missing
-
-
-def _state(
-    path: Path,
-    output: Output,
-    planned: Plan,
-    found: Mapping[str, Sequence[Mapping[str, Any]]],
-    missing: Mapping[str, Sequence[str]],
-    archive: Archive,
-) -> list[str]:
-    """Say whether a file is of these records, as far as the file and the times of both tell."""
-    told = []
-    records = [record for row in found.values() for record in row]
-    if absent := [name for names in missing.values() for name in names]:
-        told.append(f"{len(absent)} of its runs have no record in {archive.folder}: {_some(absent)}")
-    late = [record["name"] for record in records if archive.path(record).stat().st_mtime > path.stat().st_mtime]
-    if late:
-        told.append(f"OLDER than {len(late)} of its {len(records)} records ({_some(late)}); make it again")
-    other = _other_records(path, output, found)
-    if other:
-        told.append(other)
-    if not told:
-        told.append(f"newer than all of its {len(records)} records" + ", and of their numbers" * (other == ""))
-    return told
-
-
-def _other_records(path: Path, output: Output, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
-    """Say how a file shows that it is of other records; "" when it is of these, None when it cannot tell."""
-    if path.suffix == ".csv" and output.of == "name":
-        table = pd.read_csv(path).set_index("stage")
-        for row, records in found.items():
-            expected = (
-                float(np.exp(np.mean([record["results"]["mean_nll"] for record in records]))) if records else None
-            )
-            if row not in table.index:
-                return f"made from OTHER records: it has no row {row}"
-            if expected is not None and not np.isclose(table.loc[row, "perplexity"], expected, rtol=1e-9):
-                shown = f"{row} has perplexity {table.loc[row, 'perplexity']:.6g}, they {expected:.6g}"
-                return f"made from OTHER records: {shown}"
-        return ""
-    if output.of == ABLATION and (said := DIGEST.search(path.read_text())):
-        by_run = {(row, record["name"]): record for row, records in found.items() for record in records}
-        digest = Records(by_run, {}).digest
-        named = next(filter(None, said.groups()))
-        return (
-            "" if named == digest else f"made from OTHER records: it names digest {named[:12]}, theirs is {digest[:12]}"
-        )
-    return None
 
 
 def _labels(settings: Settings, planned: Iterable[str]) -> dict[str, str]:
@@ -291,7 +174,3 @@ def _tree(
 
 def _without(told: Mapping[str, str], headings: Iterable[str]) -> dict[str, str]:
     return {heading: text for heading, text in told.items() if heading not in headings}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
