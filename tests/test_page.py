@@ -392,11 +392,11 @@ def test_in_a_browser_keys_are_enough(opened):
     assert opened.find_element("css selector", "#AF-021 dl").is_displayed()
 
 
-@pytest.mark.parametrize("width", [320, 390])
-def test_on_a_phone_nothing_is_scrolled_sideways(opened, width):
+@pytest.mark.parametrize("width", [320, 390, 768, 1000, 1280])
+def test_at_no_width_of_a_phone_or_a_desk_is_anything_scrolled_sideways(opened, width):
     window(opened, width, 800)
     opened.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
-    assert opened.execute_script("return document.documentElement.scrollWidth") == width
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     wide = opened.execute_script(
         "return [...document.querySelectorAll('body *')].filter(e => e.checkVisibility()"
         " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"

@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,12 @@ def test_every_command_named_is_one_of_ours():
         if output.command.startswith("hylorada ") and output.rule != "claims":
             options = parser().parse_args(output.command.removeprefix("hylorada ").format("ablation").split())
             assert options.verb == output.rule
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    """As in `hylorada why ... | head -1`: the pipe is closed before anything is written."""
+    command = [sys.executable, "-m", "hylorada", "fetch", "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=project_root()) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

@@ -81,8 +81,9 @@ def study_table(name: str, table: pd.DataFrame, title: str, question: str, runs:
             cells["against"] = [Cell(labels[row["against"]], link=f"row-{name}-{row['against']}")]
         for column, described in shown.items():
             value = row[column]
-            text = value if isinstance(value, str) else "" if pd.isna(value) else f"{value:.{described.decimals}f}"
-            cells[_plain(described.head)] = [Cell(text)] if text else []
+            if isinstance(value, float):
+                value = "" if pd.isna(value) else f"{value:.{described.decimals}f}".replace("-", "\N{MINUS SIGN}")
+            cells[_plain(described.head)] = [Cell(value)] if value else []
         cells["runs"] = [_run(record) for record in runs[row["stage"]]]
         lines.append(Line(row["stage"], row["label"], cells))
     return Table(title, question, lines)
