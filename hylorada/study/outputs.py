@@ -19,7 +19,8 @@ Plan = dict[str, list[Run]]
 class Output:
     """A kind of file. of: what it is made of; NAMED when its name says which figure or table.
 
-    PUBLISHED is the ablation by the published protocol, BOTH that and the corrected one, CELL the runs that the file lists, BENCHMARK no run of the study.
+    PUBLISHED is the ablation by the published protocol, BOTH that and the corrected one, CELL the runs that the file
+    lists, BENCHMARK no run of the study.
     """
 
     pattern: str
