@@ -1,6 +1,7 @@
 """The command line: `hylorada <verb>`. A rule of the Snakefile calls the verb of its name; others are for users.
 
-Exit status: 0 done; 1 a fault of ours, with a traceback; 2 bad input or a missing thing, on one line; 130 interrupted.
+Exit status: 0 done; 1 a fault of ours, with a traceback; 2 bad input or a missing thing, on one line; 3 `compare` found
+a difference; 130 interrupted.
 """
 
 import argparse
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hylorada.study.plan import Run
 
 LOG = logging.getLogger(__name__)
+CLAIMS = Path("results/claims.json")
+DIFFERS = 3  # exit status
 BASE_ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -33,14 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     _log(options.quiet)
     try:
-        options.run(options)
+        status = options.run(options) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who read our lines, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except HyLoRADAError as error:
         print(f"hylorada: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("hylorada: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _log(quiet: bool) -> None:
@@ -96,6 +103,24 @@ def parser() -> argparse.ArgumentParser:
 
     choosing = "say the best learning rate of each arm by the sweep of the scale, as the setting tuned_rates"
     _verb(verbs, "rates", do_rates, choosing, "scale records")
+    paging = "write one self-contained page: claims with verdicts, tables, figures, and the runs behind each number"
+    page = _verb(verbs, "page", do_page, paging, "scale records")
+    page.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
+    page.add_argument("--tables", type=Path, default=csv.parent, help=f"folder of the tables as CSV ({csv.parent})")
+    page.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures (figures)")
+    page.add_argument("--out", type=Path, default=Path("results/index.html"), help="the page (results/index.html)")
+
+    comparing = "hold records against reference records, metric by metric; exit status 3 when one differs"
+    compare = _verb(verbs, "compare", do_compare, comparing, "records")
+    reference = Path("data/reference/micro")
+    compare.add_argument("--reference", type=Path, default=reference, help=f"folder to hold them against ({reference})")
+    compare.add_argument("--out", type=Path, help="also write every metric of every run to this CSV file")
+
+    tracing = "say where a file, a claim or a run comes from: command, runs, settings, data, code, machine"
+    why = _verb(verbs, "why", do_why, tracing, "scale records")
+    why.add_argument("what", help="a figure, table, page or record, or the id of a claim, such as AF-050")
+    why.add_argument("--row", help="only this row of a table, and the row it is held against")
+    why.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
 
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
     export = _verb(verbs, "export", do_export, exporting, "quiet")
@@ -341,6 +366,37 @@ def do_rates(options: argparse.Namespace) -> None:
     if edges := [arm for arm, found in best.iterrows() if found["on_edge"]]:
         LOG.warning("at the edge of the grid, so a better rate may lie beyond: %s", ", ".join(edges))
     print(yaml.safe_dump({"tuned_rates": tuned_rates(best)}, sort_keys=False), end="")
+
+
+def do_page(options: argparse.Namespace) -> None:
+    """Write the page."""
+    from hylorada.study.page_inputs import make_page
+
+    settings = _settings(options)
+    absent = make_page(settings, options.records, options.claims, options.tables, options.figures, options.out)
+    if absent:
+        LOG.warning("not drawn, so not on the page: %s", ", ".join(absent))
+    print(options.out)
+
+
+def do_compare(options: argparse.Namespace) -> int:
+    """Hold records against others; return the exit status."""
+    from hylorada.study import compare
+    from hylorada.study.archive import read_archive
+
+    compared = compare.compare(read_archive(options.records), read_archive(options.reference))
+    print("\n".join(compare.summary(compared)))
+    if options.out is not None:
+        compare.write_comparison(compared, options.out)
+    return DIFFERS if compare.overall(compared) == compare.DIFFERENT else 0
+
+
+def do_why(options: argparse.Namespace) -> None:
+    """Print where something comes from."""
+    from hylorada.study.why import why
+
+    settings = _settings(options)
+    print("\n".join(why(options.what, settings, options.records, options.claims, options.row)))
 
 
 def do_paper(options: argparse.Namespace) -> None:
