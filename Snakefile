@@ -20,6 +20,7 @@ RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
+SUMMARIES = ["protocols", "efficiency", "cost"]  # tables beside those of the ablation and the studies
 FIGURES = ["ablation", "position_nll"]
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
@@ -126,14 +127,15 @@ rule table:
     """Every table and every number of the paper; seconds."""
     input:
         expand("results/cells/{cell}.json", cell=CELLS),
+        workflow.source_path("benchmarks/cpu.json"),
     output:
         "paper/numbers.tex",
         "paper/tables/ablation.tex",
         "paper/tables/studies.tex",
-        expand("paper/tables/{study}.tex", study=SETTINGS.studies),
+        expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),
         report("results/tables/ablation.csv", category="Tables", caption="report/ablation.rst"),
         report(
-            expand("results/tables/{study}.csv", study=SETTINGS.studies),
+            expand("results/tables/{table}.csv", table=[*SUMMARIES, *SETTINGS.studies]),
             category="Tables",
             caption="report/study_table.rst",
         ),
@@ -143,7 +145,7 @@ rule table:
         ENVIRONMENT
     params:
         scale=SCALE,
-        code=[code_digest("hylorada.study.tables"), code_digest("hylorada.study.numbers")],
+        code=[code_digest(f"hylorada.study.{part}") for part in ("tables", "tables_cost", "numbers")],
     shell:
         "hylorada table --scale {params.scale} > {log} 2>&1"
 
@@ -172,7 +174,7 @@ rule paper:
         expand("figures/{figure}.pdf", figure=FIGURES),
         "paper/tables/ablation.tex",
         "paper/tables/studies.tex",
-        expand("paper/tables/{study}.tex", study=SETTINGS.studies),
+        expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),
         "paper/numbers.tex",
         workflow.source_path("paper/main.tex"),
         workflow.source_path("paper/references.tex"),

@@ -184,6 +184,8 @@ def do_evaluate(options: argparse.Namespace) -> None:
 
     from hylorada.model import HyLoRADAModel
     from hylorada.study import runs
+    from hylorada.study.measures import metrics
+    from hylorada.study.scoring import score
     from hylorada.study.tokens import read_tokens
 
     run = _planned(options, "base", None)
@@ -194,10 +196,10 @@ def do_evaluate(options: argparse.Namespace) -> None:
     if options.adapter is not None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    nll = runs.evaluate(subject, run.specification, text, tokenizer, not options.quiet)
+    nll = score(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:
         nll.save(options.out)
-    print(json.dumps(runs.metrics(nll), indent=2))
+    print(json.dumps(metrics(nll), indent=2))
 
 
 def do_run(options: argparse.Namespace) -> None:
@@ -228,19 +230,24 @@ def do_run(options: argparse.Namespace) -> None:
 
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
-    from hylorada.study import numbers, tables
-    from hylorada.study.plan import plan_study
-    from hylorada.study.records import load_records
+    from hylorada.files import read_json
+    from hylorada.study import numbers, tables, tables_cost, tables_protocols
+    from hylorada.study.records import study_records
+    from hylorada.study.sources import project_root
     from hylorada.study.studies import STUDIES
 
     settings, planned, records = _records(options)
-    studies = {}
-    for name in settings.studies:
-        found = load_records(plan_study(settings, name), options.records, STUDIES[name].varies)
-        studies[name] = tables.write_study(found, name, options.out / "tables", options.csv.parent)
-    tables.write_overview(settings, options.out / "tables" / "studies.tex")
-    table = tables.write_ablation(records, options.out / "tables" / "ablation.tex", options.csv)
-    numbers.write_numbers(settings, planned, records, options.out / "numbers.tex")
+    tex, csv = options.out / "tables", options.csv.parent
+    found = {name: study_records(settings, name, options.records) for name in settings.studies}
+    studies = {name: tables.write_study(found[name], settings.rows(name), name, tex, csv) for name in settings.studies}
+    tables.write_overview(settings, tex / "studies.tex")
+    table = tables.write_ablation(records, tex / "ablation.tex", options.csv)
+    published = found.get("as_published")
+    tables_protocols.write_protocols(published, records, tex / "protocols.tex", csv / "protocols.csv")
+    tables_protocols.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
+    benchmark = read_json(project_root() / "benchmarks" / "cpu.json")
+    tables_cost.write_cost(benchmark, tex / "cost.tex", csv / "cost.csv")
+    numbers.write_numbers(settings, planned, records, published, options.out / "numbers.tex")
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
     print(table[shown].to_string(index=False))
     for name, study in studies.items():
@@ -250,17 +257,14 @@ def do_table(options: argparse.Namespace) -> None:
 def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
     from hylorada.study.figures import FIGURES, save_figure, study_rows
-    from hylorada.study.plan import plan_study
-    from hylorada.study.records import load_records
+    from hylorada.study.records import study_records
     from hylorada.study.settings import load_settings
-    from hylorada.study.studies import STUDIES
 
     settings = load_settings(options.scale)
     if options.name in FIGURES:
         drawn = FIGURES[options.name](_records(options)[2])
     elif options.name in settings.studies:
-        study = STUDIES[options.name]
-        drawn = study_rows(load_records(plan_study(settings, options.name), options.records, study.varies), study)
+        drawn = study_rows(study_records(settings, options.name, options.records), settings.rows(options.name))
     else:
         raise HyLoRADAError(
             f"figure {options.name!r} is not known; {near(options.name, [*FIGURES, *settings.studies])}"
@@ -407,12 +411,11 @@ def _inputs(options: argparse.Namespace, base: str | None = None, corpus: str | 
 def _records(options: argparse.Namespace):
     """Return settings, plan and loaded records of the scale."""
     from hylorada.study.plan import plan
-    from hylorada.study.records import load_records
+    from hylorada.study.records import study_records
     from hylorada.study.settings import load_settings
 
     settings = load_settings(options.scale)
-    planned = plan(settings)
-    return settings, planned, load_records(planned, options.records)
+    return settings, plan(settings), study_records(settings, "ablation", options.records)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def fake_study(
             folder.mkdir(parents=True)
             store = fake_store(stage, run.seed, settings.block_tokens, seed_sd, article_sd)
             store.save(folder / "nll.npz")
+            store.save(folder / "lines.npz")  # here each article is a line
             write_json(folder / "record.json", fake_record(run, store))
     return settings, planned
 
@@ -72,6 +73,8 @@ def fake_record(run: Run, store: TokenNLL) -> dict:
             "perplexity": store.corpus_perplexity(),
             "arithmetic_perplexity": store.arithmetic_perplexity(),
             "mean_nll": store.mean_nll(),
+            "lim_perplexity": None,
+            "middle_contrast": None,
             "scored_tokens": len(store.nll),
             "articles": store.n_texts,
             "base_probe_nll": 3.25,
@@ -79,6 +82,9 @@ def fake_record(run: Run, store: TokenNLL) -> dict:
         "parameters": {"trainable": TRAINED[run.stage], "total": 134_515_008 + TRAINED[run.stage]},
         "training": {"history": history, "seconds": 30.0 + (run.seed or 0)} if training else None,
         "evaluation_seconds": 8.0,
+        "views": {},
+        "measures": {},
+        "moved": {},
         "learned": {},
         "data": {"tokens_digest": "d" * 64, "model_sha256": "e" * 64},
         "machine": {

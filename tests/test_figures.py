@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from hylorada.study.figures import COLOURS, FIGURES, MARKERS, _edges, ablation, position_nll, save_figure, study_rows
 from hylorada.study.records import load_records
 from hylorada.study.stages import STAGES
-from hylorada.study.studies import Row, Study
+from hylorada.study.studies import Row
 from hylorada.study.tables import ablation_table
 
 
@@ -61,7 +61,7 @@ def test_one_seed_is_drawn_without_interval(tmp_path):
 def test_every_row_of_a_study_is_drawn_from_the_row_it_is_held_against(records):
     """The ablation's own stages as the rows of a study, so that the records are at hand."""
     rows = {name: Row(label=stage.label, adapter=stage.adapter, against=stage.on) for name, stage in STAGES.items()}
-    axes = study_rows(records, Study(title="", question="", rows=rows)).axes[0]
+    axes = study_rows(records, rows).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in rows.values()]
     table = ablation_table(records)
     assert sorted(points(axes, "o")) == pytest.approx(sorted(records.frame["perplexity"][1:]))

@@ -16,15 +16,18 @@ import yaml
 
 from hylorada import HyLoRADAError
 from hylorada.cli import main
+from hylorada.files import read_json
+from hylorada.nll import TokenNLL
 from hylorada.study import provenance
 from hylorada.study.encode import make_tokens, tokens_path
-from hylorada.study.plan import all_runs, cell_name, cells, plan, plan_study
+from hylorada.study.plan import Run, all_runs, cell_name, cells, plan, plan_study
+from hylorada.study.protocol import Lines
 from hylorada.study.runs import execute
-from hylorada.study.settings import Settings, load_settings
+from hylorada.study.settings import MEASURES, Settings, load_settings
 from hylorada.study.sources import fetch_corpus, fetch_model, model_folder, project_root
 from hylorada.study.stages import STAGES
 from hylorada.study.studies import STUDIES
-from hylorada.study.tokens import read_tokens, write_tokens
+from hylorada.study.tokens import encode, read_tokens, write_tokens
 
 SCALES = ["smoke", "micro", "full", "gpt2"]
 SMOKE = load_settings("smoke")
@@ -87,6 +90,13 @@ def test_scales_explain_every_setting_in_micro():
         ({"studies": ["direct"]}, "studies"),
         ({"learning_rate": True}, "learning_rate"),
         ({"threads": 0}, "threads: 0"),
+        ({"protocol": "publised"}, "protocol: 'publised' is not known; did you mean"),
+        ({"measures": {"line": 4}}, "measures: 'line' is not known; did you mean 'lines'"),
+        ({"measures": {"lines": 0}}, "measures, lines: 0 is no amount"),
+        ({"measures": {"retrieval": None}}, "measures, retrieval: None is no amount"),
+        ({"line_tokens": 1}, "line_tokens: 1 leaves nothing"),
+        ({"train_lines": 0}, "train_lines: 0"),
+        ({"bases": []}, "bases: [] must name at least one"),
         ({"landmark_lr": 0.0}, "landmark_lr: 0.0"),
         ({"warmup_ratio": 1.0}, "warmup_ratio must be"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: 0"),
@@ -186,13 +196,40 @@ def test_train_and_test_articles_do_not_meet(data):
     assert not splits["train"] & splits["test"] and not splits["train"] & splits["validation"]
 
 
-def test_token_files_are_read_strictly(tmp_path):
+class Letters:
+    """A tokenizer with one token a character, as far as `encode` asks it."""
+
+    eos_token_id = 0
+
+    def __call__(self, texts: list[str], **options) -> dict:
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+
+TEXTS = {
+    "train": ["", "ab\n\ncd e", "f"],  # a blank article, one with a blank line, one of a line
+    "validation": ["g"],
+    "test": ["hij", "k"],
+}
+
+
+def test_token_files_hold_articles_and_lines_and_are_read_strictly(tmp_path):
     path = tmp_path / "t.npz"
-    articles = {"train": [[1, 2], [3]], "validation": [[4]], "test": [[5, 6, 7], [8]]}
-    write_tokens(path, articles, end=0, sources={"base": {"name": "x"}})
+    write_tokens(path, encode(Letters(), TEXTS), sources={"base": {"name": "x"}})
     text = read_tokens(path)
-    assert [ids.tolist() for ids in text.articles["train"]] == [[1, 2], [3]]
-    assert [ids.tolist() for ids in text.held_out("test", 1, 2)] == [[5, 6]]
+
+    def spell(ids) -> str:
+        return "".join(map(chr, ids))
+
+    assert [spell(ids) for ids in text.articles["train"]] == ["ab\n\ncd e", "f"]
+    assert [spell(ids) for ids in text.held_out("test", 1, 2)] == ["hi"]
+    lines = text.lines["train"]
+    assert [spell(lines[n]) for n in range(len(lines.ends))] == ["", "ab\n", "", "cd e\n", "f\n"]
+    assert lines.article.tolist() == [0, 0, 0, 0, 1]  # the blank article's line counts to the first
+    assert lines.characters.tolist() == [0, 3, 0, 5, 2] and lines.stripped.tolist() == [0, 2, 0, 4, 1]
+    ids, articles = text.published_lines(Lines("train", 2, longer_than=2))
+    assert [spell(line) for line in ids] == ["ab\n", "cd e\n"] and articles.tolist() == [0, 0]
+    with pytest.raises(HyLoRADAError, match="train text has 5 lines and 6 are asked for"):
+        text.published_lines(Lines("train", 6))
     with pytest.raises(HyLoRADAError, match="run `hylorada tokens` first"):
         read_tokens(tmp_path / "none.npz")
     path.write_bytes(path.read_bytes()[:40])
@@ -218,7 +255,7 @@ def test_a_record_says_what_it_is_and_what_made_it(data, tmp_path):
     assert record["started"] <= record["finished"] and record["peak_memory_gib"]["process"] > 0.1
     boundaries = record["learned"]["landmark.boundaries"]
     assert len(boundaries) == 31 and any(name.endswith("combine.gate") for name in record["learned"])
-    assert {p.name for p in folder.iterdir()} == {"record.json", "nll.npz", "adapter"}
+    assert {p.name for p in folder.iterdir()} == {"record.json", "nll.npz", "lines.npz", "adapter"}
     assert [p.name for p in folder.parent.iterdir()] == [folder.name], "work of a finished run must go"
     (row,) = json.loads((tmp_path / "s.json").read_text())
     assert row["identity"] == planned.identity
@@ -349,8 +386,9 @@ def test_a_run_refuses_a_model_or_tokens_that_are_not_what_its_identity_names(da
     source.write_text(honest)
     tokens = tokens_path(SMOKE.base, SMOKE.corpus, mine)
     text = read_tokens(tokens)
-    ids = {split: [a.tolist() for a in articles] for split, articles in text.articles.items()}
-    write_tokens(tokens, ids, text.end, text.sources | {"corpus": {"name": "other"}})
+    with np.load(tokens) as columns:
+        held = {name: columns[name] for name in columns if name != "sources"}
+    write_tokens(tokens, held, text.sources | {"corpus": {"name": "other"}})
     assert run(scale, "base", mine, tmp_path / "r") == 2
     assert "the tokens are of another model or text" in capsys.readouterr().err
     weights = model_folder(SMOKE.base, mine) / "model.safetensors"
@@ -402,7 +440,7 @@ def test_studies_share_the_runs_that_are_the_same_and_each_is_in_one_cell(tmp_pa
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "methods_code"])
 def test_every_study_is_whole(name):
     """Effects are against rows of the same table, rows of one name are one row, and no two rows are the same run."""
-    rows = STUDIES[name].rows
+    rows = replace(SMOKE, studies={name: {}}, train_tokens=2**14).rows(name)
     assert all(row.against is None or row.against in rows for row in rows.values())
     planned = plan_study(replace(SMOKE, studies={name: {}}, train_tokens=2**14), name)
     identities = [run.identity for runs in planned.values() for run in runs]
@@ -413,6 +451,97 @@ def test_every_study_is_whole(name):
             assert adapters.setdefault(key, (row.adapter, row.changes)) == (row.adapter, row.changes)
     for key in adapters.keys() & STAGES.keys():
         assert adapters[key] == (STAGES[key].adapter, {})
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"rows": ["rslora", "landmark"]}, "'landmark' keeps no row; did you mean"),
+        ({"rows": ["recommended", "base"]}, "'recommended' is held against 'rslora', which is left out"),
+    ],
+)
+def test_a_scale_that_keeps_some_rows_keeps_what_they_are_held_against(budget, message):
+    kept = replace(SMOKE, studies={"direct": {"rows": ["base", "rslora*"]}})
+    assert list(plan_study(kept, "direct")) == ["base", "rslora", "rslora_landmarks", "rslora_r16"]
+    with pytest.raises(HyLoRADAError, match=message):
+        replace(SMOKE, studies={"direct": budget})
+
+
+def test_an_arm_with_a_tuned_rate_trains_at_it_in_every_study_but_the_sweep():
+    tuned = replace(
+        SMOKE, tuned_rates={"rslora": 1e-3, "dora": 2e-4}, studies={"methods": {}, "rates": {}, "direct": {}}
+    )
+
+    def rates(row: Run) -> tuple[float, float]:
+        return row.specification["training"]["learning_rate"], row.specification["training"]["landmark_lr"]
+
+    assert rates(plan(tuned)["rslora"][0]) == (1e-3, 1e-3)
+    assert rates(plan(tuned)["magnitude"][0]) == (SMOKE.learning_rate, SMOKE.landmark_lr)
+    methods, sweep = plan_study(tuned, "methods"), plan_study(tuned, "rates")
+    assert rates(methods["dora"][0]) == (2e-4, 2e-4) and rates(methods["rslora"][0]) == (1e-3, 1e-3)
+    assert rates(sweep["rslora_lr5e-05"][0]) == (5e-5, 5e-5)
+    with pytest.raises(HyLoRADAError, match="tuned_rates: 'rslore' is no stage or method; did you mean 'rslora'"):
+        replace(SMOKE, tuned_rates={"rslore": 1e-3})
+
+
+def test_the_study_of_bases_has_rows_for_each_base_and_tokens_of_its_own():
+    settings = replace(SMOKE, bases=["tiny-gpt2", "tiny-llama"], studies={"bases": {}})
+    planned = plan_study(settings, "bases")
+    assert list(planned)[:3] == ["base_tiny-gpt2", "rslora_tiny-gpt2", "landmarks_tiny-gpt2"] and len(planned) == 6
+    assert {run.base for runs in planned.values() for run in runs} == set(settings.bases)
+
+
+def test_a_published_run_follows_its_protocol_and_is_scored_on_lines(data, tmp_path):
+    """Every fact that can be read off a record: rows, steps, rates, what moved and what did not."""
+    lines = {"lines": 8, "end_token": 8}
+    scale = quick(tmp_path, train_lines=16, measures=lines, studies={"as_published": {}})
+    settings = load_settings(scale)
+    for name in ("published_magnitude", "published_position_bias", "published_learned_buckets"):
+        assert run(scale, name, data, tmp_path / "r") == 0
+    planned = plan_study(settings, "as_published")
+    found = {
+        name: read_json(runs[0].folder(tmp_path / "r") / "record.json")
+        for name, runs in planned.items()
+        if (runs[0].folder(tmp_path / "r") / "record.json").is_file()
+    }
+    assert len(found) == 3
+    for record in found.values():
+        history, protocol = record["training"]["history"], record["specification"]["protocol"]
+        assert protocol["name"] == "as_published" and not protocol["positions_reach_bias"]
+        assert len(history) == 4 and {row["learning_rate"] for row in history} == {5e-4}
+        assert sum(row["targets"] for row in history) == 16 * (settings.line_tokens - 1)  # padding counts
+        assert 0.2 < record["training"]["padding_share"] < 1
+        assert record["measures"].keys() == {"end_token"} and 0 < record["measures"]["end_token"]["mean"] < 1
+        assert record["results"]["published_perplexity"] > record["results"]["geometric_perplexity"]
+        assert record["moved"]["lora"]["changed"] > 0
+    bias, buckets = found["published_position_bias"], found["published_learned_buckets"]
+    assert bias["moved"]["position_bias"] == {"entries": 65, "changed": 0, "largest": 0.0}
+    assert buckets["moved"]["landmark"]["changed"] == 0 < buckets["moved"]["landmark"]["entries"]
+    assert len(buckets["learned"]["landmark.boundaries"]) == 31  # kept, though nothing trained them
+    stores = [TokenNLL.load(planned[name][0].folder(tmp_path / "r") / "nll.npz") for name in list(found)[:2]]
+    assert np.array_equal(stores[0].nll, stores[1].nll), "stage 3 is stage 2, bit for bit at equal seed"
+    assert stores[0].text.max() == 7 and set(stores[0].article) <= {0, 1}
+
+
+def test_every_measure_of_a_scale_is_in_the_record(data, tmp_path):
+    scale = quick(tmp_path, measures={"lines": 8, "end_token": 1, "shifts": 2, "retrieval": 1}, train_tokens=128)
+    assert run(scale, "rslora", data, tmp_path / "r") == 0
+    (planned,) = plan(load_settings(scale))["rslora"]
+    record = read_json(planned.folder(tmp_path / "r") / "record.json")
+    assert record["measures"].keys() == set(MEASURES)
+    shifts, retrieval = record["measures"]["shifts"], record["measures"]["retrieval"]
+    assert len(shifts["nll"]) == shifts["parts"] == 4 and shifts["tokens"] > 50
+    for kind, chance in (("key_value", 1 / 4), ("passkey", 1 / 4)):
+        places = retrieval[kind]["places"]
+        assert {place["trials"] for place in places} == {1} and {place["chance"] for place in places} == {chance}
+        assert all(place["low"] <= place["hits"] <= place["high"] for place in places)
+        assert retrieval[kind]["verdict"] == "not measurable here"  # a random model, asked once a place
+    lines = TokenNLL.load(planned.folder(tmp_path / "r") / "lines.npz")
+    assert record["measures"]["lines"]["results"]["perplexity"] == pytest.approx(lines.corpus_perplexity())
+    assert (
+        record["views"]["kinds"]["word"]["tokens"] + record["views"]["kinds"]["layout"]["tokens"]
+        == (record["results"]["scored_tokens"])
+    )
 
 
 def test_a_tracked_run_gives_the_same_record(tmp_path, data, monkeypatch):

@@ -19,8 +19,14 @@ from hylorada.study.records import load_folder, load_records
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import Effect, Interval
 from hylorada.study.tables import ablation_table, escape, fixed, thousands, write_ablation, write_overview
+from hylorada.study.tables_cost import write_cost
+from hylorada.study.tables_protocols import (
+    write_efficiency,
+    write_protocols,
+)
 from hylorada.study.tex import build_pdf, find_tex, macros
 
+BENCHMARK = read_json(Path(__file__).parent.parent / "benchmarks" / "cpu.json")
 PAPER = Path(__file__).parent.parent / "paper" / "main.tex"
 TEX = find_tex({"PATH": ""}) or find_tex()
 
@@ -225,9 +231,9 @@ def test_the_text_says_which_part_of_the_test_articles_is_scored(study, records,
 def test_equal_records_give_equal_files_and_other_results_another_digest(own, tmp_path):
     results, settings, planned = own
     for name in ("a.tex", "b.tex"):
-        write_numbers(settings, planned, load_records(planned, results), tmp_path / name)
+        write_numbers(settings, planned, load_records(planned, results), None, tmp_path / name)
     change(own, "rslora", 0, results__perplexity=1.0)
-    write_numbers(settings, planned, load_records(planned, results), tmp_path / "c.tex")
+    write_numbers(settings, planned, load_records(planned, results), None, tmp_path / "c.tex")
     first = [(tmp_path / name).read_text().splitlines()[0] for name in ("a.tex", "b.tex", "c.tex")]
     assert (tmp_path / "a.tex").read_bytes() == (tmp_path / "b.tex").read_bytes()
     assert re.fullmatch(r"% made by .* digest [0-9a-f]{64}", first[0]) and first[2] != first[0]
@@ -263,7 +269,10 @@ def test_one_seed_decides_nothing():
 def test_the_paper_compiles_from_records_and_nothing_sticks_out(study, records, tmp_path):
     write_ablation(records, tmp_path / "tables" / "ablation.tex", tmp_path / "ablation.csv")
     write_overview(replace(study[1], studies={}), tmp_path / "tables" / "studies.tex")
-    write_numbers(*study[1:], records, tmp_path / "numbers.tex")
+    write_protocols(None, records, tmp_path / "tables" / "protocols.tex", tmp_path / "protocols.csv")
+    write_efficiency(records, tmp_path / "tables" / "efficiency.tex", tmp_path / "efficiency.csv")
+    write_cost(BENCHMARK, tmp_path / "tables" / "cost.tex", tmp_path / "cost.csv")
+    write_numbers(*study[1:], records, None, tmp_path / "numbers.tex")
     for name, draw in FIGURES.items():
         save_figure(draw(records), tmp_path / "figures" / name)
     wide = build_pdf(PAPER, tmp_path / "paper.pdf", TEX, generated=tmp_path, figures=tmp_path / "figures")

@@ -12,7 +12,7 @@ from hylorada.files import written_beside
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import bootstrap, percentile_interval
-from hylorada.study.studies import Study
+from hylorada.study.studies import Row
 from hylorada.study.tables import BASE, stage_means
 
 COLUMN, PAGE = 3.2, 6.7  # widths in inches of the paper's column and text, so that nothing is scaled in print
@@ -111,7 +111,7 @@ def position_nll(records: Records) -> Figure:
     return figure
 
 
-def study_rows(records: Records, study: Study) -> Figure:
+def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity by row of a study: a dot a seed, a tick at their mean, a line from the row that it is held against.
 
     With two seeds or more a bar gives the interval of the difference from that row, a crossed bootstrap, 95 %.
@@ -121,7 +121,7 @@ def study_rows(records: Records, study: Study) -> Figure:
         axes = figure.subplots()
         means = {name: stage_means(records, name) for name in records.stages}
         for height, (name, found) in enumerate(means.items()):
-            at, against = np.exp(found.mean), study.rows[name].against
+            at, against = np.exp(found.mean), rows[name].against
             if against is not None:
                 start = np.exp(means[against].mean)
                 axes.plot([start, at], [height] * 2, color="0.65", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
@@ -135,7 +135,7 @@ def study_rows(records: Records, study: Study) -> Figure:
             dots = np.full(len(found.values), height + 0.2)
             seeds = dict(color=COLOURS["rslora"], markersize=3.5, alpha=0.7, markeredgewidth=0)
             axes.plot(np.exp(found.by_seed), dots, marker, **seeds)
-        axes.set_yticks(range(len(means)), [study.rows[name].label for name in means])
+        axes.set_yticks(range(len(means)), [rows[name].label for name in means])
         axes.set_ylim(len(means) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("perplexity (lower is better); from a grey tick: the row it is held against")

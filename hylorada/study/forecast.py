@@ -19,13 +19,22 @@ def forecast(wanted: Sequence[Run], done: Collection[str], records: Path) -> lis
     pace = _pace(record for record in made if record["training"])
     lines = []
     for run in wanted:
-        tokens = run.specification["train_tokens"]
-        told = "all" if tokens is None and run.specification["training"] else f"{tokens or 0:,}"
+        tokens = _tokens(run)
+        told = "all" if tokens is None else f"{tokens:,}"
         seconds = took.get(run.name, pace and tokens and pace * tokens)
         lines.append(f"{'done' if run.name in done else 'to do':6} {run.name:44} {told:>9} tokens {_brief(seconds):>8}")
-    left = [pace and (run.specification["train_tokens"] or 0) * pace for run in wanted if run.name not in done]
+    left = [pace and (_tokens(run) or 0) * pace for run in wanted if run.name not in done]
     estimate = f"about {_brief(sum(left))} of one process" if pace else "no estimate before a first run is done"
     return [*lines, f"{len(done)} done, {len(left)} to do: {estimate if left else 'nothing'}"]
+
+
+def _tokens(run: Run) -> int | None:
+    """Return the tokens, padding counted, that a run trains on; None where it is all there are."""
+    specification = run.specification
+    lines = specification["protocol"]["training_text"]
+    if specification["training"] is None:
+        return 0
+    return specification["train_tokens"] if lines is None else lines["count"] * specification["block_tokens"]
 
 
 def _pace(records: Iterable[dict]) -> float | None:

@@ -17,21 +17,64 @@ from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import DRAWS, FAMILY_ERROR, POWER, SMALLEST_EFFECT, Effect, percent
 from hylorada.study.tables import BASE, escape, fixed, span, stage_means, step_effects, thousands
+from hylorada.study.tables_protocols import PUBLISHED, largest_difference
 
-COUNTS = ("no", "one", "two", "three", "four", "five", "six")
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def write_numbers(settings: Settings, plan: dict[str, list[Run]], records: Records, path: Path) -> None:
-    """Write the macros of one scale; the first line names the records they came from."""
+def write_numbers(
+    settings: Settings, plan: dict[str, list[Run]], records: Records, published: Records | None, path: Path
+) -> None:
+    """Write the macros of one scale; the first line names the records they came from.
+
+    published: the study `as_published`, None where the scale has none.
+    """
     lines = [f"% made by `hylorada table` from the records of digest {records.digest}"]
-    lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in macro_values(settings, plan, records).items()]
+    values = macro_values(settings, plan, records, published)
+    lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in values.items()]
     with written_beside(path) as beside:
         beside.write_text("\n".join(lines) + "\n")
 
 
-def macro_values(settings: Settings, plan: dict[str, list[Run]], records: Records) -> dict[str, str]:
+def macro_values(
+    settings: Settings, plan: dict[str, list[Run]], records: Records, published: Records | None = None
+) -> dict[str, str]:
     """Return LaTeX by the name of each macro, without its backslash."""
-    return _sources(settings, records) | _method(plan) | _training(settings, records) | _results(settings, records)
+    return (
+        _sources(settings, records)
+        | _method(plan)
+        | _training(settings, records)
+        | _results(settings, records)
+        | {"HyZeroSentence": zero_sentence(published)}
+    )
+
+
+def zero_sentence(published: Records | None) -> str:
+    """Say how far the stage with the position bias lies from the one before it under the published procedure."""
+    if published is None:
+        return "The published procedure was not run at this scale."
+    seeds, largest = len(published.seeds(f"{PUBLISHED}magnitude")), largest_difference(published)
+    runs = f"{_count(seeds)} pair{'s' * (seeds != 1)} of runs at equal seed"
+    if largest == 0:
+        return (
+            "Under the published procedure the stage with position bias equals the stage before it bit for bit: in "
+            f"{runs} the largest difference of the loss of any token is zero."
+        )
+    return (
+        "Under the published procedure the stage with position bias differs from the stage before it, which it should "
+        f"not: in {runs} by up to {_scientific(largest)} nats for a token."
+    )
+
+
+def tuning_sentence(settings: Settings) -> str:
+    """Say how the learning rates were chosen."""
+    if not settings.tuned_rates:
+        return "These rates are the same for every arm and none was tuned, so that an effect is one at these rates."
+    rates = ", ".join(f"{escape(arm)} {_scientific(rate)}" for arm, rate in settings.tuned_rates.items())
+    return (
+        f"Arms with a rate of their own, chosen on validation articles from one grid for all ({rates}), train at that "
+        "rate, landmarks included; other arms at those just named."
+    )
 
 
 def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
@@ -122,8 +165,7 @@ def _training(settings: Settings, records: Records) -> dict[str, str]:
         "HyWarmupPercent": f"{100 * settings.warmup_ratio:g}",
         "HyWeightDecay": f"{settings.weight_decay:g}",
         "HyClip": f"{settings.max_grad_norm:g}",
-        "HyTuningSentence": "These rates are the same for every arm and none was tuned, "
-        "so that an effect is one at these rates.",
+        "HyTuningSentence": tuning_sentence(settings),
         "HyEvalWindow": thousands(settings.block_tokens),
         "HyEvalStride": thousands(min(settings.evaluation_stride, settings.block_tokens - 1)),
     }

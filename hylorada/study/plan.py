@@ -7,21 +7,25 @@ are the same run, and a record is never taken for one made with other settings, 
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.errors import HyLoRADAError, near
 from hylorada.files import work_of
+from hylorada.study.protocol import Protocol, adapter_config, fitted, training_config
+from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.provenance import code_digest
 from hylorada.study.settings import Settings
 from hylorada.study.sources import source_identity
 from hylorada.study.stages import STAGES
-from hylorada.study.studies import STUDIES
 
+OF_TRAINING = (  # settings that are fields of `TrainingConfig`
+    *("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "weight_decay", "warmup_ratio"),
+    *("max_grad_norm", "batch_size", "gradient_accumulation_steps", "num_epochs", "checkpoint_every"),
+)
 RUN_CODE = "hylorada.study.runs"  # what a record depends on is this module and all that it imports
 
 
@@ -57,7 +61,7 @@ class Run:
 
 def plan(settings: Settings) -> dict[str, list[Run]]:
     """Return the runs of each stage of the ablation, in the order of the table."""
-    return {name: _runs(settings, name, stage.adapter) for name, stage in STAGES.items()}
+    return {name: _runs(settings, name, stage.adapter, name) for name, stage in STAGES.items()}
 
 
 def plan_study(settings: Settings, name: str) -> dict[str, list[Run]]:
@@ -66,10 +70,11 @@ def plan_study(settings: Settings, name: str) -> dict[str, list[Run]]:
     Raises:
         HyLoRADAError: the scale does not have this study.
     """
-    if name not in settings.studies:
-        raise HyLoRADAError(f"study {name!r} is not in scale {settings.scale!r}; {near(name, settings.studies)}")
-    own = replace(settings, **settings.studies[name], studies={})
-    return {key: _runs(replace(own, **row.changes), key, row.adapter) for key, row in STUDIES[name].rows.items()}
+    own = settings.for_study(name)
+    return {
+        key: _runs(replace(own, **row.changes), key, row.adapter, row.arm or key)
+        for key, row in settings.rows(name).items()
+    }
 
 
 def all_runs(settings: Settings) -> dict[str, Run]:
@@ -98,54 +103,83 @@ def cell_name(name: str, runs: list[Run]) -> str:
     return f"{name}-{together[:8]}"
 
 
-def _runs(settings: Settings, name: str, adapter: HyLoRADAConfig | None) -> list[Run]:
+def _runs(settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: str) -> list[Run]:
     seeds = [None] if adapter is None else settings.seeds
-    return [_run(settings, name, adapter, seed) for seed in seeds]
+    return [
+        Run(name, seed, _specification(settings, name, adapter, arm, seed), settings.base, settings.corpus)
+        for seed in seeds
+    ]
 
 
-def _run(settings: Settings, stage: str, adapter: HyLoRADAConfig | None, seed: int | None) -> Run:
+def _specification(
+    settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: str, seed: int | None
+) -> dict[str, Any]:
+    protocol = _cut(PROTOCOLS[settings.protocol], settings)
+    has_lines = protocol.training_text is not None
+    block_tokens = protocol.block_tokens if has_lines else settings.block_tokens
     specification = {
-        "stage": stage,
+        "stage": name,
         "base": _identity("model", settings.base),
         "corpus": _identity("corpus", settings.corpus),
         "code": _code(),
         "dtype": settings.dtype,
-        "block_tokens": settings.block_tokens,
-        "evaluation": {
-            "max_length": settings.block_tokens,
-            "stride": settings.evaluation_stride,
-            "batch_size": settings.evaluation_batch,
-            "split": settings.evaluation_split,
-            "articles": settings.test_articles,
-            "tokens_per_article": settings.test_tokens_per_article,
-        },
+        "protocol": {"name": settings.protocol, **asdict(protocol)},
+        "block_tokens": block_tokens,
+        "evaluation": _evaluation(settings, protocol),
+        "measures": _measures(settings, has_lines),
         "adapter": None,
         "training": None,
         "train_tokens": None,
     }
     if adapter is not None:
-        specification["train_tokens"] = settings.train_tokens
-        specification["adapter"] = adapter.to_dict() | {
+        specification["train_tokens"] = None if has_lines else settings.train_tokens
+        specification["adapter"] = adapter_config(protocol, adapter).to_dict() | {
             "lora_target_modules": settings.target_modules,
-            "max_positions": adapter.max_positions or settings.block_tokens,  # buckets over the length in use
-            "s2_group_size": settings.block_tokens // 4,  # as LongLoRA has it
+            "max_positions": adapter.max_positions or block_tokens,  # buckets over the length in use
+            "s2_group_size": block_tokens // 4,  # as LongLoRA has it
             "gradient_checkpointing": settings.gradient_checkpointing,
         }
-        specification["training"] = {
-            "learning_rate": settings.learning_rate,
-            "position_bias_lr": settings.position_bias_lr,
-            "landmark_lr": settings.landmark_lr,
-            "embedding_lr": settings.embedding_lr,
-            "weight_decay": settings.weight_decay,
-            "warmup_ratio": settings.warmup_ratio,
-            "max_grad_norm": settings.max_grad_norm,
-            "batch_size": settings.batch_size,
-            "gradient_accumulation_steps": settings.gradient_accumulation_steps,
-            "num_epochs": settings.num_epochs,
-            "checkpoint_every": settings.checkpoint_every,
-            "seed": seed,
-        }
-    return Run(stage, seed, specification, settings.base, settings.corpus)
+        rate = settings.tuned_rates.get(arm)
+        rates = {} if rate is None else {"learning_rate": rate, "landmark_lr": rate}
+        given = {name: getattr(settings, name) for name in OF_TRAINING} | rates
+        specification["training"] = training_config(protocol, given) | {"seed": seed}
+    return specification
+
+
+def _cut(protocol: Protocol, settings: Settings) -> Protocol:
+    return fitted(protocol, settings.train_lines, settings.measures.get("lines"), settings.line_tokens)
+
+
+def _evaluation(settings: Settings, protocol: Protocol) -> dict[str, Any]:
+    """What the main text is: the lines of a published protocol, or articles of the corpus."""
+    if protocol.evaluation_text is not None:
+        return _lines(protocol) | {"stride": protocol.evaluation_tokens, "batch_size": settings.evaluation_batch}
+    return {
+        "max_length": settings.block_tokens,
+        "stride": settings.evaluation_stride,
+        "batch_size": settings.evaluation_batch,
+        "split": settings.evaluation_split,
+        "articles": settings.test_articles,
+        "tokens_per_article": settings.test_tokens_per_article,
+    }
+
+
+def _measures(settings: Settings, has_lines: bool) -> dict[str, Any]:
+    """What is measured beside the main text; the published lines are no further measure where they are that text."""
+    measures: dict[str, Any] = dict(settings.measures)
+    if "lines" in measures:
+        measures["lines"] = _lines(_cut(PROTOCOLS["as_published"], settings))
+        if has_lines:
+            del measures["lines"]
+    return measures
+
+
+def _lines(protocol: Protocol) -> dict[str, Any]:
+    return {
+        "lines": asdict(protocol.evaluation_text),
+        "max_length": protocol.evaluation_tokens,
+        "min_tokens": protocol.min_tokens,
+    }
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -14,10 +14,12 @@ import pandas as pd
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
-from hylorada.study.plan import Run
+from hylorada.study.plan import Run, plan, plan_study
+from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
+from hylorada.study.studies import STUDIES
 
-SHARED = ("base", "corpus", "block_tokens", "evaluation", "dtype")  # of the specification, alike in all runs
+SHARED = ("base", "corpus", "protocol", "block_tokens", "evaluation", "measures", "dtype")  # alike in all runs
 PROBE_TOLERANCE = 1e-3  # relative, between machines
 Key = tuple[str, int | None]
 
@@ -26,11 +28,13 @@ Key = tuple[str, int | None]
 class Records:
     """Runs by (stage, seed), in the order of the table; the untouched base has the seed None.
 
-    by_run: what `record.json` of each run holds. tokens: the scored tokens of each run, where they were kept.
+    by_run: what `record.json` of each run holds. tokens: the scored tokens of each run, where they were kept. folders:
+    where the record of each run lies.
     """
 
     by_run: dict[Key, dict[str, Any]]
     tokens: dict[Key, TokenNLL]
+    folders: dict[Key, Path] = field(default_factory=dict)
 
     @property
     def stages(self) -> list[str]:
@@ -61,6 +65,28 @@ class Records:
         if (stage, seed) not in self.tokens:
             raise HyLoRADAError(f"{name} was kept without its nll.npz, which this needs; make the run again.")
         return self.tokens[stage, seed]
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the published lines were scored in every run."""
+        asked = [record["specification"] for record in self.by_run.values()]
+        return all("lines" in one["evaluation"] or "lines" in one["measures"] for one in asked)
+
+    def lines(self, stage: str, seed: int | None) -> TokenNLL:
+        """Return the scored lines of the published evaluation: the main text under a published protocol.
+
+        Raises:
+            HyLoRADAError: there is no such run, or the lines were not scored or not kept.
+        """
+        record = self.record(stage, seed)
+        if "lines" in record["specification"]["evaluation"]:
+            return self.nll(stage, seed)
+        path = self.folders.get((stage, seed), Path(record["name"])) / "lines.npz"
+        if not path.is_file():
+            raise HyLoRADAError(
+                f"{record['name']} has no lines.npz, which this needs; set measures: {{lines: null}} in the scale."
+            )
+        return TokenNLL.load(path)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -110,6 +136,14 @@ def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tu
     return _checked(by_run, folders, varies)
 
 
+def study_records(settings: Settings, name: str, folder: Path) -> Records:
+    """Read the records of one study of a scale, or of its ablation (HyLoRADAError as `load_records`)."""
+    rates = ("learning_rate", "landmark_lr") if settings.tuned_rates else ()
+    if name == "ablation":
+        return load_records(plan(settings), folder, rates)
+    return load_records(plan_study(settings, name), folder, (*STUDIES[name].varies, *rates))
+
+
 def load_folder(folder: Path) -> Records:
     """Read every record in the sub-folders of `folder`, without a plan; `nll.npz` may be absent.
 
@@ -145,17 +179,16 @@ def check_alike(by_run: dict[Key, dict[str, Any]], varies: tuple[str, ...] = ())
     Raises:
         HyLoRADAError: two runs differ; both are named, and in what.
     """
-    shared = [field for field in SHARED if field not in varies]
-    for name, of in {
-        "data": lambda record: record["data"],
-        **{field: lambda record, field=field: record["specification"][field] for field in shared},
-    }.items():
+    compared = {name: lambda record, name=name: record["specification"][name] for name in SHARED if name not in varies}
+    if "base" not in varies:
+        compared["data"] = lambda record: record["data"]
+    for name, of in compared.items():
         _equal(by_run.items(), of, name)
     trained = [(key, record) for key, record in by_run.items() if record["specification"]["training"]]
     _equal(trained, lambda record: record["specification"]["train_tokens"], "train_tokens")
     free = dict.fromkeys(("seed", *varies))
     _equal(trained, lambda record: record["specification"]["training"] | free, "training settings")
-    if "evaluation" in varies:  # then the window that every run scores with the untouched base is not the same one
+    if {"evaluation", "base"} & set(varies):  # then what every run scores with the untouched base is not the same
         return
     first_on: dict[str, tuple[Key, float]] = {}
     reference = None
@@ -178,6 +211,8 @@ def check_alike(by_run: dict[Key, dict[str, Any]], varies: tuple[str, ...] = ())
 def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path], varies: tuple[str, ...] = ()) -> Records:
     check_alike(by_run, varies)
     columns = ["text", "article", "position", "token_id"] + ["context"] * ("evaluation" not in varies)
+    if "base" in varies:  # another base, another tokenizer
+        columns = []
     tokens: dict[Key, TokenNLL] = {}
     first: Key | None = None
     for key in by_run:
@@ -196,7 +231,7 @@ def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path], varies
                 )
         shared = {name: getattr(tokens[first], name) for name in columns}  # one copy for all runs
         tokens[key] = replace(store, **shared)
-    return Records(by_run, tokens)
+    return Records(by_run, tokens, folders)
 
 
 def _equal(records: Iterable[tuple[Key, dict[str, Any]]], of: Any, name: str) -> None:

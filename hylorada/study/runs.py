@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,27 +20,24 @@ from typing import IO, Any
 
 import torch
 from accelerate import Accelerator
+from torch.utils.data import default_collate
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
-from hylorada.evaluation import token_nll
 from hylorada.files import discard, read_json, sha256_of, work_of, write_json, written_beside
-from hylorada.lora import GatedMagnitude, HyLoRADAUnified
 from hylorada.model import HyLoRADAModel
-from hylorada.nll import TokenNLL
+from hylorada.study.following import follow, padding_share, published_batches
+from hylorada.study.inside import magnitude_quantiles, movement, parameters_named, readable_tensors
+from hylorada.study.protocol import Protocol, protocol_of
 from hylorada.study.provenance import describe_machine, git_state
+from hylorada.study.scoring import evaluate, probe_nll
 from hylorada.study.tokens import Tokens, read_tokens
-from hylorada.trainer import HyLoRADATrainer, TrainingConfig, TrainingResult
+from hylorada.trainer import HyLoRADATrainer, TrainingConfig
 
 LOG = logging.getLogger(__name__)
-READABLE = (  # ends of the names of trained tensors that mean something alone
-    *(".combine.gate", ".combine.residual_weight", ".scale", ".boundaries", ".position_gates", ".alpha", ".beta"),
-    *("position_bias.bias", "position_bias.weight"),
-)
 OnStep = Callable[[dict[str, float], int], None]
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # over the rows of a layer
 
 
 def execute(
@@ -64,23 +62,24 @@ def execute(
         text = read_tokens(tokens)
         weights = check_sources(run.specification, model, text)
         base = load_base(model, run.specification["dtype"])
-        probe = evaluate(base, first_window(run.specification), text, progress=False).mean_nll()
+        probe = probe_nll(base, run.specification, text)
         trained, subject = None, base
         if run.specification["adapter"] is not None:
             subject, trained = train(base, run.specification, text, work, progress, watch)
         start = time.perf_counter()
-        nll = evaluate(
-            subject, run.specification, text, tokenizer=AutoTokenizer.from_pretrained(model), progress=progress
-        )
+        scored = evaluate(subject, run.specification, text, AutoTokenizer.from_pretrained(model), progress)
         seconds = time.perf_counter() - start
         record = {
             "name": run.name,
             "identity": run.identity,
             "specification": run.specification,
-            "results": metrics(nll) | {"base_probe_nll": probe},
-            "parameters": subject.count_params() if trained else {"trainable": 0, "total": base.num_parameters()},
-            "training": {"history": trained.history, "seconds": trained.seconds} if trained else None,
+            "results": scored.results | {"base_probe_nll": probe},
+            "views": scored.views,
+            "measures": scored.measures,
+            "parameters": trained.parameters if trained else {"trainable": 0, "total": base.num_parameters()},
+            "training": trained and {name: getattr(trained, name) for name in ("history", "seconds", "padding_share")},
             "evaluation_seconds": seconds,
+            "moved": trained.moved if trained else {},
             "learned": readable_tensors(subject) if trained else {},
             "magnitudes": magnitude_quantiles(subject) if trained else {},
             "data": {"tokens_digest": text.digest, "model_sha256": weights},
@@ -92,7 +91,8 @@ def execute(
         }
         with written_beside(folder) as beside:
             beside.mkdir()
-            nll.save(beside / "nll.npz")
+            for name, store in scored.stores.items():
+                store.save(beside / f"{name}.npz")
             if trained:
                 subject.save_pretrained(beside / "adapter")
             write_json(beside / "record.json", record)
@@ -125,6 +125,25 @@ def load_base(model: Path, dtype: str) -> PreTrainedModel:
     return base.to(Accelerator().device).eval()
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave: as `TrainingResult`, what it trained, the padding among its targets, what moved how far.
+
+    parameters: as `HyLoRADAModel.count_params`. padding_share: 0 to 1. moved: see `hylorada.study.inside.movement`.
+    """
+
+    parameters: dict[str, int]
+    history: list[dict[str, float]]
+    seconds: float
+    padding_share: float
+    moved: dict[str, dict[str, float]]
+
+
+def protocol_in(specification: dict[str, Any]) -> Protocol:
+    """Return the protocol that a specification holds."""
+    return protocol_of({name: value for name, value in specification["protocol"].items() if name != "name"})
+
+
 def train(
     base: PreTrainedModel,
     specification: dict[str, Any],
@@ -132,15 +151,34 @@ def train(
     work: Path | None,
     progress: bool = True,
     watch: OnStep | None = None,
-) -> tuple[HyLoRADAModel, TrainingResult]:
+) -> tuple[HyLoRADAModel, Trained]:
     """Adapt `base` as a specification says; the state for resuming goes to `work`."""
     config = TrainingConfig(**specification["training"])
-    blocks = text.train_blocks(specification["block_tokens"], specification["train_tokens"])
+    protocol = protocol_in(specification)
     torch.manual_seed(config.seed)  # one seed, one A, whatever the stage
     model = HyLoRADAModel(base, HyLoRADAConfig.from_dict(specification["adapter"]))
+    names = list(model.adapter_tensors())
+    follow(protocol, model)
+    before = parameters_named(model, names)
+    parameters = model.count_params()
+    dataset, collate, padding = training_rows(specification, text)
     told = partial(_tell, specification, watch)
-    trainer = HyLoRADATrainer(model, config, [{"input_ids": block} for block in blocks], work, progress, told)
-    return model, trainer.train()
+    result = HyLoRADATrainer(model, config, dataset, work, progress, told, collate).train()
+    if not protocol.bucket_module_registered and model.landmark is not None:
+        model.landmark.requires_grad_(True)  # no training comes any more, and the adapter is saved whole
+    moved = movement(model, before)
+    return model, Trained(parameters, result.history, result.seconds, padding, moved)
+
+
+def training_rows(specification: dict[str, Any], text: Tokens) -> tuple[list[dict[str, Any]], Callable | None, float]:
+    """Return what a specification trains on, how it becomes batches, and the share of padding among the targets."""
+    protocol = protocol_in(specification)
+    if protocol.training_text is None:
+        blocks = text.train_blocks(specification["block_tokens"], specification["train_tokens"])
+        return [{"input_ids": block} for block in blocks], None, 0.0
+    lines, _ = text.published_lines(protocol.training_text)
+    rows = published_batches(protocol, lines, text.end)
+    return rows, default_collate, padding_share(rows)
 
 
 def _tell(specification: dict[str, Any], watch: OnStep | None, row: dict[str, float], total_steps: int) -> None:
@@ -151,67 +189,6 @@ def _tell(specification: dict[str, Any], watch: OnStep | None, row: dict[str, fl
     if row["step"] % max(1, total_steps // 4) == 0 or row["step"] == total_steps:
         name = f"{specification['stage']}, seed {specification['training']['seed']}"
         LOG.info("%s: step %d of %d, loss %.3f", name, row["step"], total_steps, row["loss"])
-
-
-def evaluate(
-    model: PreTrainedModel | HyLoRADAModel,
-    specification: dict[str, Any],
-    text: Tokens,
-    tokenizer: Any = None,
-    progress: bool = True,
-) -> TokenNLL:
-    """Score the held-out articles that a specification asks for, one text an article."""
-    asked = specification["evaluation"]
-    texts = text.held_out(asked["split"], asked["articles"], asked["tokens_per_article"])
-    return token_nll(
-        model,
-        texts,
-        max_length=asked["max_length"],
-        stride=asked["stride"],
-        batch_size=asked["batch_size"],
-        tokenizer=tokenizer,
-        progress=progress,
-    )
-
-
-def first_window(specification: dict[str, Any]) -> dict[str, Any]:
-    """Return the specification cut to one window: what every run scores with the untouched base, to be compared."""
-    window = specification["evaluation"]["max_length"]
-    return specification | {"evaluation": specification["evaluation"] | {"articles": 1, "tokens_per_article": window}}
-
-
-def metrics(nll: TokenNLL) -> dict[str, float]:
-    """Return every metric of the per-token store that the tables use."""
-    return {
-        "perplexity": nll.corpus_perplexity(),
-        "geometric_perplexity": nll.geometric_perplexity(),
-        "arithmetic_perplexity": nll.arithmetic_perplexity(),
-        "bits_per_byte": nll.bits_per_byte(),
-        "word_perplexity": nll.word_perplexity(),
-        "mean_nll": nll.mean_nll(),
-        "scored_tokens": len(nll.nll),
-        "articles": nll.n_texts,
-    }
-
-
-def readable_tensors(model: HyLoRADAModel) -> dict[str, Any]:
-    """Return the small trained tensors that mean something alone: gates, blends, position tables, boundaries."""
-    named = model.adapter_tensors().items()
-    return {name: tensor.tolist() for name, tensor in named if name.endswith(READABLE)}
-
-
-@torch.no_grad()
-def magnitude_quantiles(model: HyLoRADAModel) -> dict[str, dict[str, list[float]]]:
-    """Return, for each layer with a magnitude, `QUANTILES` over its rows of m/||W||, which began at 1, and of c."""
-    told = {}
-    for name, layer in model.base_model.named_modules():
-        if isinstance(layer, HyLoRADAUnified) and isinstance(layer.combine, GatedMagnitude):
-            norm = layer.combine.base_norm_squared.sqrt()
-            drift = (layer.combine.magnitude / norm)[norm > 0]
-            factor = layer.combine.row_factor(layer.base_layer, layer.lora)
-            at = torch.tensor(QUANTILES, device=drift.device)
-            told[name] = {"magnitude": drift.quantile(at).tolist(), "factor": factor.quantile(at).tolist()}
-    return told
 
 
 @contextmanager

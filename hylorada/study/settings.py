@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_type_hints
 
@@ -10,17 +11,27 @@ from huggingface_hub.dataclasses import validate_typed_dict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 from hylorada.errors import HyLoRADAError, near
+from hylorada.methods import METHODS
+from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.sources import project_root
-from hylorada.study.studies import STUDIES
+from hylorada.study.stages import STAGES
+from hylorada.study.studies import STUDIES, Row, rows_by_base
 
 COUNTS = (
     *("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"),
-    *("num_epochs", "checkpoint_every", "threads"),
+    *("num_epochs", "checkpoint_every", "threads", "train_lines"),
 )
+MEASURES = {  # beside the main text, and what their amount counts
+    "lines": "lines of the published evaluation; null: as many as published",
+    "end_token": "texts over which p(end of text) is taken; null: all",
+    "shifts": "articles scored at four places of the window; null: all",
+    "retrieval": "trials at each depth of key-value retrieval and passkey",
+}
 POSITIVE = ("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "max_grad_norm")
 BUDGET = (  # what a scale may give a study apart from the ablation's
     *("seeds", "train_tokens", "num_epochs", "test_articles", "test_tokens_per_article"),
     *("evaluation_batch", "batch_size", "gradient_accumulation_steps", "checkpoint_every"),
+    *("train_lines", "measures"),
 )
 
 
@@ -28,26 +39,35 @@ BUDGET = (  # what a scale may give a study apart from the ablation's
 class Settings:
     """What is run, on what, and for how long; each key is explained in `config/micro.yaml`.
 
+    studies: for each its budget: settings in BUDGET that replace those of the scale, and `rows`, patterns of the names
+    of the rows that it keeps.
+
     Raises:
         HyLoRADAError: a value of the wrong kind, or two that contradict each other.
     """
 
     scale: str
     base: str
+    bases: list[str]
     corpus: str
     dtype: Literal["bfloat16", "float32"]
     target_modules: list[str]
+    protocol: str
     block_tokens: int
     train_tokens: int | None
+    train_lines: int | None
+    line_tokens: int
     evaluation_split: Literal["test", "validation"]
     test_articles: int | None
     test_tokens_per_article: int | None
     evaluation_stride: int
     evaluation_batch: int
+    measures: dict[str, int | None]
     batch_size: int
     gradient_accumulation_steps: int
     num_epochs: int
     learning_rate: float
+    tuned_rates: dict[str, float]
     position_bias_lr: float
     landmark_lr: float
     embedding_lr: float
@@ -83,9 +103,24 @@ class Settings:
             raise self._error(
                 f"evaluation_stride: {self.evaluation_stride} is not in 1 to block_tokens: {self.block_tokens}"
             )
-        for name, values in (("seeds", self.seeds), ("target_modules", self.target_modules)):
+        for name in ("seeds", "target_modules", "bases"):
+            values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise self._error(f"{name}: {values} must name at least one, each once")
+        if self.protocol not in PROTOCOLS:
+            raise self._error(f"protocol: {self.protocol!r} is not known; {near(self.protocol, PROTOCOLS)}")
+        if self.line_tokens < 2:
+            raise self._error(f"line_tokens: {self.line_tokens} leaves nothing to predict; use 2 or more")
+        for name, amount in self.measures.items():
+            if name not in MEASURES:
+                raise self._error(f"measures: {name!r} is not known; {near(name, MEASURES)}")
+            if amount is None and name == "retrieval" or amount is not None and amount < 1:
+                raise self._error(f"measures, {name}: {amount} is no amount; use 1 or more ({MEASURES[name]})")
+        for arm, rate in self.tuned_rates.items():
+            if arm not in ARMS:
+                raise self._error(f"tuned_rates: {arm!r} is no stage or method; {near(arm, ARMS)}")
+            if not 0 < rate < math.inf:
+                raise self._error(f"tuned_rates, {arm}: {rate} is not allowed; use a positive number")
         for study, budget in self.studies.items():
             self._check_study(study, budget)
 
@@ -93,18 +128,45 @@ class Settings:
         if study not in STUDIES:
             raise self._error(f"studies: {study!r} is not known; {near(study, STUDIES)}")
         for name in budget:
-            if name not in BUDGET:
-                raise self._error(f"studies, {study}: {name!r} is no budget; {near(str(name), BUDGET)}")
+            if name not in (*BUDGET, "rows"):
+                raise self._error(f"studies, {study}: {name!r} is no budget; {near(str(name), (*BUDGET, 'rows'))}")
         try:
-            for row in STUDIES[study].rows.values():
-                replace(self, **budget | row.changes, studies={})
+            for row in self.rows(study).values():
+                replace(self.for_study(study), **row.changes)
         except HyLoRADAError as error:
             raise HyLoRADAError(f"in the study {study!r}: {error}") from None
+
+    def for_study(self, study: str) -> "Settings":
+        """Return the settings of a study's rows before their own changes (HyLoRADAError for one the scale lacks)."""
+        if study not in self.studies:
+            raise HyLoRADAError(f"study {study!r} is not in scale {self.scale!r}; {near(study, self.studies)}")
+        budget = {name: value for name, value in self.studies[study].items() if name != "rows"}
+        return replace(self, **budget, studies={})
+
+    def rows(self, study: str) -> dict[str, Row]:
+        """Return the rows of a study that the scale keeps, by name.
+
+        Raises:
+            HyLoRADAError: a pattern of `rows` keeps none, or a row is left without the one it is held against.
+        """
+        rows = STUDIES[study].rows or rows_by_base(self.bases)
+        patterns = self.studies[study].get("rows", ["*"])
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in rows):
+                raise self._error(f"studies, {study}, rows: {pattern!r} keeps no row; {near(pattern, rows)}")
+        kept = {name: row for name, row in rows.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+        for name, row in kept.items():
+            if row.against is not None and row.against not in kept:
+                raise self._error(
+                    f"studies, {study}, rows: {name!r} is held against {row.against!r}, which is left out; keep both"
+                )
+        return kept
 
     def _error(self, text: str) -> HyLoRADAError:
         return HyLoRADAError(f"scale {self.scale!r}, {text}.")
 
 
+ARMS = tuple(dict.fromkeys((*list(STAGES)[1:], *METHODS)))  # what can have a learning rate of its own
 SCHEMA = TypedDict("SCHEMA", get_type_hints(Settings))
 
 

@@ -4,11 +4,15 @@ A row is an adapter and those settings of the scale that it replaces; all else i
 row wherever they stand, and share their runs where a scale gives both studies the same budget.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.methods import METHODS, method_config
+from hylorada.study.protocols import PROTOCOLS
+from hylorada.study.registry import MODELS
+from hylorada.study.sources import folder_name
 from hylorada.study.stages import DORA, LANDMARKS, RSLORA, STAGES
 
 RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3)  # one grid for every method
@@ -19,26 +23,31 @@ PUBLISHED_POSITIONS = 32_768  # over which the published code spread its buckets
 class Row:
     """One line of a table. adapter: None for the untouched base. changes: settings of the scale that it replaces.
 
-    against: the row of the same table that its effect is taken against, None for none.
+    against: the row of the same table that its effect is taken against, None for none. arm: the stage or method whose
+    tuned learning rate it takes, None for the row of that name, if there is one.
     """
 
     label: str
     adapter: HyLoRADAConfig | None
     changes: dict[str, Any] = field(default_factory=dict)
     against: str | None = None
+    arm: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One table. question: what it asks, in a sentence. rows: by name, in the order of the table.
+    """One table. question: what it asks, in a sentence. rows: by name, in the order of the table; none for those that a
+    scale makes of its bases.
 
-    varies: what its rows may differ in beside the adapter, as `hylorada.study.records.check_alike` names it.
+    varies: what its rows may differ in beside the adapter, as `hylorada.study.records.check_alike` names it. shows:
+    further columns of its table, of `hylorada.study.columns`.
     """
 
     title: str
     question: str
     rows: dict[str, Row] = field(default_factory=dict)
     varies: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
 
 
 UNTOUCHED = Row(label=STAGES["base"].label, adapter=None)
@@ -50,7 +59,7 @@ def _stage(name: str, label: str | None = None, against: str | None = None) -> R
 
 
 def _method(name: str, against: str | None = "rslora", **changes: Any) -> Row:
-    return Row(label=METHODS[name].label, adapter=method_config(name), changes=changes, against=against)
+    return Row(label=METHODS[name].label, adapter=method_config(name), changes=changes, against=against, arm=name)
 
 
 def _module_rows(sets: dict[str, tuple[str, list[str]]]) -> dict[str, Row]:
@@ -67,8 +76,100 @@ def _module_rows(sets: dict[str, tuple[str, list[str]]]) -> dict[str, Row]:
     }
 
 
+def _published(protocol: str, name: str, against: str | None, label: str | None = None) -> Row:
+    stage = STAGES[name]
+    changes = {"protocol": protocol}
+    return Row(label=label or stage.label, adapter=stage.adapter, changes=changes, against=against, arm=name)
+
+
+def _fix(protocol: str, name: str) -> Row:
+    """Return a row that mends one fact of the published protocol for a stage, against that stage as published."""
+    label = f"{STAGES[name].label.removeprefix('+ ')}, {PROTOCOLS[protocol].label}"
+    return _published(protocol, name, f"published_{name}", label)
+
+
+def _landmark_study(label: str, adapter: HyLoRADAConfig | None, against: str | None = "lm_rslora") -> Row:
+    return Row(label=label, adapter=adapter, changes={"protocol": "landmark_study"}, against=against, arm="rslora")
+
+
+def rows_by_base(bases: Sequence[str]) -> dict[str, Row]:
+    """Return the rows of the study of bases: each base untouched, with rsLoRA and with the whole stack."""
+    rows = {}
+    for base in bases:
+        short = folder_name(base, MODELS)
+        for name, label in (("base", "untouched"), ("rslora", "rsLoRA"), ("landmarks", "whole stack")):
+            against = {"base": None, "rslora": f"base_{short}", "landmarks": f"rslora_{short}"}[name]
+            rows[f"{name}_{short}"] = Row(
+                label=f"{short}, {label}",
+                adapter=STAGES[name].adapter,
+                changes={"base": base},
+                against=against,
+                arm=name,
+            )
+    return rows
+
+
 RECOMMENDED = replace(RSLORA, position_bias_enabled=True, landmark_enabled=True)  # what the guidelines advise
+LANDMARKS_ALONE = replace(RSLORA, landmark_enabled=True)
+FIXES = {  # fixes, and the stages that they could move
+    "padding_masked": ("rslora", "magnitude", "position_bias", "landmarks", "learned_buckets"),
+    "positions_passed": ("position_bias",),
+    "buckets_fixed": ("landmarks",),
+    "bucket_module_trained": ("learned_buckets",),
+    "masters_kept": ("magnitude",),
+}
 STUDIES: dict[str, Study] = {
+    "as_published": Study(
+        title="The six stages as published",
+        question="What does the published procedure give, each of its facts followed, with seeds?",
+        rows={
+            f"published_{name}": _published("as_published", name, stage.on and f"published_{stage.on}")
+            for name, stage in STAGES.items()
+        },
+        shows=("published_metric", "end", "magnitude_still", "landmark_still"),
+    ),
+    "single_fixes": Study(
+        title="One fact of the published procedure mended",
+        question="Which mended fact moves which number?",
+        rows={
+            f"{kind}_{name}": _fix(kind, name) if kind != "published" else _published("as_published", name, None)
+            for kind, names in {"published": tuple(STAGES)[1:], **FIXES}.items()
+            for name in names
+        },
+        varies=("protocol",),
+        shows=("published_metric", "end", "magnitude_still", "landmark_still"),
+    ),
+    "landmark_study": Study(
+        title="The landmark study as published",
+        question="What do the three landmark designs of the second published study give rsLoRA, by its own procedure?",
+        rows={
+            "lm_base": _landmark_study("base model", None, None),
+            "lm_rslora": _landmark_study("no landmarks", RSLORA, "lm_base"),
+            "lm_position_adaptive": _landmark_study("position-adaptive", LANDMARKS_ALONE),
+            **{
+                f"lm_{design}": _landmark_study(
+                    f"{label}, not causal",
+                    replace(LANDMARKS_ALONE, landmark_design=design, landmark_pooling="sequence"),
+                )
+                for design, label in (("original", "original"), ("per_layer", "per layer"))
+            },
+        },
+        shows=("published_metric", "lim", "causal"),
+    ),
+    "places": Study(
+        title="Places in the window",
+        question="Does any part change where in the window a model is good, or what it finds there?",
+        rows={
+            name: _stage(name, against=STAGES[name].on if name != "landmarks" else "position_bias")
+            for name in ("base", "rslora", "magnitude", "position_bias", "landmarks")
+        },
+        shows=("contrast", "window", "key_value", "passkey"),
+    ),
+    "bases": Study(
+        title="Size of the base",
+        question="How does the stack fare against rsLoRA as the base grows?",
+        varies=("base",),
+    ),
     "direct": Study(
         title="Direct paths",
         question="What do landmarks give rsLoRA without the parts between, and what the recommended configuration, "
@@ -76,9 +177,7 @@ STUDIES: dict[str, Study] = {
         rows={
             "base": UNTOUCHED,
             "rslora": _stage("rslora", "rsLoRA, rank 8", "base"),
-            "rslora_landmarks": Row(
-                label="rsLoRA + landmarks", adapter=replace(RSLORA, landmark_enabled=True), against="rslora"
-            ),
+            "rslora_landmarks": Row(label="rsLoRA + landmarks", adapter=LANDMARKS_ALONE, against="rslora"),
             "recommended": Row(label="recommended, rank 8", adapter=RECOMMENDED, against="rslora"),
             "rslora_r16": Row(label="rsLoRA, rank 16", adapter=replace(RSLORA, lora_rank=16), against="base"),
             "recommended_r16": Row(
@@ -112,9 +211,7 @@ STUDIES: dict[str, Study] = {
         question="Would the parameters of landmarks do as well as rank, or as one constant vector at the final norm?",
         rows={
             "rslora": _stage("rslora", "rsLoRA, rank 8"),
-            "rslora_landmarks": Row(
-                label="rsLoRA + landmarks", adapter=replace(RSLORA, landmark_enabled=True), against="rslora"
-            ),
+            "rslora_landmarks": Row(label="rsLoRA + landmarks", adapter=LANDMARKS_ALONE, against="rslora"),
             "constant_vector": Row(
                 label="rsLoRA + one constant vector",
                 adapter=replace(RSLORA, landmark_enabled=True, landmark_design="constant"),
@@ -140,6 +237,7 @@ STUDIES: dict[str, Study] = {
             for design, label in (("original", "original"), ("per_layer", "per layer"))
             for pooling in ("causal", "sequence")
         },
+        shows=("lim", "contrast", "causal"),
     ),
     "buckets": Study(
         title="Fixed and learnable buckets",
@@ -162,6 +260,7 @@ STUDIES: dict[str, Study] = {
                 against="landmarks",
             ),
         },
+        shows=("boundary",),
     ),
     "methods": Study(
         title="Methods on prose",
@@ -255,7 +354,7 @@ STUDIES: dict[str, Study] = {
                 changes={"block_tokens": length, "evaluation_stride": length},
                 against=None if name == "rslora" else f"rslora_at_{length}",
             )
-            for length in (256, 512, 1024)  # 2,048 and more: long_context, for bases that can
+            for length in (256, 512, 1024, 2048)
             for name, label, adapter in (("rslora", "rsLoRA", RSLORA), ("landmarks", "whole stack", FULL))
         },
         varies=("block_tokens", "evaluation"),
@@ -267,11 +366,16 @@ STUDIES: dict[str, Study] = {
             f"{name}_lr{rate:.0e}": Row(
                 label=f"{METHODS[name].label}, {rate:.0e}",
                 adapter=method_config(name),
-                changes={"learning_rate": rate, "evaluation_split": "validation"},
+                changes={
+                    "learning_rate": rate,
+                    "landmark_lr": rate,
+                    "evaluation_split": "validation",
+                    "tuned_rates": {},
+                },
             )
             for name in METHODS
             for rate in RATES
         },
-        varies=("learning_rate",),
+        varies=("learning_rate", "landmark_lr"),
     ),
 }

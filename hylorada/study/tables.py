@@ -2,13 +2,15 @@
 
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
+from hylorada.study.columns import COLUMNS, Value, values
+from hylorada.study.protocol import Lines, fitted
+from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.records import Records
 from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
@@ -21,7 +23,7 @@ from hylorada.study.statistics import (
     percent,
     percentile_interval,
 )
-from hylorada.study.studies import STUDIES, Study
+from hylorada.study.studies import STUDIES, Row
 
 BASE = next(name for name, stage in STAGES.items() if stage.adapter is None)
 BUILDS_ON = {name: stage.on for name, stage in STAGES.items()}
@@ -36,10 +38,10 @@ stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval &
 \midrule
 """
 
-STUDY_HEAD = r"""\begin{tabular}{@{}lrcrcrc@{}}
+STUDY_HEAD = r"""\begin{{tabular}}{{@{{}}lrcrcrc{columns}@{{}}}}
 \toprule
- & & & \multicolumn{2}{c}{perplexity} & \multicolumn{2}{c}{effect (\%)}\\
-row & trained & seeds & mean & 95\,\% interval & mean & Holm interval\\
+ & & & \multicolumn{{2}}{{c}}{{perplexity}} & \multicolumn{{2}}{{c}}{{effect (\%)}}{empty}\\
+row & trained & seeds & mean & 95\,\% interval & mean & Holm interval{heads}\\
 \midrule
 """
 OVERVIEW = r"""\begin{{table*}}[p]
@@ -68,10 +70,10 @@ def ablation_table(records: Records) -> pd.DataFrame:
     return table
 
 
-def study_table(records: Records, study: Study) -> pd.DataFrame:
+def study_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
     """Return the rows of a study, as `ablation_table` has them; effects are against the rows that the study says."""
-    labels = {name: row.label for name, row in study.rows.items()}
-    return comparison(records, labels, {name: row.against for name, row in study.rows.items()})
+    labels = {name: row.label for name, row in rows.items()}
+    return comparison(records, labels, {name: row.against for name, row in rows.items()})
 
 
 def comparison(records: Records, labels: dict[str, str], against: dict[str, str | None]) -> pd.DataFrame:
@@ -109,19 +111,28 @@ def comparison(records: Records, labels: dict[str, str], against: dict[str, str 
 def write_ablation(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
     """Write the table twice, as a LaTeX tabular for the paper and, unrounded, as CSV; return it."""
     table = ablation_table(records)
-    with written_beside(tex) as beside:
-        beside.write_text(HEAD + "".join(_line(row) for _, row in table.iterrows()) + FOOT)
-    with written_beside(csv) as beside:
-        table.to_csv(beside, index=False)
-    return table
+    return write_table(table, HEAD + "".join(_line(row) for _, row in table.iterrows()) + FOOT, tex, csv)
 
 
-def write_study(records: Records, name: str, tex: Path, csv: Path) -> pd.DataFrame:
+def write_study(records: Records, rows: dict[str, Row], name: str, tex: Path, csv: Path) -> pd.DataFrame:
     """Write the table of a study into two folders, as LaTeX and as CSV, under its name; return it."""
-    table = study_table(records, STUDIES[name])
-    with written_beside(tex / f"{name}.tex") as beside:
-        beside.write_text(STUDY_HEAD + "".join(_study_line(row) for _, row in table.iterrows()) + FOOT)
-    with written_beside(csv / f"{name}.csv") as beside:
+    table = study_table(records, rows)
+    shown = STUDIES[name].shows
+    for column in shown:
+        found = values(records, column)
+        table[column] = [found[stage] for stage in table["stage"]]
+    head = STUDY_HEAD.format(
+        columns="c" * len(shown), empty=" & " * len(shown), heads="".join(f" & {COLUMNS[c].head}" for c in shown)
+    )
+    body = "".join(_study_line(row, shown) for _, row in table.iterrows())
+    return write_table(table, head + body + FOOT, tex / f"{name}.tex", csv / f"{name}.csv")
+
+
+def write_table(table: pd.DataFrame, tabular: str, tex: Path, csv: Path) -> pd.DataFrame:
+    """Write a table as the LaTeX tabular that was made of it and, unrounded, as CSV; return it."""
+    with written_beside(tex) as beside:
+        beside.write_text(tabular)
+    with written_beside(csv) as beside:
         table.to_csv(beside, index=False)
     return table
 
@@ -129,21 +140,42 @@ def write_study(records: Records, name: str, tex: Path, csv: Path) -> pd.DataFra
 def write_overview(settings: Settings, path: Path) -> None:
     """Write the part of the paper that shows every study of a scale, each with its question and its budget."""
     parts = []
-    for name, budget in settings.studies.items():
-        study, own = STUDIES[name], replace(settings, **budget, studies={})
-        said = {"title": escape(study.title), "question": escape(study.question), "budget": _budget(own, study)}
+    for name in settings.studies:
+        study = STUDIES[name]
+        said = {"title": escape(study.title), "question": escape(study.question), "budget": _budget(settings, name)}
         parts.append(OVERVIEW.format(name=name, **said))
     with written_beside(path) as beside:
         beside.write_text("".join(parts) or "At this scale no further table was made.\n")
 
 
-def _budget(settings: Settings, study: Study) -> str:
-    trained = "all training text" if settings.train_tokens is None else f"{thousands(settings.train_tokens)} tokens"
-    articles = "all" if settings.test_articles is None else str(settings.test_articles)
-    whole = settings.test_tokens_per_article
-    (split,) = {row.changes.get("evaluation_split", settings.evaluation_split) for row in study.rows.values()}
-    scored = f"Seeds: {len(settings.seeds)}; trained on {trained}; scored on {articles} {split} articles"
-    return scored + ("." if whole is None else f", up to {thousands(whole)} tokens of each.")
+def _budget(settings: Settings, study: str) -> str:
+    """Say what a study trains on and is scored on, and which of its rows the scale leaves out."""
+    own, rows = settings.for_study(study), settings.rows(study)
+    changed = next(iter(rows.values())).changes  # rows differ in more only where the table shows it
+    protocol = PROTOCOLS[changed.get("protocol", own.protocol)]
+    said = f"Seeds: {len(own.seeds)}; "
+    if protocol.training_text is None:
+        amount = "all training text" if own.train_tokens is None else f"{thousands(own.train_tokens)} tokens"
+        articles = "all" if own.test_articles is None else str(own.test_articles)
+        split = changed.get("evaluation_split", own.evaluation_split)
+        said += f"trained on {amount}; scored on {articles} {split} articles"
+        whole = own.test_tokens_per_article
+        said += "." if whole is None else f", up to {thousands(whole)} tokens of each."
+    else:
+        cut = fitted(protocol, own.train_lines, own.measures.get("lines"), own.line_tokens)
+        rows_of = [
+            _lines(cut.training_text, protocol.training_text),
+            _lines(cut.evaluation_text, protocol.evaluation_text),
+        ]
+        said += f"trained on {rows_of[0]} lines, filled up to {cut.block_tokens} tokens"
+        said += "" if cut.block_tokens == protocol.block_tokens else f" (published: {protocol.block_tokens})"
+        said += f"; scored on {rows_of[1]} lines."
+    left_out = len(STUDIES[study].rows or rows) - len(rows)
+    return said + (f" Rows left out at this scale: {left_out}." if left_out else "")
+
+
+def _lines(cut: Lines, published: Lines) -> str:
+    return f"{cut.count}" + ("" if cut.count == published.count else f" (published: {published.count})")
 
 
 def stage_means(records: Records, stage: str) -> ArticleMeans:
@@ -199,7 +231,7 @@ def span(low: float, high: float) -> str:
     return f"{fixed(low)} to {fixed(high)}"
 
 
-def _study_line(row: pd.Series) -> str:
+def _study_line(row: pd.Series, shown: tuple[str, ...]) -> str:
     alone = bool(row["against"] == "")
     level = ONE_SEED if pd.isna(row["perplexity_low"]) else span(row["perplexity_low"], row["perplexity_high"])
     step = ONE_SEED if pd.isna(row["effect_low"]) else span(row["effect_low"], row["effect_high"])
@@ -210,8 +242,15 @@ def _study_line(row: pd.Series) -> str:
         fixed(row["perplexity"]),
         level,
         *(["", ""] if alone else [fixed(row["effect"]), step + "*" * row["resolved"]]),
+        *(_shown(row[name], COLUMNS[name].decimals) for name in shown),
     ]
     return " & ".join(cells) + "\\\\\n"
+
+
+def _shown(value: Value, decimals: int) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return value if isinstance(value, str) else fixed(value, decimals)
 
 
 def _line(row: pd.Series) -> str:

@@ -1,0 +1,102 @@
+"""What the table of a study shows beside perplexity and effect: columns as rows of data, each read off one record."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hylorada.study.records import Records
+
+Value = float | str | None  # None where a record has no such number
+
+
+@dataclass(frozen=True)
+class Column:
+    """head: its title, in LaTeX. of: the value of one record; numbers are averaged over seeds. decimals: as printed."""
+
+    head: str
+    of: Callable[[dict[str, Any]], Value]
+    decimals: int = 2
+
+
+def values(records: Records, name: str) -> dict[str, Value]:
+    """Return a column by stage: the mean over seeds of a number, or the word that all seeds share."""
+    found: dict[str, Value] = {}
+    for stage in records.stages:
+        each = [COLUMNS[name].of(records.record(stage, seed)) for seed in records.seeds(stage)]
+        numbers = [value for value in each if isinstance(value, int | float)]
+        found[stage] = float(np.mean(numbers)) if len(numbers) == len(each) else each[0]
+    return found
+
+
+def of_lines(record: dict[str, Any], number: str) -> Value:
+    """Return a number of the published lines: they are the main text of a published protocol, else a measure."""
+    if "lines" in record["specification"]["evaluation"]:
+        return record["results"][number]
+    return record["measures"]["lines"]["results"][number] if "lines" in record["measures"] else None
+
+
+def _measured(measure: str, *path: str) -> Callable[[dict[str, Any]], Value]:
+    def read(record: dict[str, Any]) -> Value:
+        value = record["measures"].get(measure)
+        for name in path:
+            value = value[name] if value is not None else None
+        return value
+
+    return read
+
+
+def _percent(of: Callable[[dict[str, Any]], Value]) -> Callable[[dict[str, Any]], Value]:
+    def scaled(record: dict[str, Any]) -> Value:
+        return None if (value := of(record)) is None else 100 * value
+
+    return scaled
+
+
+def _is_causal(record: dict[str, Any]) -> str:
+    adapter = record["specification"]["adapter"]
+    pools = (
+        adapter is not None and adapter["landmark_enabled"] and adapter["landmark_design"] in ("original", "per_layer")
+    )
+    return "no" if pools and adapter["landmark_pooling"] == "sequence" else "yes"
+
+
+def _fall_over_window(record: dict[str, Any]) -> Value:
+    """By how many nats the same tokens are easier in the last part of the window than in the first."""
+    shifts = record["measures"].get("shifts")
+    return None if shifts is None else shifts["nll"][0] - shifts["nll"][-1]
+
+
+def _farthest_boundary(record: dict[str, Any]) -> Value:
+    """How many tokens the farthest learned boundary lies from its start, where boundaries are even."""
+    learned = record["learned"].get("landmark.boundaries")
+    if learned is None:
+        return None
+    moved = np.sort(learned) - np.linspace(0, 1, len(learned) + 2)[1:-1]
+    return float(np.abs(moved).max() * record["specification"]["adapter"]["max_positions"])
+
+
+def _still(kind: str) -> Callable[[dict[str, Any]], Value]:
+    """The share of a part's trained numbers that training left where they began, in percent."""
+
+    def read(record: dict[str, Any]) -> Value:
+        moved = record["moved"].get(kind)
+        return None if moved is None else 100 * (1 - moved["changed"] / moved["entries"])
+
+    return read
+
+
+COLUMNS: dict[str, Column] = {
+    "published_metric": Column("mean over lines", lambda record: of_lines(record, "published_perplexity")),
+    "lim": Column("LIM-PPL", lambda record: of_lines(record, "lim_perplexity") or record["results"]["lim_perplexity"]),
+    "contrast": Column("$C$ (nats)", lambda record: record["results"]["middle_contrast"], 3),
+    "causal": Column("causal", _is_causal),
+    "end": Column(r"$p$(end) (\%)", _percent(_measured("end_token", "mean")), 3),
+    "magnitude_still": Column(r"magnitudes still (\%)", _still("magnitude"), 1),
+    "landmark_still": Column(r"landmarks still (\%)", _still("landmark"), 1),
+    "window": Column("fall over the window (nats)", _fall_over_window, 3),
+    "key_value": Column(r"key--value (\%)", _percent(_measured("retrieval", "key_value", "share")), 0),
+    "passkey": Column(r"passkey (\%)", _percent(_measured("retrieval", "passkey", "share")), 0),
+    "boundary": Column("boundary moved (tokens)", _farthest_boundary, 2),
+}

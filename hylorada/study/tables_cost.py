@@ -1,0 +1,53 @@
+"""What each method costs, from the records of `hylorada bench`: a step, its memory, and inference once merged."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hylorada.study.tables import FOOT, escape, fixed, write_table
+
+HEAD = r"""\begin{tabular}{@{}lrrrr@{}}
+\toprule
+ & & & \multicolumn{2}{c}{inference}\\
+method & training step & its memory & as adapter & merged\\
+\midrule
+"""
+BESIDE = "our rsLoRA"  # what a training step is held to; inference is held to the base
+MERGED = (", merged", ", weights merged")
+
+
+def cost_table(benchmark: dict[str, Any]) -> pd.DataFrame:
+    """Return one row a method: ratios within one run, NaN where the benchmark has none.
+
+    step, memory: over those of rsLoRA. inference, merged: time over the untouched base's.
+    """
+    sections = benchmark["sections"]
+    memory = {row["name"]: row["peak_mib"] for row in sections["training"]}
+    inference = {row["name"]: row["ratio"]["median"] for row in sections["inference"]}
+    rows = []
+    for row in sections["training"]:
+        name = row["name"]
+        merged = next((inference[name + end] for end in MERGED if name + end in inference), None)
+        rows.append(
+            {
+                "method": name,
+                "step": row["second_ratio"]["median"],
+                "memory": memory[name] / memory[BESIDE],
+                "inference": inference.get(name),
+                "merged": merged,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def write_cost(benchmark: dict[str, Any], tex: Path, csv: Path) -> pd.DataFrame:
+    """Write the table as LaTeX and CSV."""
+    table = cost_table(benchmark)
+    numbers = ["step", "memory", "inference", "merged"]
+    lines = [
+        " & ".join([escape(row["method"]), *("" if pd.isna(row[name]) else fixed(row[name]) for name in numbers)])
+        + "\\\\\n"
+        for _, row in table.iterrows()
+    ]
+    return write_table(table, HEAD + "".join(lines) + FOOT, tex, csv)

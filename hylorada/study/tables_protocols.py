@@ -1,0 +1,151 @@
+"""The ablation by both protocols side by side, and what each part gives for its parameters."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hylorada.errors import HyLoRADAError
+from hylorada.nll import TokenNLL
+from hylorada.study.published_metrics import line_means, line_ratio
+from hylorada.study.records import Records
+from hylorada.study.stages import STAGES
+from hylorada.study.statistics import Effect, family_of_effects, percent
+from hylorada.study.tables import BASE, FOOT, ONE_SEED, escape, fixed, span, step_effects, thousands, write_table
+
+PUBLISHED = "published_"  # before a stage's name: its row in the study `as_published`
+HEAD = r"""\begin{tabular}{@{}lrrcrrcrrc@{}}
+\toprule
+ & \multicolumn{3}{c}{as published, mean over lines} & \multicolumn{3}{c}{corrected, mean over lines} &
+\multicolumn{3}{c}{corrected, corpus}\\
+stage & ppl. & step (\%) & interval & ppl. & step (\%) & interval & ppl. & step (\%) & interval\\
+\midrule
+"""
+EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcl@{}}
+\toprule
+part & parameters & own gain (\%) & Holm interval & parameters per 1\,\% of gain\\
+\midrule
+"""
+
+
+def protocol_table(published: Records | None, corrected: Records) -> pd.DataFrame:
+    """Return one row a stage: level and step by the published metric under both protocols, and by corpus perplexity.
+
+    published: the study `as_published`, None where a scale has none. Steps are percent of the stage before, below zero
+    is better, each family of five adjusted by Holm.
+    """
+    rows = pd.DataFrame({"stage": list(STAGES), "label": [stage.label for stage in STAGES.values()]})
+    sides: list[tuple[str, dict[str, float], dict[str, Effect]]] = []
+    if published is not None:
+        sides.append(("published", *_by_lines(published, lambda stage: PUBLISHED + stage)))
+    if corrected.has_lines:
+        sides.append(("lines", *_by_lines(corrected, lambda stage: stage)))
+    levels = {stage: math.exp(np.mean([r["mean_nll"] for r in _results(corrected, stage)])) for stage in STAGES}
+    sides.append(("corpus", levels, step_effects(corrected)))
+    for name, levels, effects in sides:
+        rows[name] = [levels[stage] for stage in STAGES]
+        found = [effects.get(stage, Effect(math.nan, 0)) for stage in STAGES]
+        rows[f"{name}_step"] = [percent(effect.mean) for effect in found]
+        rows[f"{name}_low"] = [percent(effect.interval.low) if effect.interval else math.nan for effect in found]
+        rows[f"{name}_high"] = [percent(effect.interval.high) if effect.interval else math.nan for effect in found]
+        rows[f"{name}_resolved"] = [effect.is_resolved for effect in found]
+    return rows
+
+
+def efficiency_table(records: Records) -> pd.DataFrame:
+    """Return one row a part: the parameters that its stage adds, its own gain, and the parameters for 1 % of it.
+
+    gain: percent of perplexity that the step saves, with its Holm-adjusted interval; cost: parameters over gain, with
+    the ends that the interval's give, infinite where the interval reaches zero.
+    """
+    trained = {stage: records.record(stage, records.seeds(stage)[0])["parameters"]["trainable"] for stage in STAGES}
+    effects = step_effects(records)
+    rows = []
+    for name, effect in effects.items():
+        added = trained[name] - trained[STAGES[name].on or BASE]
+        low, high = (
+            (-percent(e) for e in (effect.interval.high, effect.interval.low)) if effect.interval else (math.nan,) * 2
+        )
+        rows.append(
+            {
+                "stage": name,
+                "label": STAGES[name].label.removeprefix("+ "),
+                "parameters": added,
+                "gain": -percent(effect.mean),
+                "gain_low": low,
+                "gain_high": high,
+                "cost": added / -percent(effect.mean) if effect.is_resolved and low > 0 else math.nan,
+                "cost_low": added / high if effect.is_resolved and low > 0 else math.nan,
+                "cost_high": added / low if effect.is_resolved and low > 0 else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def largest_difference(published: Records) -> float:
+    """Return the largest difference, in nats of one token, between the stages with and without an inert position bias.
+
+    Zero as published at equal seed: no position reaches the bias.
+
+    Raises:
+        HyLoRADAError: the two stages were run with other seeds.
+    """
+    pair = [PUBLISHED + name for name in ("magnitude", "position_bias")]
+    if published.seeds(pair[0]) != published.seeds(pair[1]):
+        raise HyLoRADAError(f"{pair[0]} and {pair[1]} have other seeds; run the same of both.")
+    stores = [[published.nll(stage, seed).nll for seed in published.seeds(stage)] for stage in pair]
+    return float(max(np.abs(one - other).max() for one, other in zip(*stores, strict=True)))
+
+
+def write_protocols(published: Records | None, corrected: Records, tex: Path, csv: Path) -> pd.DataFrame:
+    """Write the table of both protocols as LaTeX and CSV; a side that the scale lacks is left empty."""
+    table = protocol_table(published, corrected)
+    lines = []
+    for _, row in table.iterrows():
+        cells = [escape(row["label"])]
+        for side in ("published", "lines", "corpus"):
+            cells += _cells(row, side) if side in table else ["--", "", ""]
+        lines.append(" & ".join(cells) + "\\\\\n")
+    return write_table(table, HEAD + "".join(lines) + FOOT, tex, csv)
+
+
+def write_efficiency(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
+    """Write the table of parameter efficiency as LaTeX and CSV."""
+    table = efficiency_table(records)
+    lines = []
+    for _, row in table.iterrows():
+        gain = ONE_SEED if pd.isna(row["gain_low"]) else span(row["gain_low"], row["gain_high"])
+        cost = "unbounded: the gain may be nothing"
+        if not pd.isna(row["cost"]):
+            cost = f"{thousands(round(row['cost']))} ({thousands(round(row['cost_low']))} to "
+            cost += f"{thousands(round(row['cost_high']))})"
+        lines.append(
+            f"{escape(row['label'])} & {thousands(row['parameters'])} & {fixed(row['gain'])} & {gain} & {cost}\\\\\n"
+        )
+    return write_table(table, EFFICIENCY_HEAD + "".join(lines) + FOOT, tex, csv)
+
+
+def _by_lines(records: Records, name: Callable[[str], str]) -> tuple[dict[str, float], dict[str, Effect]]:
+    """Return the published metric of each stage, and the steps by it."""
+    stores = {stage: _lines(records, name(stage)) for stage in STAGES}
+    levels = {stage: line_means(found).mean for stage, found in stores.items()}
+    steps = {stage: line_ratio(stores[stage], stores[row.on]) for stage, row in STAGES.items() if row.on}
+    return levels, family_of_effects(steps)
+
+
+def _lines(records: Records, stage: str) -> list[TokenNLL]:
+    return [records.lines(stage, seed) for seed in records.seeds(stage)]
+
+
+def _results(records: Records, stage: str) -> list[dict[str, float]]:
+    return [records.record(stage, seed)["results"] for seed in records.seeds(stage)]
+
+
+def _cells(row: pd.Series, side: str) -> list[str]:
+    if pd.isna(row[f"{side}_step"]):
+        return [fixed(row[side]), "", ""]
+    low, high = row[f"{side}_low"], row[f"{side}_high"]
+    interval = ONE_SEED if pd.isna(low) else span(low, high) + "*" * bool(row[f"{side}_resolved"])
+    return [fixed(row[side]), fixed(row[f"{side}_step"]), interval]
