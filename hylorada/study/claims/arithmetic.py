@@ -1,7 +1,7 @@
 """Statements that follow from other published numbers, recomputed.
 
-MATCH: what the inputs give, at the published digits, is the published number. WITHIN ROUNDING: it is not, but inputs that
-round to the published ones give a number that rounds to it. MISMATCH: no such inputs do.
+MATCH: what the inputs give, at the published digits, is the published number. WITHIN ROUNDING: it is not, but inputs
+that round to the published ones give a number that rounds to it. MISMATCH: no such inputs do.
 """
 
 import math

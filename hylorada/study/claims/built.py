@@ -121,7 +121,7 @@ def gate_at_start() -> float:
 
 
 def optimiser_numbers() -> float:
-    """Return the numbers that training holds for each parameter: itself, its gradient and AdamW's states of its size."""
+    """Return the numbers held for each trained one: itself, its gradient and AdamW's states of its size."""
     parameter = nn.Parameter(torch.ones(64))
     optimiser = torch.optim.AdamW([parameter])
     parameter.sum().backward()

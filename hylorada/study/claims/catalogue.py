@@ -15,7 +15,27 @@ KINDS = ("ppl", "percent", "params", "count", "text")
 RANGES = ("estimate", "guideline", "general", "separate benchmark", "planned")  # settings whose pairs are two ends
 DROPPED_ZEROS = {"AF-031": 2, "AF-052": 2}  # decimals as published, 12.40 and 4.80, where a number in YAML has fewer
 PERPLEXITY_DECIMALS = 2
-SYMBOLS = {"percent": "%", "text": "", "flag": "", "date": "", "mixed": "", "versions": ""}
+TUPLES = ("MT-261", "AF-131", "RN-151")  # there, yet no two ends
+SYMBOLS = {"percent": "%"} | dict.fromkeys(  # a unit that only repeats what the quantity says is not shown
+    (
+        *(
+            "text",
+            "flag",
+            "date",
+            "mixed",
+            "versions",
+            "rank",
+            "alpha",
+            "gate",
+            "weight",
+            "scale",
+            "norm",
+            "probability",
+        ),
+        *("learning rate", "weight decay", "normalised position"),
+    ),
+    "",
+)
 
 
 @dataclass(frozen=True)
@@ -74,9 +94,14 @@ class Claim:
         return 1.0
 
     @property
+    def is_range(self) -> bool:
+        """Whether the value is two ends."""
+        return len(self.values) == 2 and self.setting in RANGES and self.id not in TUPLES
+
+    @property
     def shown(self) -> str:
         """The value as a reader has it, with its unit."""
-        joined = " to " if self.setting in RANGES and len(self.values) == 2 else ", "
+        joined = " to " if self.is_range else ", "
         text = joined.join(self._part(value) for value in self.values)
         return " ".join(filter(None, [text, SYMBOLS.get(self.unit, self.unit)]))
 
@@ -85,8 +110,9 @@ class Claim:
             return str(value)
         if isinstance(value, int):
             return f"{value:,}"
-        single = value == self.value
-        return f"{value:.{self.decimals}f}" if single and 1e-3 <= abs(value) < 1e6 else f"{value:g}"
+        if isinstance(self.value, list) or not 1e-3 <= abs(value) < 1e6:
+            return str(value)
+        return f"{value:.{self.decimals}f}"
 
 
 @dataclass(frozen=True)

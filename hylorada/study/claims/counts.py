@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -19,6 +20,7 @@ from hylorada.study.stages import STAGES
 from hylorada.study.studies import RECOMMENDED
 
 Number = int | float
+RANGE_ROOM = 0.01  # relative: the ends of a range are round numbers
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Counted:
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Count, and hold the statement against the count at its published digits."""
-        found = self.of()
+        found = _count(self.of)
         counts = found if isinstance(found, list) else [found]
         parts = [part_of(claim, k) for k in range(len(claim.values))]
         if self.wanted is not None:
@@ -50,9 +52,14 @@ class Counted:
         return Finding(MATCH if fits else MISMATCH, f"counted, {self.words}: {shown}, published {claim.shown}")
 
 
+@cache
+def _count(of: Callable[[], Number | list[Number]]) -> Number | list[Number]:
+    return of()
+
+
 def _inside(count: Number, ends: list[Claim]) -> bool:
     low, high = (end.number for end in ends)
-    return low <= count <= high
+    return (1 - RANGE_ROOM) * low <= count <= (1 + RANGE_ROOM) * high
 
 
 RSLORA = STAGES["rslora"].adapter

@@ -6,10 +6,7 @@ from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.finding import PLAN, UNTRACEABLE, Finding
 
-SAID = {
-    PLAN: "reports no result ({setting})",
-    UNTRACEABLE: "no run, log or derivation is given ({setting})",
-}
+SAID = {PLAN: "no result is reported with it", UNTRACEABLE: "no run, log or derivation is given"}
 
 
 @dataclass(frozen=True)
@@ -20,9 +17,9 @@ class Reading:
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Say what was read."""
-        said = SAID[self.verdict].format(setting=evidence.catalogue.settings[claim.setting])
-        note = f": {claim.note}" if claim.note else ""
-        return Finding(self.verdict, f"rests on reading the documents: {claim.shown} {said}{note}", command="")
+        note = f" ({claim.note})" if claim.note else ""
+        said = f"rests on reading the documents: {claim.quantity}, {claim.shown}: {SAID[self.verdict]}{note}"
+        return Finding(self.verdict, said, command="")
 
 
 PLANS = (

@@ -48,9 +48,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. reason: a clause with the computed numbers. decides: None leaves it to `HOLDS`.
+    """What one check found. reason: a clause with the computed numbers.
 
-    records: names of the runs it rests on. command: what makes them, or repeats the computation.
+    records: names of the runs it rests on. command: what makes them, or repeats the computation, empty for neither.
+    passes: it is a remark, and the verdict only where no other check finds one.
     """
 
     verdict: str
@@ -58,7 +59,7 @@ class Finding:
     columns: dict[str, Column] = field(default_factory=dict)
     records: tuple[str, ...] = ()
     command: str = "hylorada claims"
-    passes: bool = False  # a remark: never the verdict while another check is there
+    passes: bool = False
 
 
 def settle(findings: Sequence[Finding]) -> Finding:
@@ -68,7 +69,7 @@ def settle(findings: Sequence[Finding]) -> Finding:
     """
     deciding = next((f for f in findings if f.verdict not in HOLDS and not f.passes), None)
     if deciding is None:
-        deciding = [f for f in findings if not f.passes][-1]
+        deciding = next((f for f in reversed(findings) if not f.passes), findings[-1])
     said = findings[: findings.index(deciding) + 1]
     said = [*said, *(f for f in findings[len(said) :] if f.passes)]
     columns = {name: column for finding in findings for name, column in finding.columns.items()}

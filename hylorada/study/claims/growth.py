@@ -1,18 +1,20 @@
 """Statements about complexity: operations and numbers are counted on small models, before and after a size doubles.
 
-O(g) says that a count grows no faster than g. Each size is doubled where it is large against the others, so that what it
-multiplies dominates; the count may then grow by 2 to the highest power of that size in g, and a tenth, for what is not
-yet small.
+O(g) says that a count grows no faster than g. Each size is doubled where it is large against the others, so that what
+it multiplies dominates; the count may then grow by 2 to the highest power of that size in g, and a tenth more, for what
+is not yet small.
 Operations are those that torch's counter sees in products of matrices, two for a multiplication and an addition.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
@@ -26,8 +28,8 @@ from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.finding import MATCH, MISMATCH, Finding
 
-SIZES = dict(n=32, d=32, L=1, r=4, g=16, K=8)  # tokens, width, layers, rank, group, landmarks
-LARGE = dict(n=1024, d=512, L=16, r=16, g=256, K=512)  # from where a size is doubled
+SIZES = dict(n=32, d=16, L=1, r=4, g=16, K=8)  # tokens, width, layers, rank, group, landmarks
+LARGE = dict(n=512, d=256, L=4, r=8, g=128, K=512)  # from where a size is doubled
 ROOM = 1.1
 SMALL_VOCABULARY = 8
 Sizes = dict[str, int]
@@ -39,20 +41,27 @@ class Growth:
 
     words: str
     count: Callable[[Sizes], float]
-    powers: dict[str, int]
+    powers: tuple[tuple[str, int], ...]
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
-        """Double each size in turn, and hold the growth of the count against the statement."""
-        said, holds = [], True
-        for name, power in self.powers.items():
-            before, after = ({**SIZES, "n": max(SIZES["n"], 4 * LARGE["g"] * (name == "g"))} for _ in range(2))
-            before[name], after[name] = LARGE[name], 2 * LARGE[name]
-            growth, allowed = self.count(after) / self.count(before), 2**power
-            holds = holds and growth <= ROOM * allowed
-            said.append(f"times {growth:.2f} as {name} doubles, where {allowed} is allowed")
+        """Say how the count grew, and hold that against the statement."""
+        grown = _grown(self.count, self.powers)
+        said = [f"times {by:.2f} as {name} doubles, where {2**power} is allowed" for name, power, by in grown]
+        holds = all(by <= ROOM * 2**power for _, power, by in grown)
         return Finding(
             MATCH if holds else MISMATCH, f"counted, {self.words}: {', '.join(said)}; published {claim.shown}"
         )
+
+
+@cache
+def _grown(count: Callable[[Sizes], float], powers: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int, float], ...]:
+    """Double each size in turn; return it, its power and the growth of the count."""
+    found = []
+    for name, power in powers:
+        before, after = ({**SIZES, "n": max(SIZES["n"], 4 * LARGE["g"] * (name == "g"))} for _ in range(2))
+        before[name], after[name] = LARGE[name], 2 * LARGE[name]
+        found.append((name, power, count(after) / count(before)))
+    return tuple(found)
 
 
 def operations(run: Callable[[], Any]) -> float:
@@ -63,16 +72,17 @@ def operations(run: Callable[[], Any]) -> float:
 
 
 def small_gpt2(sizes: Sizes, device: str = "cpu") -> PreTrainedModel:
-    """Return a random GPT-2 of one head, with a vocabulary too small to matter."""
+    """Return a random GPT-2 of one head and, unless V says otherwise, with a vocabulary too small to matter."""
     with torch.device(device):
         config = GPT2Config(
             n_embd=sizes["d"],
             n_layer=sizes["L"],
             n_head=1,
             n_positions=sizes["n"],
-            vocab_size=SMALL_VOCABULARY,
+            vocab_size=sizes.get("V", SMALL_VOCABULARY),
             bos_token_id=0,
             eos_token_id=0,
+            use_cache=device == "meta",  # without a cache transformers looks at the values of positions
         )
         return GPT2LMHeadModel(config)
 
@@ -175,8 +185,8 @@ def kept_numbers(model: nn.Module, ids: torch.Tensor) -> float:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = model(input_ids=ids).logits.sum()
-    del out
+        loss = F.cross_entropy(model(input_ids=ids).logits.flatten(0, 1), ids.flatten())
+    del loss
     return float(sum(kept.values()))
 
 
@@ -197,7 +207,7 @@ def grows(words: str, count: Callable[[Sizes], float], *terms: str, over: str = 
     """
     factors = [term.split() for term in terms]
     powers = {name: max(term.count(name) for term in factors) for name in SIZES}
-    return Growth(words, count, {name: power for name, power in powers.items() if power or name in over.split()})
+    return Growth(words, count, tuple((k, power) for k, power in powers.items() if power or k in over.split()))
 
 
 PER_TOKEN = grows("operations of the base for each token", per_token, "d d")
