@@ -136,7 +136,9 @@ STUDIES: dict[str, Study] = {
         title="One fact of the published procedure mended",
         question="Which mended fact moves which number?",
         rows={
-            f"{kind}_{name}": _fix(kind, name) if kind != "published" else _published("as_published", name, None)
+            f"{kind}_{name}": _fix(kind, name)
+            if kind != "published"
+            else _published("as_published", name, None, f"{STAGES[name].label.removeprefix('+ ')}, as published")
             for kind, names in {"published": tuple(STAGES)[1:], **FIXES}.items()
             for name in names
         },
