@@ -82,10 +82,11 @@ def _published(protocol: str, name: str, against: str | None, label: str | None 
     return Row(label=label or stage.label, adapter=stage.adapter, changes=changes, against=against, arm=name)
 
 
-def _fix(protocol: str, name: str) -> Row:
+def _fix(kind: str, name: str) -> Row:
     """Return a row that mends one fact of the published protocol for a stage, against that stage as published."""
+    protocol, against = ("as_published", None) if kind == "published" else (kind, f"published_{name}")
     label = f"{STAGES[name].label.removeprefix('+ ')}, {PROTOCOLS[protocol].label}"
-    return _published(protocol, name, f"published_{name}", label)
+    return _published(protocol, name, against, label)
 
 
 def _landmark_study(label: str, adapter: HyLoRADAConfig | None, against: str | None = "lm_rslora") -> Row:
@@ -137,8 +138,6 @@ STUDIES: dict[str, Study] = {
         question="Which mended fact moves which number?",
         rows={
             f"{kind}_{name}": _fix(kind, name)
-            if kind != "published"
-            else _published("as_published", name, None, f"{STAGES[name].label.removeprefix('+ ')}, as published")
             for kind, names in {"published": tuple(STAGES)[1:], **FIXES}.items()
             for name in names
         },
