@@ -7,6 +7,7 @@ from its identity (settings, data, code), so a result of other settings, data or
 import shutil
 
 from hylorada.study.encode import tokens_path
+from hylorada.study.figures import FIGURES, figures_of
 from hylorada.study.plan import cells
 from hylorada.study.provenance import code_digest
 from hylorada.study.settings import load_settings
@@ -15,13 +16,13 @@ from hylorada.study.tex import find_tex, tex_advice
 
 SCALE = config.get("scale", "micro")
 SETTINGS = load_settings(SCALE)
-CELLS = cells(SETTINGS)
+RECORDS = config.get("records", "results/runs")  # kept records of an earlier study are read as they are: nothing runs
+CELLS = cells(SETTINGS) if RECORDS == "results/runs" else {}
 RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
 SUMMARIES = ["protocols", "efficiency", "cost"]  # tables beside those of the ablation and the studies
-FIGURES = ["ablation", "position_nll"]
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
 
@@ -31,7 +32,8 @@ report: "report/study.rst"
 
 onsuccess:
     shell(
-        "snakemake --snakefile {workflow.main_snakefile:q} --config scale={SCALE} --report results/report.html"
+        "snakemake --snakefile {workflow.main_snakefile:q} --config scale={SCALE} records={RECORDS:q}"
+        " --report results/report.html"
         " > logs/report.log 2>&1"
     )
 
@@ -43,7 +45,7 @@ if TEX is None:
 rule all:
     input:
         "paper/tables/ablation.tex",
-        expand("figures/{figure}.pdf", figure=[*FIGURES, *SETTINGS.studies]),
+        expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/main.pdf" if TEX else [],
 
 
@@ -145,15 +147,17 @@ rule table:
         ENVIRONMENT
     params:
         scale=SCALE,
+        records=RECORDS,
         code=[code_digest(f"hylorada.study.{part}") for part in ("tables", "tables_cost", "numbers")],
     shell:
-        "hylorada table --scale {params.scale} > {log} 2>&1"
+        "hylorada table --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
 
 rule figure:
     """One figure, as PDF for the paper and PNG for the report; seconds."""
     input:
         expand("results/cells/{cell}.json", cell=CELLS),
+        workflow.source_path("benchmarks/cpu.json"),
     output:
         pdf="figures/{figure}.pdf",
         png=report("figures/{figure}.png", category="Figures", caption="report/figure.rst"),
@@ -163,15 +167,17 @@ rule figure:
         ENVIRONMENT
     params:
         scale=SCALE,
-        code=code_digest("hylorada.study.figures"),
+        records=RECORDS,
+        code=lambda wildcards: code_digest(FIGURES[wildcards.figure].module),
+        caption=lambda wildcards: FIGURES[wildcards.figure].caption,  # report/figure.rst shows it
     shell:
-        "hylorada figure {wildcards.figure} --scale {params.scale} > {log} 2>&1"
+        "hylorada figure {wildcards.figure} --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
 
 rule paper:
     """The paper; seconds, with latexmk, the tinytex package or tectonic."""
     input:
-        expand("figures/{figure}.pdf", figure=FIGURES),
+        expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/tables/ablation.tex",
         "paper/tables/studies.tex",
         expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),

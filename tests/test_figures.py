@@ -1,19 +1,44 @@
 """What the figures show, and that they are the same bytes whenever they are drawn."""
 
 import colorsys
+import re
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 from fake_records import fake_study
+from fake_studies import (
+    PLACES,
+    STAGE_ROWS,
+    base_records,
+    by_layers,
+    by_length,
+    by_rank,
+    by_rate,
+    points,
+    stage_records,
+    study_records,
+)
 from matplotlib.text import Text
 
-from hylorada.study.figures import COLOURS, FIGURES, MARKERS, _edges, ablation, position_nll, save_figure, study_rows
+from hylorada.errors import HyLoRADAError
+from hylorada.files import read_json
+from hylorada.study.figure_ablation import _edges, ablation, position_nll, study_rows
+from hylorada.study.figure_style import COLOURS, MARKERS, PAGE, PALETTE, save_figure
+from hylorada.study.figures import ABLATION, BENCHMARK, FIGURES, figure_row, figures_of
 from hylorada.study.records import load_records
+from hylorada.study.settings import load_settings
 from hylorada.study.stages import STAGES
-from hylorada.study.studies import Row
+from hylorada.study.studies import STUDIES
 from hylorada.study.tables import ablation_table
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +47,56 @@ def records(tmp_path_factory):
     return load_records(fake_study(results)[1], results)
 
 
-def points(axes, marker: str) -> list[float]:
-    return sorted(x for line in axes.lines if line.get_marker() == marker for x in line.get_xdata())
+@pytest.fixture(scope="module")
+def stages():
+    return stage_records()
+
+
+@pytest.fixture(scope="module")
+def places():
+    return stage_records(stages=PLACES)
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return read_json(ROOT / "benchmarks" / "cpu.json")
+
+
+@pytest.fixture(scope="module")
+def inputs(records, stages, places, benchmark):
+    """What each kind of figure is drawn from."""
+    studies = {
+        "rates": study_records("rates", by_rate),
+        "ranks": study_records("ranks", by_rank),
+        "context": study_records("context", by_length),
+        "long_context": study_records("long_context", by_length),
+        "modules": study_records("modules", by_layers),
+        "modules_gpt2": study_records("modules_gpt2", by_layers),
+        "bases": base_records(),
+        "places": (places, STAGE_ROWS),
+        "single_fixes": (places, STAGE_ROWS),
+        BENCHMARK: (benchmark,),
+    }
+    with_tokens = ("ablation", "position_nll")
+    return {
+        name: (records,) if name in with_tokens else (stages,) if row.reads == ABLATION else studies[row.reads]
+        for name, row in FIGURES.items()
+        if name not in STUDIES
+    } | {"direct": (records, STAGE_ROWS)}
+
+
+DRAWN = [name for name in FIGURES if name not in STUDIES] + ["direct"]  # a study's dots are all drawn alike
+
+
+@pytest.fixture(scope="module", params=DRAWN)
+def twice(inputs, request, tmp_path_factory):
+    """A figure, drawn and saved twice, with the folder and its name; settings and random numbers are as they were."""
+    folder, before, random = tmp_path_factory.mktemp(request.param), dict(mpl.rcParams), torch.get_rng_state()
+    for run in ("a", "b"):
+        figure = FIGURES[request.param].draw(*inputs[request.param])
+        save_figure(figure, folder / run / request.param)
+    assert dict(mpl.rcParams) == before and torch.get_rng_state().equal(random)
+    return figure, folder, request.param
 
 
 @pytest.mark.parametrize("stage", list(STAGES)[1:])
@@ -60,14 +133,13 @@ def test_one_seed_is_drawn_without_interval(tmp_path):
 
 def test_every_row_of_a_study_is_drawn_from_the_row_it_is_held_against(records):
     """The ablation's own stages as the rows of a study, so that the records are at hand."""
-    rows = {name: Row(label=stage.label, adapter=stage.adapter, against=stage.on) for name, stage in STAGES.items()}
-    axes = study_rows(records, rows).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in rows.values()]
+    axes = study_rows(records, STAGE_ROWS).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in STAGE_ROWS.values()]
     table = ablation_table(records)
     assert sorted(points(axes, "o")) == pytest.approx(sorted(records.frame["perplexity"][1:]))
     starts = [line.get_xdata()[0] for line in axes.lines if line.is_dashed()]
     perplexity = dict(zip(table["stage"], table["perplexity"], strict=True))
-    assert starts == pytest.approx([perplexity[row.against] for row in rows.values() if row.against])
+    assert starts == pytest.approx([perplexity[row.against] for row in STAGE_ROWS.values() if row.against])
     bars = [line for line in axes.lines if line.get_color() == "black" and line.get_marker() == "None"]
     assert len(bars) == 5
 
@@ -97,41 +169,76 @@ def test_each_seed_has_a_thin_line(records):
     assert len(thin) == 5 * 3
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_equal_records_give_equal_bytes(records, name, tmp_path):
-    for folder in ("a", "b"):
-        save_figure(FIGURES[name](records), tmp_path / folder / name)
+def test_equal_records_give_equal_bytes(twice):
+    _, folder, name = twice
     for ending in ("pdf", "png"):
-        first, second = ((tmp_path / folder / f"{name}.{ending}").read_bytes() for folder in ("a", "b"))
-        assert first == second and b"CreationDate" not in first
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [f"{name}.pdf", f"{name}.png"]
+        first, second = ((folder / run / f"{name}.{ending}").read_bytes() for run in ("a", "b"))
+        assert first == second and b"CreationDate" not in first and b"/Type3" not in first
+    assert sorted(path.name for path in (folder / "a").iterdir()) == [f"{name}.pdf", f"{name}.png"]
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_text_is_legible_in_print_and_inside_the_figure(records, name):
-    figure = FIGURES[name](records)
-    figure.draw_without_rendering()
+def test_text_is_legible_in_print_and_inside_the_figure(twice):
+    figure = twice[0]
+    assert figure.get_figwidth() <= PAGE
     inside = figure.bbox.padded(1)
-    for text in figure.findobj(Text):
-        if text.get_text() and text.get_visible():
-            assert text.get_fontsize() >= 7
-    for axes in figure.axes:
-        box = axes.get_tightbbox()
+    shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert all(text.get_fontsize() >= 7 for text in shown)
+    boxes = [axes.get_tightbbox() for axes in figure.axes] + [legend.get_window_extent() for legend in figure.legends]
+    for box in boxes:
         assert inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_drawing_changes_no_setting_of_the_readers(records, name, tmp_path):
-    before = dict(mpl.rcParams)
-    save_figure(FIGURES[name](records), tmp_path / name)
-    assert dict(mpl.rcParams) == before
+def test_axes_say_what_they_count(twice):
+    figure = twice[0]
+    shared = figure.get_supxlabel(), figure.get_supylabel()
+    rows, columns = (any(getattr(axes, f"get_{side}label")() for axes in figure.axes) for side in "yx")
+    named_rows = any(re.search("[a-z]", tick.get_text()) for axes in figure.axes for tick in axes.get_yticklabels())
+    assert (columns or shared[0]) and (rows or named_rows or shared[1])
 
 
 def test_stages_are_told_apart_in_grey_print():
     assert list(COLOURS) == list(STAGES) == list(MARKERS)
-    lightness = [_grey(colour) for colour in COLOURS.values()]
+    lightness = [_grey(colour) for colour in PALETTE]
     assert all(darker + 0.08 < lighter for darker, lighter in pairwise(lightness)) and lightness[-1] < 0.8
     assert len(set(MARKERS.values())) == len(STAGES)
+
+
+@pytest.mark.parametrize("scale", [path.stem for path in (ROOT / "config").glob("*.yaml")])
+def test_a_scale_offers_the_figures_of_its_studies_and_measures(scale):
+    settings = load_settings(scale)
+    offered = figures_of(settings)
+    assert {"ablation", "bucket_map", "s2_cost", *settings.studies} <= set(offered)
+    for name in offered:
+        reads = FIGURES[name].reads
+        assert reads in (ABLATION, BENCHMARK, *settings.studies)
+        assert FIGURES[name].measure in (None, *(settings.for_study(reads) if reads in STUDIES else settings).measures)
+    without = replace(settings, studies={})
+    assert {FIGURES[name].reads for name in figures_of(without)} == {ABLATION, BENCHMARK}
+
+
+def test_a_figure_that_a_scale_does_not_have_is_refused_on_one_line():
+    settings = replace(load_settings("smoke"), studies={"places": {"measures": {"shifts": 2}}})
+    assert figure_row(settings, "shifted_windows") is FIGURES["shifted_windows"]
+    for name, lacking in (("learning_rates", "study 'rates'"), ("retrieval", "study 'places' with the measure")):
+        with pytest.raises(HyLoRADAError, match=f"^figure '{name}' reads the {lacking}[^\n]*'smoke' does not"):
+            figure_row(settings, name)
+    with pytest.raises(HyLoRADAError, match="did you mean 'ablation'"):
+        figure_row(settings, "ablatoin")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_row_has_its_function_a_question_and_a_key(name):
+    row = FIGURES[name]
+    assert callable(row.draw) and row.draw.__module__ == row.module
+    assert row.reads in (ABLATION, BENCHMARK, *STUDIES)
+    assert "?" in row.caption and row.caption.endswith(".") and len(row.caption.split()) > 12
+
+
+def test_the_list_of_figures_needs_nothing_heavy():
+    code = "import hylorada.study.figures, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "hylorada.study.figures" in loaded.split()
+    assert {"torch", "matplotlib", "pandas", "seaborn", "scipy"} & set(loaded.split()) == set()
 
 
 def _grey(colour: str) -> float:

@@ -12,6 +12,7 @@ import pytest
 from pypdf import PdfReader
 
 from hylorada.files import read_json, sha256_of
+from hylorada.study.figures import FIGURES, figures_of
 from hylorada.study.plan import all_runs, cells, plan
 from hylorada.study.settings import load_settings
 from hylorada.study.sources import project_root
@@ -92,12 +93,15 @@ def test_the_table_is_made_of_the_records(finished):
 
 
 def test_figures_tables_report_and_logs_are_there_and_filled(finished):
-    for made in ("figures/ablation.pdf", "figures/ablation.png", "figures/position_nll.pdf", "paper/numbers.tex"):
-        assert (finished / made).stat().st_size > 500, made
-    assert "position_nll" in (finished / "results" / "report.html").read_text()
-    logs = list(finished.glob("logs/**/*.log"))
     smoke = load_settings("smoke")
-    fetched, made = 2 + 1, len(cells(smoke)) + 1 + 2 + len(smoke.studies) + 1
+    figures = [f"figures/{name}.{ending}" for name in figures_of(smoke) for ending in ("pdf", "png")]
+    for made in (*figures, "paper/numbers.tex"):
+        assert (finished / made).stat().st_size > 500, made
+    report = (finished / "results" / "report.html").read_text()
+    assert all(name in report for name in figures_of(smoke))
+    assert FIGURES["position_nll"].caption.split("?")[0] in report
+    logs = list(finished.glob("logs/**/*.log"))
+    fetched, made = 2 + 1, len(cells(smoke)) + 1 + len(figures_of(smoke)) + 1
     assert len(logs) == fetched + made + 1  # the report's
     assert all(log.stat().st_size for log in logs), [log for log in logs if not log.stat().st_size]
 

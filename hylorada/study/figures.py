@@ -1,176 +1,206 @@
-"""The figures of the paper: records in, `Figure` out. Every seed is shown; colours survive grey print."""
+"""Every figure as a row of data: what it shows, what it reads, and where its function is. Needs no matplotlib.
+
+A figure beside these is the rows of one study as dots, under the study's own name.
+"""
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from importlib import import_module
 
-import matplotlib as mpl
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from hylorada.errors import HyLoRADAError, near
+from hylorada.study.settings import Settings
+from hylorada.study.studies import STUDIES
 
-from hylorada.files import written_beside
-from hylorada.study.records import Records
-from hylorada.study.stages import STAGES
-from hylorada.study.statistics import bootstrap, percentile_interval
-from hylorada.study.studies import Row
-from hylorada.study.tables import BASE, stage_means
-
-COLUMN, PAGE = 3.2, 6.7  # widths in inches of the paper's column and text, so that nothing is scaled in print
-COLOURS = {  # each clearly lighter than the one before it, also in grey
-    "base": "#000000",
-    "rslora": "#332288",
-    "magnitude": "#a01f5f",
-    "position_bias": "#2a9150",
-    "landmarks": "#d9742b",
-    "learned_buckets": "#6fb7dd",
-}
-MARKERS = dict(zip(STAGES, "XosD^v", strict=True))
-STYLE = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 7.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.4,
-    "pdf.fonttype": 42,
-    "savefig.dpi": 200,
-}
-FIRST_BIN = 8  # tokens; the bins after it grow by the square root of two
+ABLATION, BENCHMARK = "ablation", "benchmark"  # what a figure reads, beside the name of a study
 
 
-def ablation(records: Records) -> Figure:
-    """Perplexity by stage: a dot a seed, a bar at their mean, and the interval of the stage's difference from the base.
+@dataclass(frozen=True, kw_only=True)
+class FigureRow:
+    """One figure. reads: ABLATION, BENCHMARK or a study. measure: what its records must have measured, if anything.
 
-    The interval is a crossed bootstrap over seeds and articles, paired with the base, 95 %; without a second seed there
-    is none.
+    drawn_by: module and function, which takes the records, for a study also its rows, or the benchmark's record.
+    caption: question and key, for the report and the paper.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 2.2), layout="constrained")
-        axes = figure.subplots()
-        base = stage_means(records, BASE)
-        base_perplexity = np.exp(base.mean)
-        axes.axvline(base_perplexity, color=COLOURS[BASE], linestyle=(0, (4, 3)), linewidth=0.8, zorder=0)
-        for row, stage in enumerate(records.stages):
-            means = stage_means(records, stage)
-            if stage == BASE:
-                axes.plot(base_perplexity, row, MARKERS[stage], color=COLOURS[stage], markersize=5)
-                continue
-            if len(means.values) > 1:
-                interval = percentile_interval(bootstrap(means - base))
-                ends = base_perplexity * np.exp([interval.low, interval.high])
-                axes.plot(ends, [row - 0.15] * 2, color=COLOURS[stage], linewidth=1.2, solid_capstyle="butt")
-            axes.plot(np.exp(means.mean), row - 0.15, "|", color=COLOURS[stage], markersize=7, markeredgewidth=1.6)
-            below = np.full(len(means.values), row + 0.2)
-            axes.plot(
-                np.exp(means.by_seed),
-                below,
-                MARKERS[stage],
-                color=COLOURS[stage],
-                markersize=4,
-                alpha=0.7,
-                markeredgewidth=0,
-            )
-        axes.set_yticks(range(len(records.stages)), [STAGES[stage].label for stage in records.stages])
-        axes.set_ylim(len(records.stages) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("test perplexity (lower is better)")
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
-    return figure
+
+    drawn_by: str
+    reads: str
+    caption: str
+    measure: str | None = None
+
+    @property
+    def module(self) -> str:
+        """The full name of the module that draws it."""
+        return f"hylorada.study.{self.drawn_by.split('.')[0]}"
+
+    @property
+    def draw(self) -> Callable:
+        """The function; what it needs is imported here, when there is something to draw."""
+        return getattr(import_module(self.module), self.drawn_by.split(".")[1])
 
 
-def position_nll(records: Records) -> Figure:
-    """Mean NLL by the number of tokens before a token in its window, and its difference from the untouched base.
-
-    A thin line is a seed, the thick one their mean; bins are eight tokens, then wider by the square root of two.
-    """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(PAGE, 2.5), layout="constrained")
-        level, difference = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
-        edges = _edges(int(records.nll(BASE, None).context.max()))
-        centres = np.sqrt(edges[:-1] * (edges[1:] - 1.0))
-        base = _by_position(records, BASE, edges)
-        difference.axhline(0, color=COLOURS[BASE], linestyle=(0, (4, 3)), linewidth=0.8)
-        for stage in records.stages:
-            curves = _by_position(records, stage, edges)
-            _curves(level, stage, centres, curves)
-            if stage != BASE:
-                _curves(difference, stage, centres, curves - base)
-        level.set_ylabel("NLL (nats per token)")
-        difference.set_ylabel("difference from base (nats)")
-        for axes in (level, difference):
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
-            axes.set_xlabel("tokens before, in the window")
-        handles, labels = level.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right center", frameon=False, handlelength=2.4)
-    return figure
-
-
-def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
-    """Perplexity by row of a study: a dot a seed, a tick at their mean, a line from the row that it is held against.
-
-    With two seeds or more a bar gives the interval of the difference from that row, a crossed bootstrap, 95 %.
-    """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(PAGE / 1.4, 0.6 + 0.24 * len(records.stages)), layout="constrained")
-        axes = figure.subplots()
-        means = {name: stage_means(records, name) for name in records.stages}
-        for height, (name, found) in enumerate(means.items()):
-            at, against = np.exp(found.mean), rows[name].against
-            if against is not None:
-                start = np.exp(means[against].mean)
-                axes.plot([start, at], [height] * 2, color="0.65", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
-                axes.plot(start, height, "|", color="0.65", markersize=7, zorder=0)
-                if len(found.values) > 1:
-                    interval = percentile_interval(bootstrap(found - means[against]))
-                    ends = start * np.exp([interval.low, interval.high])
-                    axes.plot(ends, [height - 0.2] * 2, color="black", linewidth=1.2, solid_capstyle="butt")
-            axes.plot(at, height, "|", color="black", markersize=9, markeredgewidth=1.6)
-            marker = "X" if records.seeds(name) == [None] else "o"
-            dots = np.full(len(found.values), height + 0.2)
-            seeds = dict(color=COLOURS["rslora"], markersize=3.5, alpha=0.7, markeredgewidth=0)
-            axes.plot(np.exp(found.by_seed), dots, marker, **seeds)
-        axes.set_yticks(range(len(means)), [rows[name].label for name in means])
-        axes.set_ylim(len(means) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("perplexity (lower is better); from a grey tick: the row it is held against")
-    return figure
-
-
-def save_figure(figure: Figure, stem: Path) -> None:
-    """Write `<stem>.pdf` and `<stem>.png`; equal figures give equal bytes, for no date is written."""
-    for ending, undated in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-        target = stem.with_name(stem.name + ending)
-        with mpl.rc_context(STYLE), written_beside(target) as beside:
-            figure.savefig(beside, format=ending[1:], metadata=undated)
-
-
-FIGURES: dict[str, Callable[[Records], Figure]] = {"ablation": ablation, "position_nll": position_nll}
-
-
-def _edges(last: int) -> np.ndarray:
-    """Return rising bin edges from 1 to `last` + 1; a rest too short for a bin of its own joins the one before."""
-    grid = np.round(FIRST_BIN * 2 ** (np.arange(64) / 2)).astype(int)
-    return np.array([1, *grid[grid <= last + 1][:-1], last + 1])
-
-
-def _by_position(records: Records, stage: str, edges: np.ndarray) -> np.ndarray:
-    """(seeds, bins) mean NLL."""
-    stores = [records.nll(stage, seed) for seed in records.seeds(stage)]
-    return np.array([store.nll_by_position(edges, by="context")[0] for store in stores])
-
-
-def _curves(axes: Axes, stage: str, x: np.ndarray, curves: np.ndarray) -> None:
-    colour = COLOURS[stage]
-    if len(curves) > 1:
-        axes.plot(x, curves.T, color=colour, linewidth=0.5, alpha=0.45)
-    dashed = (0, (4, 3)) if stage == BASE else "solid"
-    marker = "" if stage == BASE else MARKERS[stage]
-    axes.plot(
-        x, curves.mean(axis=0), color=colour, linestyle=dashed, marker=marker, markersize=3.5, label=STAGES[stage].label
+END_KEY = (
+    "Probability of the end token in the place of the text's own tokens, its mean and quantiles over places, a row of "
+    "marks a seed; at the right, by how much that raises perplexity, the mean over seeds."
+)
+FIGURES: dict[str, FigureRow] = {
+    "ablation": FigureRow(
+        drawn_by="figure_ablation.ablation",
+        reads=ABLATION,
+        caption="What does each stage reach? Test perplexity of every seed (dots), their mean (tick) and the interval "
+        "of the difference from the base (bar; a bootstrap over seeds and articles, not adjusted). The dashed line is "
+        "the untouched base.",
+    ),
+    "position_nll": FigureRow(
+        drawn_by="figure_ablation.position_nll",
+        reads=ABLATION,
+        caption="Where in the window does a stage gain? Mean loss by the number of tokens before a token (left), and "
+        "its difference from the untouched base (right). Thin lines are seeds, thick ones their mean.",
+    ),
+    "bucket_map": FigureRow(
+        drawn_by="figure_landmarks.bucket_map",
+        reads=ABLATION,
+        caption="Which buckets does a text of one window reach? Each column is a token, shaded by its weight in each "
+        "bucket: fixed buckets over the length in use, logarithmic and linear; linear over the positions of the "
+        "published code; and learnable ones, before and after training (mean over seeds). Below, how far training "
+        "moved each boundary: thin lines are seeds, the thick one their mean.",
+    ),
+    "landmark_gates": FigureRow(
+        drawn_by="figure_landmarks.landmark_gates",
+        reads=ABLATION,
+        caption="Do landmarks part by position? The share of a token's mix that its place alone gives to each landmark "
+        "of every seed; what the content adds is left out. The dark line is the landmark whose share varies most, "
+        "dashed an even share, grey the middle 95 % of shares at random starts, before any training.",
+    ),
+    "metric_bridge": FigureRow(
+        drawn_by="figure_metrics.metric_bridge",
+        reads=ABLATION,
+        caption="How far apart are the perplexities of one model on one text? Six of them, for the base and for "
+        "rsLoRA, on whole articles and, where they were scored, on the lines of the published evaluation; numbers go "
+        "from the one model to the other, none where no text is long enough for deciles. The last panel stacks the "
+        "five worst texts' shares of the sum behind the arithmetic mean; the tick is what five texts have when all are "
+        "alike.",
+    ),
+    "gain_by_kind": FigureRow(
+        drawn_by="figure_metrics.gain_by_kind",
+        reads=ABLATION,
+        caption="On which tokens does a stage gain over the base? Change of mean loss on layout (white space, "
+        "punctuation, mark-up), words, and pieces of characters (left), and what each makes of the change over all "
+        "tokens (right). Small marks are seeds, large ones their mean.",
+    ),
+    "end_token": FigureRow(
+        drawn_by="figure_places.end_token",
+        reads="places",
+        measure="end_token",
+        caption=f"Does a model expect the end where the text goes on? {END_KEY}",
+    ),
+    "end_token_published": FigureRow(
+        drawn_by="figure_places.end_token",
+        reads="single_fixes",
+        measure="end_token",
+        caption="Does counting the padding in the loss, as published, teach a model to expect the end where the text "
+        f"goes on? Rows that name no fix are as published. {END_KEY}",
+    ),
+    "shifted_windows": FigureRow(
+        drawn_by="figure_places.shifted_windows",
+        reads="places",
+        measure="shifts",
+        caption="Does a token's place in the window change its loss? The same tokens, scored in each part of the "
+        "window (left), and their difference from the base (right). Thin lines are seeds, thick ones their mean.",
+    ),
+    "retrieval": FigureRow(
+        drawn_by="figure_places.retrieval",
+        reads="places",
+        measure="retrieval",
+        caption="Does a model find a fact wherever it stands? Share of facts retrieved by depth, with Wilson's 95 % "
+        "interval over all seeds' questions, as if independent; small marks are seeds, dashed is chance.",
+    ),
+    "learning_rates": FigureRow(
+        drawn_by="figure_rates.learning_rates",
+        reads="rates",
+        caption="At which rate is each method at its best? Validation perplexity over one grid; dots are seeds, the "
+        "line their mean, pale lines the other methods. The ring is the best rate, open where it is an edge of the "
+        "grid and a better one may lie beyond; triangles stand for runs above the frame, or diverged.",
+    ),
+    "rank_scaling": FigureRow(
+        drawn_by="figure_scaling.rank_scaling",
+        reads="ranks",
+        caption="How does perplexity go with rank, under alpha over its square root (rsLoRA) and under alpha over it "
+        "(LoRA)? Dots are seeds, lines go through their means.",
+    ),
+    "context_scaling": FigureRow(
+        drawn_by="figure_scaling.context_scaling",
+        reads="context",
+        caption="How does perplexity go with the length of blocks and windows? All lengths score the same tokens. Dots "
+        "are seeds, lines go through their means.",
+    ),
+    "long_context_scaling": FigureRow(
+        drawn_by="figure_scaling.context_scaling",
+        reads="long_context",
+        caption="How does perplexity go with length on whole articles, with S²-Attn in training and with scaled rotary "
+        "positions? Dots are seeds, lines go through their means.",
+    ),
+    "module_scaling": FigureRow(
+        drawn_by="figure_scaling.module_scaling",
+        reads="modules",
+        caption="What do more adapted layers give for the parameters that they train? Small marks are seeds, large "
+        "ones their mean.",
+    ),
+    "module_scaling_gpt2": FigureRow(
+        drawn_by="figure_scaling.module_scaling",
+        reads="modules_gpt2",
+        caption="What do more adapted layers give for the parameters that they train? Small marks are seeds, large "
+        "ones their mean.",
+    ),
+    "base_scaling": FigureRow(
+        drawn_by="figure_scaling.base_scaling",
+        reads="bases",
+        caption="Does the gain hold as the base model grows? Bits per byte, which other tokenizers leave comparable, "
+        "by the size of the base. Dots are seeds, lines go through their means.",
+    ),
+    "s2_cost": FigureRow(
+        drawn_by="figure_cost.s2_cost",
+        reads=BENCHMARK,
+        caption="What does attention cost by length? Time and peak memory of one layer, forward and backward, whole "
+        "and in the groups of S²-Attn; grey lines grow in proportion to length and to its square.",
+    ),
+} | {
+    name: FigureRow(
+        drawn_by="figure_ablation.study_rows",
+        reads=name,
+        caption=f"{study.question} Dots are seeds, the dark tick their mean, a dotted line leads from the row that a "
+        "row is held against (pale tick); with two seeds or more, the bar is the interval of that difference.",
     )
+    for name, study in STUDIES.items()
+}
+
+
+def figures_of(settings: Settings) -> list[str]:
+    """Return the names of the figures that a scale has: those whose study it has, with what they need measured."""
+    measured = {ABLATION: settings.measures, BENCHMARK: {}}
+    measured |= {study: settings.for_study(study).measures for study in settings.studies}
+    return [
+        name
+        for name, row in FIGURES.items()
+        if row.reads in measured and (row.measure is None or row.measure in measured[row.reads])
+    ]
+
+
+def figure_row(settings: Settings, name: str) -> FigureRow:
+    """Return one figure of a scale.
+
+    Raises:
+        HyLoRADAError: there is no such figure, or the scale does not have the study it reads.
+    """
+    offered = figures_of(settings)
+    if name not in FIGURES:
+        raise HyLoRADAError(f"figure {name!r} is not known; {near(name, offered)}")
+    if name not in offered:
+        raise HyLoRADAError(
+            f"figure {name!r} reads {_needs(FIGURES[name])}, which scale {settings.scale!r} does not have; add it, "
+            f"or draw one of: {', '.join(offered)}."
+        )
+    return FIGURES[name]
+
+
+def _needs(row: FigureRow) -> str:
+    return f"the study {row.reads!r}" + ("" if row.measure is None else f" with the measure {row.measure!r}")
