@@ -101,14 +101,6 @@ def parser() -> argparse.ArgumentParser:
     figure.add_argument("name", help="a row of hylorada/study/figures.py, or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
-    judging = "judge every published statement; write verdicts, tables and a figure"
-    claims = _verb(verbs, "claims", do_claims, judging, "scale records")
-    claims.add_argument("--out", type=Path, default=Path("paper"), help="folder for tables/ (paper)")
-    judged = Path("results/tables/claims.csv")
-    claims.add_argument("--json", type=Path, default=CLAIMS, help=f"all verdicts ({CLAIMS})")
-    claims.add_argument("--csv", type=Path, default=judged, help=f"the same as a table ({judged})")
-    claims.add_argument("--figures", type=Path, default=Path("figures"), help="folder for the figure (figures)")
-
     choosing = "say the best learning rate of each arm by the sweep of the scale, as the setting tuned_rates"
     _verb(verbs, "rates", do_rates, choosing, "scale records")
     paging = "write one self-contained page: claims with verdicts, tables, figures, and the runs behind each number"
@@ -129,6 +121,13 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("what", help="a figure, table, page or record, or the id of a claim, such as AF-050")
     why.add_argument("--row", help="only this row of a table, and the row it is held against")
     why.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
+    judging = "judge every published statement; write verdicts, tables and a figure"
+    claims = _verb(verbs, "claims", do_claims, judging, "scale records")
+    claims.add_argument("--out", type=Path, default=Path("paper"), help="folder for tables/ (paper)")
+    verdicts, csv = Path("results/claims.json"), Path("results/tables/claims.csv")
+    claims.add_argument("--json", type=Path, default=verdicts, help=f"all verdicts ({verdicts})")
+    claims.add_argument("--csv", type=Path, default=csv, help=f"the same as a table ({csv})")
+    claims.add_argument("--figures", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
     export = _verb(verbs, "export", do_export, exporting, "quiet")
@@ -361,20 +360,6 @@ def do_figure(options: argparse.Namespace) -> None:
     print(options.out / f"{options.name}.pdf")
 
 
-def do_claims(options: argparse.Namespace) -> None:
-    """Judge every published statement."""
-    from hylorada.study.claims.judgement import judge, write_judgement
-    from hylorada.study.claims.tables import write_tables
-    from hylorada.study.figure_claims import published_numbers
-    from hylorada.study.figures import save_figure
-
-    judgement = judge(_settings(options), options.records)
-    write_judgement(judgement, options.json)
-    print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
-    drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
-    save_figure(drawn, options.figures / "published_numbers")
-
-
 def do_rates(options: argparse.Namespace) -> None:
     """Print the best rate of each arm, and the lines for the scale's file."""
     import yaml
@@ -419,6 +404,20 @@ def do_why(options: argparse.Namespace) -> None:
 
     settings = _settings(options)
     print("\n".join(why(options.what, settings, options.records, options.claims, options.row)))
+
+
+def do_claims(options: argparse.Namespace) -> None:
+    """Judge every published statement."""
+    from hylorada.study.claims.judgement import judge, write_judgement
+    from hylorada.study.claims.tables import write_tables
+    from hylorada.study.figure_claims import published_numbers
+    from hylorada.study.figure_style import save_figure
+
+    judgement = judge(_settings(options), options.records)
+    write_judgement(judgement, options.json)
+    print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
+    drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
+    save_figure(drawn, options.figures / "published_numbers")
 
 
 def do_paper(options: argparse.Namespace) -> None:
