@@ -15,7 +15,8 @@ from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.finding import VERDICTS
 from hylorada.study.claims.judgement import Judgement, judge, write_judgement
-from hylorada.study.claims.measured import MEASURED, Holds, Inert, Level, Unmoved, step
+from hylorada.study.claims.measured import Holds, Inert, Level, Unmoved
+from hylorada.study.claims.measured_rows import MEASURED, step
 from hylorada.study.claims.tables import claims_table, verdict_table, write_tables
 from hylorada.study.figure_claims import ROWS, published_numbers
 from hylorada.study.settings import load_settings
