@@ -74,19 +74,34 @@ def test_effects_on_the_published_base_and_text(own, name, verdict, as_published
 
 
 @pytest.mark.parametrize(
-    ("name", "transfers"),
-    [("AF-021", "transfers"), ("AF-041", "transfers"), ("RN-010", "undecided"), ("AF-052", "undecided")],
+    ("name", "seeds", "transfers"),
+    [
+        ("AF-021", 3, "transfers"),
+        ("AF-021", 1, "transfers"),  # one seed as published; the ablation has three
+        ("RN-010", 3, "transfers"),
+        ("RN-010", 1, "undecided"),
+    ],
 )
-def test_on_another_base_an_effect_transfers_or_not_and_is_not_run(tmp_path, name, transfers):
-    """Cut to one seed, the landmarks are undecided; rsLoRA is not, for its study has three."""
+def test_on_another_base_an_effect_transfers_or_not_and_is_not_run(tmp_path, name, seeds, transfers):
     settings = fake_scale("micro", seeds=3, studies=())
-    one = {"seeds": [0]} if transfers == "undecided" else {}
-    settings = replace(settings, studies={"as_published": one, "landmark_study": one, "direct": {}})
-    fake_claims(settings, tmp_path)
+    budget = {"seeds": list(range(seeds))}
+    settings = replace(settings, studies=dict.fromkeys(("as_published", "landmark_study", "direct"), budget))
+    levels = {"lm_position_adaptive": RSLORA - 0.09, "rslora_landmarks": RSLORA - 0.09}
+    fake_claims(settings, tmp_path, levels)
     found = row(_judge_only(settings, tmp_path, name), name)
     assert found["verdict"] == "NOT RUN AT THIS SCALE" and set(found["columns"]) == {"transfers"}
     assert found["columns"]["transfers"]["verdict"] == transfers
     assert "as published: " in found["columns"]["transfers"]["detail"]
+    assert "corrected: " in found["columns"]["transfers"]["detail"]
+
+
+def test_texts_too_short_for_deciles_leave_their_statements_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("fake_claims_records.TOKENS", 60)
+    settings = fake_scale("micro", seeds=2, studies=("landmark_study", "direct"))
+    fake_claims(settings, tmp_path)
+    judged = _judge_only(settings, tmp_path, "RN-010", "RN-011")
+    assert "the 100 tokens of LIM-PPL" in row(judged, "RN-011")["reason"] and row(judged, "RN-011")["columns"] == {}
+    assert row(judged, "RN-010")["columns"]
 
 
 def test_an_effect_of_the_other_sign_does_not_transfer(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
 from hylorada.study.claims.catalogue import Catalogue
-from hylorada.study.published_metrics import decile_ratio, line_ratio
+from hylorada.study.published_metrics import DECILE_TOKENS, decile_ratio, line_ratio
 from hylorada.study.records import Records, study_records
 from hylorada.study.settings import Settings
 from hylorada.study.sources import project_root
@@ -52,6 +52,15 @@ class Evidence:
         """Tell whether the scale has a study and all of these rows of it."""
         records = self.records(study)
         return records is not None and set(rows) <= set(records.stages)
+
+    def is_measurable(self, study: str, row: str, metric: str) -> bool:
+        """Tell whether a row has text enough for a metric: LIM-PPL takes texts of DECILE_TOKENS tokens."""
+        records = self.records(study)
+        if records is None or not metric.startswith("deciles"):
+            return records is not None
+        seed = records.seeds(row)[0]
+        store = (records.lines(row, seed) if metric == "deciles" else records.nll(row, seed)).first_windows()
+        return bool(store.text_means()[2].max() + 1 >= DECILE_TOKENS)
 
     def effect(self, study: str, pair: Pair, metric: str) -> Effect:
         """Return the effect of a row against another by a metric of METRICS.
@@ -117,8 +126,17 @@ def _by_deciles(records: Records, pair: Pair) -> Comparison:
     return decile_ratio(*(published_lines(records, row) for row in pair))
 
 
+def _by_deciles_of_text(records: Records, pair: Pair) -> Comparison:
+    return decile_ratio(*([records.nll(row, seed) for seed in records.seeds(row)] for row in pair))
+
+
 def _by_corpus(records: Records, pair: Pair) -> Comparison:
     return stage_means(records, pair[0]) - stage_means(records, pair[1])
 
 
-METRICS = {"corpus": _by_corpus, "lines": _by_lines, "deciles": _by_deciles}
+METRICS = {
+    "corpus": _by_corpus,  # of the main text
+    "lines": _by_lines,  # P_A of the published lines
+    "deciles": _by_deciles,  # LIM-PPL of the published lines
+    "deciles_of_text": _by_deciles_of_text,  # LIM-PPL of the main text
+}

@@ -26,7 +26,7 @@ from hylorada.study.claims.finding import (
     Finding,
 )
 from hylorada.study.claims.outcomes import TRANSFER, effect_column, effect_words, level_column, log_ratio
-from hylorada.study.published_metrics import line_means
+from hylorada.study.published_metrics import DECILE_TOKENS, line_means
 from hylorada.study.statistics import NEGLIGIBLE, Effect
 
 COLUMNS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words
@@ -58,9 +58,15 @@ class Step:
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Judge under each protocol; on another base or text only whether it transfers."""
         published = log_ratio(claim.number)
-        there = [source for source in self.sources if evidence.has(source.study, *source.pair)]
-        if not there:
+        ran = [source for source in self.sources if evidence.has(source.study, *source.pair)]
+        if not ran:
             return not_run(evidence, *(source.study for source in self.sources))
+        there = [source for source in ran if evidence.is_measurable(source.study, source.pair[0], source.metric)]
+        if not there:
+            said = (
+                f"no text of {' and '.join(source.study for source in ran)} has the {DECILE_TOKENS} tokens of LIM-PPL"
+            )
+            return Finding(NOT_RUN, f"{said}, published {claim.shown}", command=evidence.command(ran[0].study))
         judged = {
             source.column: effect_column(evidence.effect(source.study, source.pair, source.metric), published)
             for source in there
@@ -225,13 +231,17 @@ def _own_or_transferred(
     records: tuple[str, ...],
     command: str,
 ) -> Finding:
-    """Return columns and verdict of the published base and text, or the one column about another."""
+    """Return columns and verdict of the published base and text, or the one column about another.
+
+    Whether an effect transfers is said by the published procedure, or where that is inconclusive by the corrected one.
+    """
     said = "; ".join(f"{COLUMNS[name]}, {column.detail}" for name, column in judged.items())
     first = next(iter(judged.values()))
     if all(evidence.is_own_setting(study) for study in studies):
         return Finding(first.verdict, said, judged, records, command)
     verdicts = [f"{COLUMNS[name]}: {column.verdict}, {column.detail}" for name, column in judged.items()]
-    column = Column(TRANSFER[first.verdict], "; ".join(verdicts))
+    decided = [column.verdict for column in judged.values() if column.verdict != INCONCLUSIVE]
+    column = Column(TRANSFER[(decided or [INCONCLUSIVE])[0]], "; ".join(verdicts))
     words = {TRANSFERS: "it transfers to", DOES_NOT_TRANSFER: "it does not transfer to", UNDECIDED: "undecided on"}
     said = f"{words[column.verdict]} {_elsewhere(evidence)}: {said}"
     return Finding(NOT_RUN, said, {"transfers": column}, records, command)

@@ -1,5 +1,7 @@
 """Statements about perplexity as rows of data: which comparison or level of which study each is held against."""
 
+from dataclasses import replace
+
 from hylorada.study.claims.evidence import ABLATION
 from hylorada.study.claims.measured import Beyond, Holds, Inert, Level, NotCausal, Source, Step, Unmoved
 
@@ -24,9 +26,11 @@ def designed(design: str, corrected: Source, metric: str = "lines") -> Step:
 
 
 ALONE = Source("direct", ("rslora_landmarks", "rslora"), "corpus")
-ADAPTIVE, ADAPTIVE_LIM = designed("position_adaptive", ALONE), designed("position_adaptive", ALONE, "deciles")
-ORIGINAL = Step((Source("designs", ("original_causal", "position_bias"), "corpus"),))
-PER_LAYER = Step((Source("designs", ("per_layer_causal", "position_bias"), "corpus"),))
+ALONE_LIM = replace(ALONE, metric="deciles_of_text")
+ADAPTIVE = designed("position_adaptive", ALONE)
+ADAPTIVE_LIM = designed("position_adaptive", ALONE_LIM, "deciles")
+ORIGINAL = Source("designs", ("original_causal", "position_bias"), "corpus")
+PER_LAYER = Source("designs", ("per_layer_causal", "position_bias"), "corpus")
 OWN_LANDMARKS, WHOLE = step("landmarks", "position_bias"), step("landmarks", "base")
 NO_BIAS = Inert("published_position_bias", "published_magnitude")
 UNTRAINED = Unmoved("published_learned_buckets", "landmark")
@@ -63,8 +67,10 @@ MEASURED: dict[str, tuple] = {
     **dict.fromkeys(("AF-116", "RN-120", "RN-126", "RM-001"), (recommended(),)),
     **dict.fromkeys(("AF-150", "RN-010", "RN-080", "RN-090", "RN-093", "RN-142"), (ADAPTIVE,)),
     **dict.fromkeys(("AF-151", "RN-011", "RN-081"), (ADAPTIVE_LIM,)),
-    **dict.fromkeys(("RN-014", "RN-015"), (NotCausal("mean", ORIGINAL),)),
-    **dict.fromkeys(("RN-018", "RN-019"), (NotCausal("max", PER_LAYER),)),
+    "RN-014": (NotCausal("mean", Step((ORIGINAL,))),),
+    "RN-015": (NotCausal("mean", Step((replace(ORIGINAL, metric="deciles_of_text"),))),),
+    "RN-018": (NotCausal("max", Step((PER_LAYER,))),),
+    "RN-019": (NotCausal("max", Step((replace(PER_LAYER, metric="deciles_of_text"),))),),
     "RN-140": (Level("landmark_study", "lm_rslora"),),
     "RN-141": (Level("landmark_study", "lm_position_adaptive"),),
     **dict.fromkeys(("MT-005", "MT-250"), (HIGH_RANKS,)),
