@@ -1,4 +1,4 @@
-"""The perplexities published on one day, by what the models behind them did, over our own seeds: a figure."""
+"""The figure of the figures published on one day, by what the models behind them did, over our own seeds."""
 
 import matplotlib as mpl
 import numpy as np
@@ -46,7 +46,7 @@ def published_numbers(catalogue: Catalogue, published: Records | None) -> Figure
         axes.set_yticks(range(len(catalogue.families)), list(catalogue.families))
         axes.set_ylim(len(catalogue.families) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("perplexity relative to the base (lower is better)")
+        axes.set_xlabel("perplexity over the untouched base's (lower is better)")
         handles = [
             mpl.lines.Line2D([], [], linestyle="", marker=PAPER, color=NO_ROW, label="in the documents"),
             mpl.lines.Line2D(
