@@ -111,6 +111,14 @@ def test_an_effect_of_the_other_sign_does_not_transfer(tmp_path):
     assert found["columns"]["transfers"]["verdict"] == "does not transfer"
 
 
+def test_a_study_that_trains_on_less_than_was_published_does_not_speak_against_a_claim(tmp_path):
+    settings = replace(fake_scale("micro", seeds=3, studies=()), train_tokens=6144)
+    fake_claims(settings, tmp_path, {"landmarks": -0.13})
+    found = row(_judge_only(settings, tmp_path, "AF-052"), "AF-052")["columns"]["transfers"]
+    assert found["verdict"] == "undecided" and "corrected: NOT REPRODUCED" in found["detail"]
+    assert "trained on less than published in ablation" in found["detail"]
+
+
 def _judge_only(settings, folder, *names: str) -> Judgement:
     """Judge a few statements, by what the runs say."""
     evidence = Evidence(CATALOGUE, settings, folder)
@@ -201,7 +209,7 @@ def test_a_study_that_the_scale_lacks_was_not_run_and_a_missing_record_stops(tmp
             "NOT MEASURABLE",
         }
     with_study = Evidence(CATALOGUE, replace(settings, studies={"as_published": {}}), tmp_path)
-    with pytest.raises(HyLoRADAError, match="no record of stage 'published_"):
+    with pytest.raises(HyLoRADAError, match="no record"):
         step("rslora", "base").find(CATALOGUE["AF-021"], with_study)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
 from hylorada.study.claims.catalogue import Catalogue
+from hylorada.study.protocols import AS_PUBLISHED
 from hylorada.study.published_metrics import DECILE_TOKENS, decile_ratio, line_ratio
 from hylorada.study.records import Records, study_records
 from hylorada.study.settings import Settings
@@ -79,14 +80,22 @@ class Evidence:
 
     def is_own_setting(self, study: str) -> bool:
         """Whether base, text and amounts of a study are those of the published results."""
-        settings = self.settings
-        if study != ABLATION:
-            settings = replace(
-                settings, **{k: v for k, v in settings.studies[study].items() if k != "rows"}, studies={}
-            )
+        settings = self._settings_of(study)
         own = re.fullmatch(OWN_BASE, settings.base) and re.fullmatch(OWN_CORPUS, settings.corpus)
-        whole = study not in PUBLISHED_STUDIES or (settings.train_lines, settings.measures.get("lines")) == (None, None)
-        return bool(own and whole)
+        return bool(own and self.is_whole(study))
+
+    def is_whole(self, study: str) -> bool:
+        """Whether a study trains on no less than the published ablation, and scores no fewer of the published lines."""
+        settings = self._settings_of(study)
+        if study in PUBLISHED_STUDIES:
+            return (settings.train_lines, settings.measures.get("lines")) == (None, None)
+        return settings.train_tokens is None or settings.train_tokens >= PUBLISHED_TOKENS
+
+    def _settings_of(self, study: str) -> Settings:
+        if study == ABLATION:
+            return self.settings
+        budget = {name: value for name, value in self.settings.studies[study].items() if name != "rows"}
+        return replace(self.settings, **budget, studies={})
 
     @cached_property
     def costs(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -100,6 +109,7 @@ class Evidence:
 
 
 PUBLISHED_STUDIES = ("as_published", "landmark_study")
+PUBLISHED_TOKENS = AS_PUBLISHED.training_text.count * AS_PUBLISHED.block_tokens  # padding among them
 
 
 def own_steps(study: str) -> list[Pair]:

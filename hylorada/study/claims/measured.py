@@ -233,14 +233,21 @@ def _own_or_transferred(
 ) -> Finding:
     """Return columns and verdict of the published base and text, or the one column about another.
 
-    Whether an effect transfers is said by the published procedure, or where that is inconclusive by the corrected one.
+    Whether an effect transfers is said by the published procedure, or where that is inconclusive by the corrected one;
+    a study that trains on less than was published cannot say that it does not.
     """
     said = "; ".join(f"{COLUMNS[name]}, {column.detail}" for name, column in judged.items())
     first = next(iter(judged.values()))
     if all(evidence.is_own_setting(study) for study in studies):
         return Finding(first.verdict, said, judged, records, command)
     verdicts = [f"{COLUMNS[name]}: {column.verdict}, {column.detail}" for name, column in judged.items()]
-    decided = [column.verdict for column in judged.values() if column.verdict != INCONCLUSIVE]
+    by_study = list(zip(studies, judged.values(), strict=True))
+    too_short = [
+        study for study, column in by_study if column.verdict == NOT_REPRODUCED and not evidence.is_whole(study)
+    ]
+    decided = [c.verdict for study, c in by_study if c.verdict != INCONCLUSIVE and study not in too_short]
+    if too_short:
+        verdicts.append(f"trained on less than published in {' and '.join(too_short)}, so not against it")
     column = Column(TRANSFER[(decided or [INCONCLUSIVE])[0]], "; ".join(verdicts))
     words = {TRANSFERS: "it transfers to", DOES_NOT_TRANSFER: "it does not transfer to", UNDECIDED: "undecided on"}
     said = f"{words[column.verdict]} {_elsewhere(evidence)}: {said}"
