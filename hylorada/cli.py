@@ -83,6 +83,14 @@ def parser() -> argparse.ArgumentParser:
     figure.add_argument("name", help="a row of hylorada/study/figures.py, or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
+    judging = "judge every published statement; write verdicts, tables and a figure"
+    claims = _verb(verbs, "claims", do_claims, judging, "scale records")
+    claims.add_argument("--out", type=Path, default=Path("paper"), help="folder for tables/ (paper)")
+    verdicts, csv = Path("results/claims.json"), Path("results/tables/claims.csv")
+    claims.add_argument("--json", type=Path, default=verdicts, help=f"all verdicts ({verdicts})")
+    claims.add_argument("--csv", type=Path, default=csv, help=f"the same as a table ({csv})")
+    claims.add_argument("--figures", type=Path, default=Path("figures"), help="folder for the figure (figures)")
+
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
     export = _verb(verbs, "export", do_export, exporting, "quiet")
     export.add_argument("adapter", type=Path, help="adapter folder")
@@ -272,6 +280,21 @@ def do_figure(options: argparse.Namespace) -> None:
         drawn = row.draw(records, settings.rows(row.reads)) if row.reads in settings.studies else row.draw(records)
     save_figure(drawn, options.out / options.name)
     print(options.out / f"{options.name}.pdf")
+
+
+def do_claims(options: argparse.Namespace) -> None:
+    """Judge every published statement."""
+    from hylorada.study.claims.judgement import judge, write_judgement
+    from hylorada.study.claims.tables import write_tables
+    from hylorada.study.figure_claims import published_numbers
+    from hylorada.study.figures import save_figure
+    from hylorada.study.settings import load_settings
+
+    judgement = judge(load_settings(options.scale), options.records)
+    write_judgement(judgement, options.json)
+    print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
+    drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
+    save_figure(drawn, options.figures / "published_numbers")
 
 
 def do_paper(options: argparse.Namespace) -> None:

@@ -1,0 +1,203 @@
+"""The published statements as data: `paper/claims.yaml` -> `Catalogue`. Needs no torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hylorada.errors import HyLoRADAError, near
+from hylorada.study.sources import project_root
+
+KINDS = ("ppl", "percent", "params", "count", "text")
+RANGES = ("estimate", "guideline", "general", "separate benchmark", "planned")  # settings whose pairs are two ends
+DROPPED_ZEROS = {"AF-031": 2, "AF-052": 2}  # decimals as published, 12.40 and 4.80, where a number in YAML has fewer
+PERPLEXITY_DECIMALS = 2
+TUPLES = ("MT-261", "AF-131", "RN-151")  # there, yet no two ends
+SYMBOLS = {"percent": "%"} | dict.fromkeys(  # a unit that only repeats what the quantity says is not shown
+    (
+        *(
+            "text",
+            "flag",
+            "date",
+            "mixed",
+            "versions",
+            "rank",
+            "alpha",
+            "gate",
+            "weight",
+            "scale",
+            "norm",
+            "probability",
+        ),
+        *("learning rate", "weight decay", "normalised position"),
+    ),
+    "",
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement. value: as published, a number, a text, or a list that is a range or a tuple.
+
+    check, note: what reading the documents can settle, for what no program can.
+    """
+
+    id: str
+    source: str
+    quantity: str
+    setting: str
+    value: Any
+    unit: str
+    relative_to: str | None
+    kind: str
+    check: str
+    contradicted_by: tuple[str, ...]
+    note: str
+
+    @property
+    def number(self) -> float:
+        """The value as a number.
+
+        Raises:
+            HyLoRADAError: it is none.
+        """
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise HyLoRADAError(f"claim {self.id} is {self.value!r}, no number; give its rule another check.")
+        return self.value
+
+    @property
+    def values(self) -> list[Any]:
+        """The value, or its parts, as a list."""
+        return self.value if isinstance(self.value, list) else [self.value]
+
+    @property
+    def decimals(self) -> int:
+        """Digits behind the point as published."""
+        if self.id in DROPPED_ZEROS:
+            return DROPPED_ZEROS[self.id]
+        if self.kind == "ppl":
+            return PERPLEXITY_DECIMALS
+        return len(repr(self.number).partition(".")[2]) if isinstance(self.value, float) else 0
+
+    @property
+    def digit(self) -> float:
+        """What one unit of the last published digit is worth: 0.01 for 17.07, 1,000 for 811K, 100 for 12.5K."""
+        if self.decimals or self.kind != "params":
+            return 10.0**-self.decimals
+        number = abs(int(self.number))
+        for unit, least in ((1_000_000, 1_000_000), (100_000, 1_000_000), (1_000, 1_000), (100, 10_000)):
+            if number >= least and number % unit == 0:
+                return float(unit)
+        return 1.0
+
+    @property
+    def is_range(self) -> bool:
+        """Whether the value is two ends."""
+        return len(self.values) == 2 and self.setting in RANGES and self.id not in TUPLES
+
+    @property
+    def shown(self) -> str:
+        """The value as a reader has it, with its unit."""
+        joined = " to " if self.is_range else ", "
+        text = joined.join(self._part(value) for value in self.values)
+        return " ".join(filter(None, [text, SYMBOLS.get(self.unit, self.unit)]))
+
+    def _part(self, value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return str(value)
+        if isinstance(value, int):
+            return f"{value:,}"
+        if isinstance(self.value, list) or not 1e-3 <= abs(value) < 1e6:
+            return str(value)
+        return f"{value:.{self.decimals}f}"
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Statements that cannot all hold."""
+
+    id: str
+    statement: str
+    claims: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All statements by id, the figures published later the same day among them, and what contradicts what."""
+
+    claims: dict[str, Claim]
+    later: dict[str, Claim]
+    settings: dict[str, str]
+    contradictions: dict[str, Contradiction]
+    families: dict[str, tuple[str, ...]]
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self.claims.values())
+
+    def __getitem__(self, name: str) -> Claim:
+        """Return a claim or a later figure (HyLoRADAError when there is none of that id)."""
+        if name not in self._all:
+            raise HyLoRADAError(f"claim {name!r} is not known; {near(name, self._all)}")
+        return self._all[name]
+
+    @cached_property
+    def _all(self) -> dict[str, Claim]:
+        return self.claims | self.later
+
+
+def load_catalogue(path: Path | None = None) -> Catalogue:
+    """Read and check the statements, by default those of the paper.
+
+    Raises:
+        HyLoRADAError: no readable file, an id twice, or a name that leads nowhere.
+    """
+    path = project_root() / "paper" / "claims.yaml" if path is None else path
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise HyLoRADAError(f"{path} holds no readable claims: {' '.join(str(error).split())}") from None
+    claims = _by_id([_claim(row) for row in found["claims"]], path)
+    later = _by_id([_later(row) for row in found["later_measurements"]], path)
+    contradictions = _by_id(
+        [Contradiction(row["id"], row["statement"], tuple(row["claims"])) for row in found["contradictions"]], path
+    )
+    families = {row["family"]: tuple(row["members"]) for row in found["functional_families"]}
+    catalogue = Catalogue(claims, later, found["settings"], contradictions, families)
+    _check(catalogue, path)
+    return catalogue
+
+
+def _claim(row: dict[str, Any]) -> Claim:
+    names = ("id", "source", "quantity", "setting", "unit", "relative_to", "kind", "check", "note")
+    return Claim(
+        value=row["claimed_value"], contradicted_by=tuple(row["contradicted_by"]), **{n: row[n] for n in names}
+    )
+
+
+def _later(row: dict[str, Any]) -> Claim:
+    about = dict(quantity=row["configuration"], setting="abl", unit=row["unit"], relative_to=None, kind="ppl")
+    rest = dict(source="later the same day", check="testable", contradicted_by=(), note=row["functional_family"])
+    return Claim(id=row["id"], value=row["claimed_value"], **about, **rest)
+
+
+def _by_id(rows: list[Any], path: Path) -> dict[str, Any]:
+    found = {row.id: row for row in rows}
+    if len(found) != len(rows):
+        twice = sorted({row.id for row in rows if sum(other.id == row.id for other in rows) > 1})
+        raise HyLoRADAError(f"{path}: {', '.join(twice)} is there twice; give each statement an id of its own.")
+    return found
+
+
+def _check(catalogue: Catalogue, path: Path) -> None:
+    for claim in catalogue:
+        if claim.setting not in catalogue.settings or claim.kind not in KINDS:
+            raise HyLoRADAError(f"{path}: {claim.id} has the setting {claim.setting!r} and kind {claim.kind!r}.")
+        for name in claim.contradicted_by:
+            if name not in catalogue.contradictions:
+                raise HyLoRADAError(f"{path}: {claim.id} names the contradiction {name!r}, which is not there.")
+    for names in [*(row.claims for row in catalogue.contradictions.values()), *catalogue.families.values()]:
+        for name in names:
+            _ = catalogue[name]

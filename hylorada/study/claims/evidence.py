@@ -1,0 +1,124 @@
+"""What checks may look at: the statements, the records of a scale, and the measured costs."""
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hylorada.files import read_json
+from hylorada.nll import TokenNLL
+from hylorada.study.claims.catalogue import Catalogue
+from hylorada.study.published_metrics import decile_ratio, line_ratio
+from hylorada.study.records import Records, study_records
+from hylorada.study.settings import Settings
+from hylorada.study.sources import project_root
+from hylorada.study.statistics import Comparison, Effect, family_of_effects
+from hylorada.study.studies import STUDIES
+from hylorada.study.tables import BUILDS_ON, stage_means
+
+ABLATION = "ablation"
+OWN_BASE, OWN_CORPUS = r"hub:openai-community/gpt2@.*", r"hub:Salesforce/wikitext:wikitext-2-raw-v1@.*"
+Pair = tuple[str, str]  # a row and the one that it is held against
+
+
+@dataclass
+class Evidence:
+    """The evidence of one scale; each study's records are read once, when a check first asks for them."""
+
+    catalogue: Catalogue
+    settings: Settings
+    folder: Path
+    _read: dict[str, Records | None] = field(default_factory=dict)
+    _found: dict[tuple[str, str], dict[Pair, Effect]] = field(default_factory=dict)
+
+    def records(self, study: str) -> Records | None:
+        """Return the records of the ablation or of a study, None where the scale does not have the study.
+
+        Raises:
+            HyLoRADAError: the scale has it and a record is missing or does not fit.
+        """
+        if study not in self._read:
+            there = study == ABLATION or study in self.settings.studies
+            self._read[study] = study_records(self.settings, study, self.folder) if there else None
+        return self._read[study]
+
+    @property
+    def loaded(self) -> dict[str, Records]:
+        """Return the records read so far, by study."""
+        return {study: records for study, records in self._read.items() if records is not None}
+
+    def has(self, study: str, *rows: str) -> bool:
+        """Tell whether the scale has a study and all of these rows of it."""
+        records = self.records(study)
+        return records is not None and set(rows) <= set(records.stages)
+
+    def effect(self, study: str, pair: Pair, metric: str) -> Effect:
+        """Return the effect of a row against another by a metric of METRICS.
+
+        The steps of a study, each row against the one it is held against there, are one family, adjusted together;
+        any other pair stands alone.
+        """
+        family = self._found.setdefault((study, metric), {})
+        if pair not in family:
+            records = self.records(study)
+            assert records is not None
+            steps = [step for step in own_steps(study) if set(step) <= set(records.stages)]
+            together = steps if pair in steps else [pair]
+            family |= family_of_effects({step: METRICS[metric](records, step) for step in together})
+        return family[pair]
+
+    def is_own_setting(self, study: str) -> bool:
+        """Whether base, text and amounts of a study are those of the published results."""
+        settings = self.settings
+        if study != ABLATION:
+            settings = replace(
+                settings, **{k: v for k, v in settings.studies[study].items() if k != "rows"}, studies={}
+            )
+        own = re.fullmatch(OWN_BASE, settings.base) and re.fullmatch(OWN_CORPUS, settings.corpus)
+        whole = study not in PUBLISHED_STUDIES or (settings.train_lines, settings.measures.get("lines")) == (None, None)
+        return bool(own and whole)
+
+    @cached_property
+    def costs(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The measured costs of `hylorada bench`: section -> name -> row."""
+        sections = read_json(project_root() / "benchmarks" / "cpu.json")["sections"]
+        return {section: {row["name"]: row for row in rows} for section, rows in sections.items()}
+
+    def command(self, study: str) -> str:
+        """Return the command that makes the records of a study."""
+        return f"hylorada run --scale {self.settings.scale} --study {study}"
+
+
+PUBLISHED_STUDIES = ("as_published", "landmark_study")
+
+
+def own_steps(study: str) -> list[Pair]:
+    """Return the rows of a study with those that they are held against."""
+    against = BUILDS_ON if study == ABLATION else {name: row.against for name, row in STUDIES[study].rows.items()}
+    return [(name, on) for name, on in against.items() if on is not None]
+
+
+def published_lines(records: Records, row: str) -> list[TokenNLL]:
+    """Return the scored published evaluation lines of a row, a store a seed."""
+    return [records.lines(row, seed) for seed in records.seeds(row)]
+
+
+def run_names(records: Records, *rows: str) -> tuple[str, ...]:
+    """Return the names of the records of some rows."""
+    return tuple(records.record(row, seed)["name"] for row in rows for seed in records.seeds(row))
+
+
+def _by_lines(records: Records, pair: Pair) -> Comparison:
+    return line_ratio(*(published_lines(records, row) for row in pair))
+
+
+def _by_deciles(records: Records, pair: Pair) -> Comparison:
+    return decile_ratio(*(published_lines(records, row) for row in pair))
+
+
+def _by_corpus(records: Records, pair: Pair) -> Comparison:
+    return stage_means(records, pair[0]) - stage_means(records, pair[1])
+
+
+METRICS = {"corpus": _by_corpus, "lines": _by_lines, "deciles": _by_deciles}

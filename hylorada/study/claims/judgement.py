@@ -1,0 +1,117 @@
+"""From statements, rules and records to verdicts: `judge`, and what is written of it as JSON."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hylorada.files import write_json
+from hylorada.study.claims.catalogue import Catalogue, Claim, load_catalogue
+from hylorada.study.claims.evidence import ABLATION, Evidence
+from hylorada.study.claims.finding import VERDICTS, Finding, settle
+from hylorada.study.claims.rules import Rules, all_rules, check_rules
+from hylorada.study.settings import Settings
+
+COLUMN_ORDER = ("as_published", "corrected", "transfers")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on every statement at one scale, and the evidence it rests on."""
+
+    evidence: Evidence
+    findings: dict[str, Finding]
+
+    @property
+    def settings(self) -> Settings:
+        """The scale."""
+        return self.evidence.settings
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The statements."""
+        return self.evidence.catalogue
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the digests of all records that were read, in hexadecimal."""
+        read = {study: records.digest for study, records in sorted(self.evidence.loaded.items())}
+        return sha256(json.dumps(read).encode()).hexdigest()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many statements have each verdict, in the order of VERDICTS; a verdict that none has is left out."""
+        found = Counter(finding.verdict for finding in self.findings.values())
+        return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
+
+    def row(self, claim: Claim) -> dict[str, Any]:
+        """Return all there is to say about a statement, as plain values."""
+        finding = self.findings[claim.id]
+        columns = {name: vars(finding.columns[name]) for name in COLUMN_ORDER if name in finding.columns}
+        return {
+            "id": claim.id,
+            "source": claim.source,
+            "quantity": claim.quantity,
+            "setting": self.catalogue.settings[claim.setting],
+            "claimed": claim.shown,
+            "relative_to": claim.relative_to,
+            "kind": claim.kind,
+            "verdict": finding.verdict,
+            "columns": columns,
+            "reason": f"{finding.reason[0].upper()}{finding.reason[1:]}.",
+            "command": finding.command,
+            "records": list(finding.records),
+            "contradicted_by": list(claim.contradicted_by),
+        }
+
+    def decided_by(self, contradiction: str) -> str:
+        """Say what settles a contradiction: the verdicts that its statements got."""
+        found: dict[str, list[str]] = {}
+        for name in self.catalogue.contradictions[contradiction].claims:
+            found.setdefault(self.findings[name].verdict, []).append(name)
+        return "; ".join(f"{verdict}: {', '.join(found[verdict])}" for verdict in VERDICTS if verdict in found)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the whole judgement as plain values."""
+        return {
+            "scale": self.settings.scale,
+            "records_digest": self.digest,
+            "base": self.settings.base,
+            "corpus": self.settings.corpus,
+            "counts": self.counts,
+            "claims": [self.row(claim) for claim in self.catalogue],
+            "contradictions": [
+                {
+                    "id": row.id,
+                    "statement": row.statement,
+                    "claims": list(row.claims),
+                    "decided_by": self.decided_by(row.id),
+                }
+                for row in self.catalogue.contradictions.values()
+            ],
+        }
+
+
+def judge(
+    settings: Settings, folder: Path, catalogue: Catalogue | None = None, rules: Rules | None = None
+) -> Judgement:
+    """Judge every statement by the records of a scale that lie in a folder.
+
+    Raises:
+        HyLoRADAError: a statement without a rule or a rule without a statement, or a record that the scale has and that
+            is missing or does not fit.
+    """
+    catalogue = load_catalogue() if catalogue is None else catalogue
+    rules = all_rules() if rules is None else rules
+    check_rules(catalogue, rules)
+    evidence = Evidence(catalogue, settings, Path(folder))
+    evidence.records(ABLATION)
+    findings = {claim.id: settle([check.find(claim, evidence) for check in rules[claim.id]]) for claim in catalogue}
+    return Judgement(evidence, findings)
+
+
+def write_judgement(judgement: Judgement, path: Path) -> None:
+    """Write `results/claims.json`."""
+    write_json(path, judgement.as_json())

@@ -1,0 +1,149 @@
+"""The verdicts as tables: LaTeX for the paper, CSV with everything.
+
+claims.tex is a longtable, which LaTeX sets in one column alone: `\\usepackage{longtable}`, and `\\onecolumn` before it.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from hylorada.files import written_beside
+from hylorada.study.claims.catalogue import KINDS
+from hylorada.study.claims.finding import DOES_NOT_TRANSFER, NOT_RUN, TRANSFERS, UNDECIDED, VERDICTS
+from hylorada.study.claims.judgement import COLUMN_ORDER, Judgement
+from hylorada.study.tables import escape
+
+IN_WORDS = {"as_published": "as published", "corrected": "corrected", "transfers": "another base or text"}
+KIND_WORDS = {"ppl": "levels", "percent": "gains", "params": "parameters", "count": "settings", "text": "words"}
+CLAIMS_HEAD = r"""{\scriptsize\setlength{\tabcolsep}{3pt}
+\begin{longtable}{@{}lp{60mm}p{27mm}p{27mm}p{36mm}@{}}
+\toprule
+ & statement & published & verdict & measured\\
+\midrule
+\endhead
+\bottomrule
+\endfoot
+"""
+CLAIMS_FOOT = "\\end{longtable}}\n"
+CONTRADICTIONS_HEAD = r"""{\scriptsize\setlength{\tabcolsep}{3pt}
+\begin{longtable}{@{}lp{66mm}p{50mm}p{40mm}@{}}
+\toprule
+ & what contradicts & published & decided by\\
+\midrule
+\endhead
+\bottomrule
+\endfoot
+"""
+
+
+def claims_table(judgement: Judgement) -> pd.DataFrame:
+    """Return one row a statement, with the verdict and numbers under each protocol."""
+    rows = []
+    for claim in judgement.catalogue:
+        row = judgement.row(claim)
+        columns = row.pop("columns")
+        for name in COLUMN_ORDER:
+            row[name] = columns.get(name, {}).get("verdict", "")
+            row[f"{name}_detail"] = columns.get(name, {}).get("detail", "")
+        rows.append(row | {"records": " ".join(row["records"]), "contradicted_by": " ".join(row["contradicted_by"])})
+    return pd.DataFrame(rows)
+
+
+def verdict_table(judgement: Judgement) -> pd.DataFrame:
+    """Return how many statements have each verdict: by kind, in all, and under each protocol."""
+    findings = judgement.findings
+    by_kind = Counter((findings[claim.id].verdict, claim.kind) for claim in judgement.catalogue)
+    by_column = Counter(
+        (column.verdict, name) for finding in findings.values() for name, column in finding.columns.items()
+    )
+    words = [*VERDICTS, TRANSFERS, DOES_NOT_TRANSFER, UNDECIDED]
+    rows = [
+        {"verdict": word}
+        | {kind: by_kind[word, kind] for kind in KINDS}
+        | {"all": sum(by_kind[word, kind] for kind in KINDS)}
+        | {name: by_column[word, name] for name in COLUMN_ORDER}
+        for word in words
+    ]
+    table = pd.DataFrame(rows)
+    return table[table.drop(columns="verdict").any(axis=1)].reset_index(drop=True)
+
+
+def write_tables(judgement: Judgement, tex: Path, csv: Path) -> pd.DataFrame:
+    """Write claims, contradictions and counts of verdicts as LaTeX, and the claims as CSV; return the counts."""
+    claims, verdicts = claims_table(judgement), verdict_table(judgement)
+    for name, text in (
+        ("claims", _claims_tex(claims)),
+        ("contradictions", _contradictions_tex(judgement)),
+        ("verdicts", _verdicts_tex(verdicts)),
+    ):
+        with written_beside(tex / f"{name}.tex") as beside:
+            beside.write_text(text)
+    with written_beside(csv) as beside:
+        claims.to_csv(beside, index=False)
+    return verdicts
+
+
+def _claims_tex(table: pd.DataFrame) -> str:
+    lines, source = [], ""
+    for _, row in table.iterrows():
+        document = row["source"].split(",")[0]
+        if document != source:
+            source = document
+            lines.append(rf"\multicolumn{{5}}{{@{{}}l}}{{\itshape {escape(source)}}}\\*" + "\n")
+        measured = "; ".join(f"{IN_WORDS[name]}: {_plain(row[name])}" for name in COLUMN_ORDER if row[name])
+        cells = [row["id"], _statement(row), row["claimed"], _plain(row["verdict"]), measured]
+        lines.append(
+            " & ".join([cells[0], *(rf"\raggedright {_tex(cell)}" for cell in cells[1:4]), _tex(cells[4])]) + "\\\\\n"
+        )
+    return CLAIMS_HEAD + "".join(lines) + CLAIMS_FOOT
+
+
+def _statement(row: pd.Series) -> str:
+    place = row["source"].partition(",")[2].strip()
+    against = f", against {row['relative_to']}" if row["relative_to"] else ""
+    return f"{place}: {row['quantity']}{against}" if place else f"{row['quantity']}{against}"
+
+
+def _contradictions_tex(judgement: Judgement) -> str:
+    lines = []
+    for row in judgement.catalogue.contradictions.values():
+        values = ", ".join(f"{name}: {judgement.catalogue[name].shown}" for name in row.claims)
+        decided = _plain(judgement.decided_by(row.id))
+        cells = [rf"\raggedright {_tex(row.statement)}", rf"\raggedright {_tex(values)}", _tex(decided)]
+        lines.append(" & ".join([row.id, *cells]) + "\\\\\n")
+    return CONTRADICTIONS_HEAD + "".join(lines) + CLAIMS_FOOT
+
+
+def _verdicts_tex(table: pd.DataFrame) -> str:
+    shown = [name for name in COLUMN_ORDER if table[name].any()]
+    columns = [*KINDS, "all", *shown]
+    words = [*(KIND_WORDS[kind] for kind in KINDS), "all", *(IN_WORDS[name] for name in shown)]
+    head = rf"\begin{{tabular}}{{@{{}}l*{{{len(columns)}}}{{r}}@{{}}}}" + "\n\\toprule\n"
+    head += "verdict & " + " & ".join(words) + "\\\\\n\\midrule\n"
+    lines = [
+        " & ".join([escape(_plain(row["verdict"])), *(str(row[name]) if row[name] else "--" for name in columns)])
+        + "\\\\\n"
+        for _, row in table.iterrows()
+    ]
+    return head + "".join(lines) + "\\bottomrule\n\\end{tabular}\n"
+
+
+def _plain(verdict: str) -> str:
+    """Verdicts in small letters, as a sentence of the paper has them."""
+    for word in sorted(VERDICTS, key=len, reverse=True):
+        verdict = verdict.replace(word, "not run at this scale" if word == NOT_RUN else word.lower())
+    return verdict
+
+
+def _tex(text: str) -> str:
+    """Return LaTeX of a plain text: a hyphen before a digit is a minus sign, and words may break at slashes."""
+    escaped = escape(text)
+    for start in ("", " ", "("):
+        for digit in "0123456789":
+            old = f"{start}-{digit}"
+            if start:
+                escaped = escaped.replace(old, f"{start}$-${digit}")
+            elif escaped.startswith(old):
+                escaped = f"$-${escaped[1:]}"
+    return escaped.replace("/", r"/\allowbreak{}").replace("²", r"\textsuperscript{2}")
