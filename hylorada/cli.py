@@ -1,6 +1,7 @@
 """The command line: `hylorada <verb>`. A rule of the Snakefile calls the verb of its name; others are for users.
 
-Exit status: 0 done; 1 a fault of ours, with a traceback; 2 bad input or a missing thing, on one line; 130 interrupted.
+Exit status: 0 done; 1 a fault of ours, with a traceback; 2 bad input or a missing thing, on one line; 3 `compare` found
+a difference; 130 interrupted.
 """
 
 import argparse
@@ -13,6 +14,8 @@ from pathlib import Path
 from hylorada.errors import HyLoRADAError, near
 
 LOG = logging.getLogger(__name__)
+CLAIMS = Path("results/claims.json")
+DIFFERS = 3  # exit status
 BASE_ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -29,14 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("hylorada").setLevel(logging.WARNING if options.quiet else logging.INFO)
     try:
-        options.run(options)
+        status = options.run(options) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who read our lines, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except HyLoRADAError as error:
         print(f"hylorada: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("hylorada: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,10 +93,28 @@ def parser() -> argparse.ArgumentParser:
     judging = "judge every published statement; write verdicts, tables and a figure"
     claims = _verb(verbs, "claims", do_claims, judging, "scale records")
     claims.add_argument("--out", type=Path, default=Path("paper"), help="folder for tables/ (paper)")
-    verdicts, csv = Path("results/claims.json"), Path("results/tables/claims.csv")
-    claims.add_argument("--json", type=Path, default=verdicts, help=f"all verdicts ({verdicts})")
-    claims.add_argument("--csv", type=Path, default=csv, help=f"the same as a table ({csv})")
+    claims.add_argument("--json", type=Path, default=CLAIMS, help=f"all verdicts ({CLAIMS})")
+    claims.add_argument("--csv", type=Path, default=csv.with_name("claims.csv"), help="the same as a table")
     claims.add_argument("--figures", type=Path, default=Path("figures"), help="folder for the figure (figures)")
+
+    paging = "write one self-contained page: claims with verdicts, tables, figures, and the runs behind each number"
+    page = _verb(verbs, "page", do_page, paging, "scale records")
+    page.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
+    page.add_argument("--tables", type=Path, default=csv.parent, help=f"folder of the tables as CSV ({csv.parent})")
+    page.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures (figures)")
+    page.add_argument("--out", type=Path, default=Path("results/index.html"), help="the page (results/index.html)")
+
+    comparing = "hold records against reference records, metric by metric; exit status 3 when one differs"
+    compare = _verb(verbs, "compare", do_compare, comparing, "records")
+    reference = Path("data/reference/micro")
+    compare.add_argument("--reference", type=Path, default=reference, help=f"folder to hold them against ({reference})")
+    compare.add_argument("--out", type=Path, help="also write every metric of every run to this CSV file")
+
+    tracing = "say where a file, a claim or a run comes from: command, runs, settings, data, code, machine"
+    why = _verb(verbs, "why", do_why, tracing, "scale records")
+    why.add_argument("what", help="a figure, table, page or record, or the id of a claim, such as AF-050")
+    why.add_argument("--row", help="only this row of a table, and the row it is held against")
+    why.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
 
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
     export = _verb(verbs, "export", do_export, exporting, "quiet")
@@ -287,7 +312,7 @@ def do_claims(options: argparse.Namespace) -> None:
     from hylorada.study.claims.judgement import judge, write_judgement
     from hylorada.study.claims.tables import write_tables
     from hylorada.study.figure_claims import published_numbers
-    from hylorada.study.figures import save_figure
+    from hylorada.study.figure_style import save_figure
     from hylorada.study.settings import load_settings
 
     judgement = judge(load_settings(options.scale), options.records)
@@ -295,6 +320,37 @@ def do_claims(options: argparse.Namespace) -> None:
     print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
     drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
     save_figure(drawn, options.figures / "published_numbers")
+def do_page(options: argparse.Namespace) -> None:
+    """Write the page."""
+    from hylorada.study.page_inputs import make_page
+    from hylorada.study.settings import load_settings
+
+    settings = load_settings(options.scale)
+    absent = make_page(settings, options.records, options.claims, options.tables, options.figures, options.out)
+    if absent:
+        LOG.warning("not drawn, so not on the page: %s", ", ".join(absent))
+    print(options.out)
+
+
+def do_compare(options: argparse.Namespace) -> int:
+    """Hold records against others; return the exit status."""
+    from hylorada.study import compare
+    from hylorada.study.archive import read_archive
+
+    compared = compare.compare(read_archive(options.records), read_archive(options.reference))
+    print("\n".join(compare.summary(compared)))
+    if options.out is not None:
+        compare.write_comparison(compared, options.out)
+    return DIFFERS if compare.overall(compared) == compare.DIFFERENT else 0
+
+
+def do_why(options: argparse.Namespace) -> None:
+    """Print where something comes from."""
+    from hylorada.study.settings import load_settings
+    from hylorada.study.why import why
+
+    settings = load_settings(options.scale)
+    print("\n".join(why(options.what, settings, options.records, options.claims, options.row)))
 
 
 def do_paper(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from hylorada.study.claims.catalogue import Catalogue
 from hylorada.study.claims.evidence import published_lines
-from hylorada.study.figures import COLOURS, PAGE, STYLE
+from hylorada.study.figure_style import COLOURS, PAGE, STYLE
 from hylorada.study.published_metrics import line_means
 from hylorada.study.records import Records
 from hylorada.study.statistics import prediction_interval

@@ -195,7 +195,7 @@ def check_alike(by_run: dict[Key, dict[str, Any]], varies: tuple[str, ...] = ())
     for key, record in by_run.items():
         probe = record["results"]["base_probe_nll"]
         reference = reference or (key, probe)
-        near_key, near_probe = first_on.setdefault(_machine(record), (key, probe))
+        near_key, near_probe = first_on.setdefault(machine_key(record), (key, probe))
         if probe != near_probe:
             raise HyLoRADAError(
                 f"the untouched base scored {near_probe} nats in {_words(near_key)} and {probe} in {_words(key)} on "
@@ -245,7 +245,8 @@ def _equal(records: Iterable[tuple[Key, dict[str, Any]]], of: Any, name: str) ->
             )
 
 
-def _machine(record: dict[str, Any]) -> str:
+def machine_key(record: dict[str, Any]) -> str:
+    """Tell in one string all of a machine on which the same work gives the same bits."""
     machine = record["machine"]
     settings = {name: machine[name] for name in ("versions", "processor", "threads", "device")}
     return json.dumps([settings, record["specification"]["dtype"]], sort_keys=True)

@@ -1,0 +1,47 @@
+"""A small claims.json, as `hylorada claims` writes it, over records that may never have run."""
+
+from collections import Counter
+from typing import Any
+
+AWKWARD = """</script><img src="http://example.org/x" onerror='alert(1)'> & "quoted" <b>bold</b>"""
+
+
+def fake_claims(names: list[str], scale: str = "micro", digest: str = "ab" * 32) -> dict[str, Any]:
+    """Return claims with every verdict and kind, those of the five steps among them; names: of records."""
+    steps = {"AF-021": 17.07, "AF-032": -5.62, "AF-042": 2.11, "AF-052": 4.8, "AF-062": -2.26, "AF-051": 18.37}
+    claims = [_claim(name, value, "inconclusive", names[:3]) for name, value in steps.items()]
+    kinds = {"match": ("params", 811_008), "mismatch": ("count", [8, 16]), "not measurable": ("text", AWKWARD)}
+    kinds |= {"reproduced": ("ppl", 57.22), "structural zero": ("ppl", 59.16), "not reproduced": ("percent", 2)}
+    for number, (verdict, (kind, value)) in enumerate(kinds.items()):
+        claims.append(_claim(f"RN-00{number}", value, verdict, names[number:], kind=kind))
+    claims[-1] |= {"quantity": AWKWARD, "contradicted_by": ["X01"]}
+    return {
+        "scale": scale,
+        "records_digest": digest,
+        "base": "a base",
+        "corpus": "a text",
+        "counts": dict(Counter(claim["verdict"] for claim in claims)) | {"direction only": 0},
+        "claims": claims,
+        "contradictions": [
+            {"id": "X01", "statement": AWKWARD, "claims": ["AF-021", claims[-1]["id"]], "decided_by": "the runs"}
+        ],
+    }
+
+
+def _claim(name: str, value: Any, verdict: str, records: list[str], kind: str = "percent") -> dict[str, Any]:
+    columns = {"as_published": {"verdict": verdict, "detail": f"by the tale of {name}"}} if kind != "text" else {}
+    return {
+        "id": name,
+        "source": f"{'Ablation findings' if name.startswith('AF') else 'Research notes'}, table, row {name}",
+        "quantity": f"quantity of {name}",
+        "setting": "abl",
+        "claimed": value,
+        "relative_to": "baseline" if kind == "percent" else None,
+        "kind": kind,
+        "verdict": verdict,
+        "columns": columns,
+        "reason": f"a reason for {name}",
+        "command": "hylorada run --stage landmarks" if columns else "",
+        "records": records if columns else [],
+        "contradicted_by": [],
+    }
