@@ -51,8 +51,8 @@ def metrics_sentence(records: Records) -> str:
     lines = records.record(BASE, None)["measures"].get("lines")
     low, high = min(found, key=found.get), max(found, key=found.get)
     said = (
-        f"The untouched base alone reads {fixed(found[low])} ({METRICS[low]}) to {fixed(found[high])} ({METRICS[high]}) "
-        "on the same articles"
+        f"The untouched base alone reads {fixed(found[low])} ({METRICS[low]}) to {fixed(found[high])} "
+        f"({METRICS[high]}) on the same articles"
     )
     if lines is None:
         return f"{said}."
@@ -70,10 +70,9 @@ def retrieval_sentence(places: Records | None) -> str:
         found = asked[kind]
         share = f"{_percent(found['share'])} of questions, chance {_percent(found['chance'])}"
         at_floor = found["verdict"] == NOT_MEASURABLE
-        said.append(
-            f"for {label} ({share}) {'it is at chance at every depth, so nothing can be measured there' if at_floor else 'it is above chance at some depth'}"
-        )
-    return f"Of the untouched base, {joined(said)}."
+        told = "at chance at every depth, so that nothing can be measured" if at_floor else "off chance at some depth"
+        said.append(f"{told} for {label} ({share})")
+    return f"The untouched base is {joined(said)}."
 
 
 def end_sentence(fixes: Records | None) -> str:
@@ -108,8 +107,8 @@ def still_sentence(published: Records | None) -> str:
     if share < 0.01:
         return "Under the published procedure nearly every magnitude moves from where it started."
     return (
-        f"Under the published procedure, {_percent(share)} of the magnitudes end exactly where they started: steps below "
-        "the spacing of the base's type round away."
+        f"Under the published procedure, {_percent(share)} of the magnitudes end exactly where they started: steps "
+        "below the spacing of the base's type round away."
     )
 
 
@@ -161,14 +160,12 @@ def rates_sentence(rates: Records | None) -> str:
     by_rate = {rate: [METHODS[m].label for m, chosen in best.items() if chosen == rate] for rate in tried}
     told = "; ".join(f"{scientific(rate)} for {joined(map(escape, names))}" for rate, names in by_rate.items() if names)
     edges = sum(chosen in (tried[0], tried[-1]) for chosen in best.values())
-    grid = (
-        "the whole grid" if tried == sorted(RATES) else f"{count(len(tried))} rates of the grid of {count(len(RATES))}"
-    )
-    ending = (
-        f"For {count(edges)} of {count(len(best))} methods the best is an edge of what was tried, so a better one may lie beyond."
-        if edges
-        else "No best rate is an edge of what was tried."
-    )
+    grid = "the whole grid"
+    if tried != sorted(RATES):
+        grid = f"{count(len(tried))} rates of the grid of {count(len(RATES))}"
+    ending = "No best rate is an edge of what was tried."
+    if edges:
+        ending = f"For {count(edges)} of {count(len(best))} methods that is an edge, and a better one may lie beyond."
     return f"Over {grid}, the lowest validation perplexity is at {told}. {ending}"
 
 
