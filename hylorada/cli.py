@@ -311,6 +311,7 @@ def do_figure(options: argparse.Namespace) -> None:
 def do_claims(options: argparse.Namespace) -> None:
     """Judge every published statement."""
     from hylorada.study.claims.judgement import judge, write_judgement
+    from hylorada.study.claims.sentences import write_claims_numbers
     from hylorada.study.claims.tables import write_tables
     from hylorada.study.figure_claims import published_numbers
     from hylorada.study.figure_style import save_figure
@@ -318,6 +319,7 @@ def do_claims(options: argparse.Namespace) -> None:
 
     judgement = judge(load_settings(options.scale), options.records)
     write_judgement(judgement, options.json)
+    write_claims_numbers(judgement, options.out / "tables" / "claims_numbers.tex")
     print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
     drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
     save_figure(drawn, options.figures / "published_numbers")

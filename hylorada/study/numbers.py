@@ -199,6 +199,7 @@ def _results(settings: Settings, records: Records) -> dict[str, str]:
         "HyAblationSentence": ablation_sentence(step_effects(records), _articles(records)),
         "HyOneRunSentence": sentences.one_run_sentence(step_effects(records)),
         "HyStackSentence": sentences.stack_sentence(sentences.stack_effect(records)),
+        "HyShareSentence": readings.share_sentence(ablation_table(records)),
         "HyBestStageSentence": readings.best_stage_sentence(ablation_table(records)),
         "HyEfficiencySentence": sentences.efficiency_sentence(efficiency_table(records)),
     }
@@ -220,6 +221,8 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
         "HyRatesSentence": readings.rates_sentence(studies.get("rates")),
         "HyCostSentence": readings.cost_sentence(cost_table(benchmark)),
         "HyGroupsSentence": readings.groups_sentence(benchmark),
+        "HyBasesNote": sentences.bases_note(settings),
+        "HyGridSentence": readings.grid_sentence(),
         "HyRuns": thousands(len(all_runs(settings))),
         "HyTables": count(len(settings.studies)),
     }

@@ -169,6 +169,13 @@ def rates_sentence(rates: Records | None) -> str:
     return f"Over {grid}, the lowest validation perplexity is at {told}. {ending}"
 
 
+def grid_sentence() -> str:
+    """Say which grid of rates all methods share."""
+    return f"The one grid of rates for all methods has {count(len(RATES))} values, {scientific(RATES[0])} to " + (
+        f"{scientific(RATES[-1])}."
+    )
+
+
 def cost_sentence(table: pd.DataFrame) -> str:
     """Say what a step of the stack costs; table: of `hylorada.study.tables_cost.cost_table`."""
     row = table.set_index("method")
@@ -204,6 +211,19 @@ def best_stage_sentence(table: pd.DataFrame) -> str:
     return (
         f"The lowest mean is that of the stage {stage_name(best['stage'])}, {fixed(best['perplexity'])}, which is "
         f"{fixed(best['effect_on_base'])}\\,\\% on the base."
+    )
+
+
+def share_sentence(table: pd.DataFrame) -> str:
+    """Say how much of the best stage's gain over the base the first stage has; table: of `ablation_table`."""
+    rows = table.set_index("stage")
+    first, best = -rows.loc[FIRST, "effect_on_base"], -rows["effect_on_base"].min()
+    if first <= 0 or best <= 0:
+        return "Here it does not lower perplexity by itself."
+    if rows["effect_on_base"].idxmin() == FIRST:
+        return f"Here no stage has a lower mean than it has alone, {fixed(first)}\\,\\% below the base."
+    return (
+        f"Here it alone lies {fixed(first)}\\,\\% below the base, where the best stage lies {fixed(best)}\\,\\% below."
     )
 
 

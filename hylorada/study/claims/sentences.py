@@ -1,0 +1,76 @@
+"""What the paper says of the published statements as a whole: macros, whose words the verdicts choose."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from hylorada.files import written_beside
+from hylorada.study import findings
+from hylorada.study.claims.catalogue import Catalogue
+from hylorada.study.claims.evidence import ABLATION
+from hylorada.study.claims.judgement import Judgement
+from hylorada.study.power import FAMILY_ERROR, POWER
+from hylorada.study.sentences import count
+from hylorada.study.tables import escape, fixed
+from hylorada.study.tables_protocols import protocol_table
+
+
+def write_claims_numbers(judgement: Judgement, path: Path) -> None:
+    """Write the macros that the text of the paper names; the first line names the records they came from."""
+    lines = [f"% made by `hylorada claims` from the records of digest {judgement.digest}"]
+    lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in claims_values(judgement).items()]
+    with written_beside(path) as beside:
+        beside.write_text("\n".join(lines) + "\n")
+
+
+def claims_values(judgement: Judgement) -> dict[str, str]:
+    """Return LaTeX by the name of each macro, without its backslash."""
+    catalogue = judgement.catalogue
+    rows = [judgement.row(claim) for claim in catalogue]
+    corrected = judgement.evidence.records(ABLATION)
+    assert corrected is not None
+    steps = findings.steps(rows, protocol_table(judgement.evidence.records("as_published"), corrected))
+    return {
+        "HyClaims": str(len(catalogue.claims)),
+        "HyContradictions": str(len(catalogue.contradictions)),
+        "HySameDay": str(sum(map(len, catalogue.families.values()))),
+        "HyClaimedSentence": plain_tex(findings.was_claimed(rows)),
+        "HyFollowsSentence": plain_tex(findings.what_follows(judgement.counts, steps)),
+        "HyTransferSentence": transfer_sentence(judgement),
+        "HyNoiseSentence": noise_sentence(catalogue),
+    }
+
+
+def noise_sentence(catalogue: Catalogue) -> str:
+    """Say how far published numbers lie apart that differ in name only, and what single runs of such a spread tell."""
+    families = [np.log([catalogue[name].number for name in names]) for names in catalogue.families.values()]
+    spread = [values for values in families if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in spread)
+    sd = math.sqrt(sum(((values - values.mean()) ** 2).sum() for values in spread) / freedom)
+    told = (stats.norm.ppf(1 - FAMILY_ERROR / 2) + stats.norm.ppf(POWER)) * math.sqrt(2) * sd
+    claimed = [abs(catalogue[name].number) for name in findings.STEP_CLAIMS.values()]
+    below = sum(step < 100 * told for step in claimed)
+    share = "all" if below == len(claimed) else count(below) if below else "none"
+    verb = "is" if below == 1 else "are"
+    return (
+        f"Within a family they spread with a standard deviation of {fixed(100 * sd, 1)}\\,\\% ({freedom} degrees of "
+        f"freedom). A pair of single runs of that spread tells apart {fixed(100 * told, 1)}\\,\\% and more with a "
+        f"chance of {100 * POWER:g}\\,\\%; {share} of the {count(len(claimed))} published steps {verb} smaller."
+    )
+
+
+def transfer_sentence(judgement: Judgement) -> str:
+    """Say how many published effects could be tried on another base or text, and how many hold there."""
+    tried = [f.columns["transfers"].verdict for f in judgement.findings.values() if "transfers" in f.columns]
+    if not tried:
+        return "No published effect was tried on another base or text."
+    found = {word: tried.count(word) for word in dict.fromkeys(tried)}
+    told = ", ".join(f"{number} {escape(word)}" for word, number in sorted(found.items(), key=lambda item: -item[1]))
+    return f"Tried on another base or text, as here, are {len(tried)} published effects: {told}."
+
+
+def plain_tex(text: str) -> str:
+    """Return LaTeX of a plain sentence, its signs and spaces kept."""
+    return escape(text).replace("\N{NO-BREAK SPACE}", r"\,").replace("\N{MINUS SIGN}", "$-$").replace(r" \%", r"\,\%")
