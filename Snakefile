@@ -16,7 +16,8 @@ from hylorada.study.tex import find_tex, tex_advice
 
 SCALE = config.get("scale", "micro")
 SETTINGS = load_settings(SCALE)
-CELLS = cells(SETTINGS)
+RECORDS = config.get("records", "results/runs")  # kept records of an earlier study are read as they are: nothing runs
+CELLS = cells(SETTINGS) if RECORDS == "results/runs" else {}
 RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
@@ -31,7 +32,8 @@ report: "report/study.rst"
 
 onsuccess:
     shell(
-        "snakemake --snakefile {workflow.main_snakefile:q} --config scale={SCALE} --report results/report.html"
+        "snakemake --snakefile {workflow.main_snakefile:q} --config scale={SCALE} records={RECORDS:q}"
+        " --report results/report.html"
         " > logs/report.log 2>&1"
     )
 
@@ -145,9 +147,10 @@ rule table:
         ENVIRONMENT
     params:
         scale=SCALE,
+        records=RECORDS,
         code=[code_digest(f"hylorada.study.{part}") for part in ("tables", "tables_cost", "numbers")],
     shell:
-        "hylorada table --scale {params.scale} > {log} 2>&1"
+        "hylorada table --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
 
 rule figure:
@@ -164,10 +167,11 @@ rule figure:
         ENVIRONMENT
     params:
         scale=SCALE,
+        records=RECORDS,
         code=lambda wildcards: code_digest(FIGURES[wildcards.figure].module),
         caption=lambda wildcards: FIGURES[wildcards.figure].caption,  # report/figure.rst shows it
     shell:
-        "hylorada figure {wildcards.figure} --scale {params.scale} > {log} 2>&1"
+        "hylorada figure {wildcards.figure} --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
 
 rule paper:

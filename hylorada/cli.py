@@ -9,9 +9,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hylorada.errors import HyLoRADAError, near
+
+if TYPE_CHECKING:
+    from hylorada.study.plan import Run
 
 LOG = logging.getLogger(__name__)
 CLAIMS = Path("results/claims.json")
@@ -29,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     for name, value in BASE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("hylorada").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    _log(options.quiet)
     try:
         status = options.run(options) or 0
         sys.stdout.flush()
@@ -46,19 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _log(quiet: bool) -> None:
+    """Send what is told to standard error, progress lines only where they are wanted."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("hylorada").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe all verbs and their options."""
     top = argparse.ArgumentParser(prog="hylorada", description="The runs, table, figures and paper of HyLoRADA.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    fetch = _verb(verbs, "fetch", do_fetch, "get a base model and a corpus, checked, once", "scale data quiet")
-    fetch.add_argument("--model", help="only this base model (default: the scale's base)")
-    fetch.add_argument("--corpus", help="only this corpus (default: the scale's corpus)")
+    fetch = _verb(verbs, "fetch", do_fetch, "get base models and corpora, checked, once", "scale data quiet")
+    fetch.add_argument("--model", help="only this base model (default: those of the scale's runs)")
+    fetch.add_argument("--corpus", help="only this corpus (default: those of the scale's runs)")
     fetch.add_argument("--list", action="store_true", help="list the known sources with their licences, and stop")
 
-    tokens = _verb(verbs, "tokens", do_tokens, "encode a corpus with a base model's tokenizer", "scale data")
-    tokens.add_argument("--model", help="this base model's tokenizer (default: the scale's base)")
-    tokens.add_argument("--corpus", help="this corpus (default: the scale's corpus)")
+    tokens = _verb(verbs, "tokens", do_tokens, "encode corpora with base models' tokenizers", "scale data")
+    tokens.add_argument("--model", help="only this base model's tokenizer (default: all of the scale's runs)")
+    tokens.add_argument("--corpus", help="only this corpus (default: all of the scale's runs)")
 
     train = _verb(
         verbs, "train", do_train, "train one stage with one seed; write the adapter", "scale data tracker quiet"
@@ -75,9 +85,10 @@ def parser() -> argparse.ArgumentParser:
     running = "train and evaluate the scale's runs; write their records"
     run = _verb(verbs, "run", do_run, running, "scale data records tracker quiet")
     run.add_argument("--study", help="only the runs of this study, or of the ablation (default: everything)")
-    run.add_argument("--stage", help="only the runs of this stage, or of this row of a study")
+    run.add_argument("--stage", nargs="+", help="only the runs of these stages, or of these rows of a study")
     run.add_argument("--runs", nargs="+", metavar="NAME", help="only the runs of these names")
     run.add_argument("--summary", type=Path, help="write a summary of the runs to this JSON file when all are done")
+    run.add_argument("--jobs", type=int, default=1, help="runs at once, each in a process of its own (1)")
     run.add_argument("--dry-run", action="store_true", help="list the runs, their tokens and time, and stop")
 
     writing = "write the ablation table and the numbers of the paper"
@@ -90,13 +101,8 @@ def parser() -> argparse.ArgumentParser:
     figure.add_argument("name", help="a row of hylorada/study/figures.py, or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
-    judging = "judge every published statement; write verdicts, tables and a figure"
-    claims = _verb(verbs, "claims", do_claims, judging, "scale records")
-    claims.add_argument("--out", type=Path, default=Path("paper"), help="folder for tables/ (paper)")
-    claims.add_argument("--json", type=Path, default=CLAIMS, help=f"all verdicts ({CLAIMS})")
-    claims.add_argument("--csv", type=Path, default=csv.with_name("claims.csv"), help="the same as a table")
-    claims.add_argument("--figures", type=Path, default=Path("figures"), help="folder for the figure (figures)")
-
+    choosing = "say the best learning rate of each arm by the sweep of the scale, as the setting tuned_rates"
+    _verb(verbs, "rates", do_rates, choosing, "scale records")
     paging = "write one self-contained page: claims with verdicts, tables, figures, and the runs behind each number"
     page = _verb(verbs, "page", do_page, paging, "scale records")
     page.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
@@ -115,6 +121,13 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("what", help="a figure, table, page or record, or the id of a claim, such as AF-050")
     why.add_argument("--row", help="only this row of a table, and the row it is held against")
     why.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
+    judging = "judge every published statement; write verdicts, tables and a figure"
+    claims = _verb(verbs, "claims", do_claims, judging, "scale records")
+    claims.add_argument("--out", type=Path, default=Path("paper"), help="folder for tables/ (paper)")
+    verdicts, csv = Path("results/claims.json"), Path("results/tables/claims.csv")
+    claims.add_argument("--json", type=Path, default=verdicts, help=f"all verdicts ({verdicts})")
+    claims.add_argument("--csv", type=Path, default=csv, help=f"the same as a table ({csv})")
+    claims.add_argument("--figures", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
     exporting = "write an adapter in PEFT's layout, or as plain LoRA"
     export = _verb(verbs, "export", do_export, exporting, "quiet")
@@ -145,6 +158,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+SETTINGS_OPTION = dict(
+    nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings that replace the scale's, as YAML"
+)
 SHARED_OPTIONS = {
     "scale": dict(default="micro", help="a name from config/, or the path of a .yaml file (micro)"),
     "data": dict(type=Path, default=Path("data"), help="folder of models, corpora and tokens (data)"),
@@ -162,13 +178,15 @@ def _verb(
     verb.set_defaults(run=run, quiet=False)
     for option in shared.split():
         verb.add_argument(f"--{option}", **SHARED_OPTIONS[option])
+        if option == "scale":
+            verb.add_argument("--set", **SETTINGS_OPTION)
     return verb
 
 
 def do_fetch(options: argparse.Namespace) -> None:
     """Fetch what the scale needs, or what was named."""
+    from hylorada.study.plan import all_runs
     from hylorada.study.registry import CORPORA, MODELS
-    from hylorada.study.settings import load_settings
     from hylorada.study.sources import fetch_corpus, fetch_model
 
     if options.list:
@@ -176,26 +194,33 @@ def do_fetch(options: argparse.Namespace) -> None:
             for name, row in table.items():
                 print(f"{kind:7} {name:14} {row.licence:14} {row.description}")
         return
-    settings = load_settings(options.scale)
-    chosen = options.model or options.corpus
-    if options.model or not chosen:
-        print(fetch_model(options.model or settings.base, options.data, not options.quiet))
-    if options.corpus or not chosen:
-        print(fetch_corpus(options.corpus or settings.corpus, options.data, not options.quiet))
+    models, corpora = [options.model] * bool(options.model), [options.corpus] * bool(options.corpus)
+    if not models and not corpora:
+        runs = all_runs(_settings(options)).values()
+        models, corpora = ({getattr(run, kind): None for run in runs} for kind in ("base", "corpus"))
+    for model in models:
+        print(fetch_model(model, options.data, not options.quiet))
+    for corpus in corpora:
+        print(fetch_corpus(corpus, options.data, not options.quiet))
 
 
 def do_tokens(options: argparse.Namespace) -> None:
-    """Encode the scale's corpus."""
+    """Encode each corpus of the scale's runs with each base that reads it, or what was named."""
     from hylorada.study.encode import make_tokens
-    from hylorada.study.settings import load_settings
+    from hylorada.study.plan import all_runs
 
-    settings = load_settings(options.scale)
-    print(make_tokens(options.model or settings.base, options.corpus or settings.corpus, options.data))
+    settings = _settings(options)
+    pairs = {(options.model or settings.base, options.corpus or settings.corpus): None}
+    if not (options.model or options.corpus):
+        pairs = {(run.base, run.corpus): None for run in all_runs(settings).values()}
+    for model, corpus in pairs:
+        print(make_tokens(model, corpus, options.data))
 
 
 def do_train(options: argparse.Namespace) -> None:
     """Train one stage outside the records."""
     from hylorada.study import runs
+    from hylorada.study.memory import told_when_full, what_to_lower
     from hylorada.study.tokens import read_tokens
 
     run = _planned(options, options.stage, options.seed)
@@ -203,7 +228,11 @@ def do_train(options: argparse.Namespace) -> None:
     text = read_tokens(tokens)
     runs.check_sources(run.specification, model, text)
     base = runs.load_base(model, run.specification["dtype"])
-    with runs.work_folder(options.out) as work, _watched(options, options.out.name, run.specification) as watch:
+    with (
+        told_when_full(what_to_lower(run.specification)),
+        runs.work_folder(options.out) as work,
+        _watched(options, options.out.name, run.specification) as watch,
+    ):
         adapted, result = runs.train(base, run.specification, text, work, not options.quiet, watch)
         adapted.save_pretrained(options.out)
     print(f"{options.out}: {len(result.history)} steps, last loss {result.history[-1]['loss']:.4f} nats a token")
@@ -218,6 +247,7 @@ def do_evaluate(options: argparse.Namespace) -> None:
     from hylorada.model import HyLoRADAModel
     from hylorada.study import runs
     from hylorada.study.measures import metrics
+    from hylorada.study.memory import told_when_full, what_to_lower
     from hylorada.study.scoring import score
     from hylorada.study.tokens import read_tokens
 
@@ -229,7 +259,8 @@ def do_evaluate(options: argparse.Namespace) -> None:
     if options.adapter is not None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    nll = score(subject, run.specification, text, tokenizer, not options.quiet)
+    with told_when_full(what_to_lower(run.specification)):
+        nll = score(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:
         nll.save(options.out)
     print(json.dumps(metrics(nll), indent=2))
@@ -239,26 +270,49 @@ def do_run(options: argparse.Namespace) -> None:
     """Make every record of the scale, or of one stage, that is not there yet."""
     from hylorada.files import read_json, write_json
     from hylorada.study.forecast import forecast
-    from hylorada.study.settings import load_settings
+    from hylorada.study.jobs import run_at_once
+    from hylorada.study.sources import project_root
 
-    wanted = _wanted(load_settings(options.scale), options)
+    if options.jobs < 1:
+        raise HyLoRADAError(f"--jobs {options.jobs} is too small; use 1 or more.")
+    wanted = _wanted(_settings(options), options)
     done = {run.name for run in wanted if (run.folder(options.records) / "record.json").is_file()}
     if options.dry_run:
-        print("\n".join(forecast(wanted, done, options.records)))
+        reference = project_root() / "data" / "reference" / "micro"
+        print("\n".join(forecast(wanted, done, options.records, reference)))
         return
-    for number, run in enumerate(wanted, 1):
-        if not run.is_finished(options.records):  # killed at its very end, a run leaves its work beside its record
-            from hylorada.study.runs import execute  # torch loads only when there is something to run
-
-            LOG.info("run %d of %d: %s", number, len(wanted), run.name)
-            model, tokens = _inputs(options, run.base, run.corpus)
-            with _watched(options, run.name, run.specification) as watch:
-                execute(run, run.folder(options.records), model, tokens, not options.quiet, watch)
+    # killed at its very end, a run leaves its work beside its record
+    left = [run for run in wanted if not run.is_finished(options.records)]
+    if options.jobs > 1 and left:
+        run_at_once(left, partial(_make_beside_others, options), options.jobs)
+    else:
+        for number, run in enumerate(left, 1):
+            LOG.info("run %d of %d: %s", number, len(left), run.name)
+            _make(options, run, not options.quiet)
     records = [read_json(run.folder(options.records) / "record.json") for run in wanted]
     print(f"{len(records)} records in {options.records}")
     if options.summary is not None:
         rows = [{"name": r["name"], "identity": r["identity"], "results": r["results"]} for r in records]
         write_json(options.summary, rows)
+
+
+def _make(options: argparse.Namespace, run: "Run", progress: bool) -> None:
+    """Make the record of one run."""
+    from hylorada.study.memory import told_when_full, what_to_lower
+    from hylorada.study.runs import execute  # torch loads only when there is something to run
+
+    model, tokens = _inputs(options, run.base, run.corpus)
+    with (
+        told_when_full(what_to_lower(run.specification, options.jobs)),
+        _watched(options, run.name, run.specification) as watch,
+    ):
+        execute(run, run.folder(options.records), model, tokens, progress, watch)
+
+
+def _make_beside_others(options: argparse.Namespace, run: "Run") -> None:
+    """Make the record of one run in a worker process, whose bars would run into those of the others."""
+    _log(options.quiet)
+    _make(options, run, progress=False)
 
 
 def do_table(options: argparse.Namespace) -> None:
@@ -294,10 +348,9 @@ def do_figure(options: argparse.Namespace) -> None:
     from hylorada.study.figure_style import save_figure
     from hylorada.study.figures import BENCHMARK, figure_row
     from hylorada.study.records import study_records
-    from hylorada.study.settings import load_settings
     from hylorada.study.sources import project_root
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     row = figure_row(settings, options.name)
     if row.reads == BENCHMARK:
         drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
@@ -308,29 +361,26 @@ def do_figure(options: argparse.Namespace) -> None:
     print(options.out / f"{options.name}.pdf")
 
 
-def do_claims(options: argparse.Namespace) -> None:
-    """Judge every published statement."""
-    from hylorada.study.claims.judgement import judge, write_judgement
-    from hylorada.study.claims.sentences import write_claims_numbers
-    from hylorada.study.claims.tables import write_tables
-    from hylorada.study.figure_claims import published_numbers
-    from hylorada.study.figure_style import save_figure
-    from hylorada.study.settings import load_settings
+def do_rates(options: argparse.Namespace) -> None:
+    """Print the best rate of each arm, and the lines for the scale's file."""
+    import yaml
 
-    judgement = judge(load_settings(options.scale), options.records)
-    write_judgement(judgement, options.json)
-    write_claims_numbers(judgement, options.out / "tables" / "claims_numbers.tex")
-    print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
-    drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
-    save_figure(drawn, options.figures / "published_numbers")
+    from hylorada.study.rates import best_rates, tuned_rates
+    from hylorada.study.records import study_records
+
+    settings = _settings(options)
+    best = best_rates(study_records(settings, "rates", options.records), settings.rows("rates"))
+    print(best.to_string())
+    if edges := [arm for arm, found in best.iterrows() if found["on_edge"]]:
+        LOG.warning("at the edge of the grid, so a better rate may lie beyond: %s", ", ".join(edges))
+    print(yaml.safe_dump({"tuned_rates": tuned_rates(best)}, sort_keys=False), end="")
 
 
 def do_page(options: argparse.Namespace) -> None:
     """Write the page."""
     from hylorada.study.page_inputs import make_page
-    from hylorada.study.settings import load_settings
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     absent = make_page(settings, options.records, options.claims, options.tables, options.figures, options.out)
     if absent:
         LOG.warning("not drawn, so not on the page: %s", ", ".join(absent))
@@ -351,11 +401,26 @@ def do_compare(options: argparse.Namespace) -> int:
 
 def do_why(options: argparse.Namespace) -> None:
     """Print where something comes from."""
-    from hylorada.study.settings import load_settings
     from hylorada.study.why import why
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     print("\n".join(why(options.what, settings, options.records, options.claims, options.row)))
+
+
+def do_claims(options: argparse.Namespace) -> None:
+    """Judge every published statement."""
+    from hylorada.study.claims.judgement import judge, write_judgement
+    from hylorada.study.claims.sentences import write_claims_numbers
+    from hylorada.study.claims.tables import write_tables
+    from hylorada.study.figure_claims import published_numbers
+    from hylorada.study.figure_style import save_figure
+
+    judgement = judge(_settings(options), options.records)
+    write_judgement(judgement, options.json)
+    write_claims_numbers(judgement, options.out / "tables" / "claims_numbers.tex")
+    print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
+    drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
+    save_figure(drawn, options.figures / "published_numbers")
 
 
 def do_paper(options: argparse.Namespace) -> None:
@@ -404,6 +469,7 @@ def do_bench(options: argparse.Namespace) -> None:
 
     from hylorada.bench.competitors import Setting
     from hylorada.bench.report import page, run_benchmark, save
+    from hylorada.study.memory import told_when_full
     from hylorada.study.provenance import describe_machine
     from hylorada.study.runs import device_name
     from hylorada.study.sources import model_folder
@@ -427,10 +493,18 @@ def do_bench(options: argparse.Namespace) -> None:
     if options.out.exists() and not options.out.is_dir():
         raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
     only = options.only or (["training"] if options.compile else [])  # what the compiler changes
-    record = run_benchmark(setting, machine, only)
+    with told_when_full(f"lower --tokens (now {options.tokens}), or --only some of the tables."):
+        record = run_benchmark(setting, machine, only)
     print(page([record]))
     if not options.only:  # a record is whole
         save(record, options.out)
+
+
+def _settings(options: argparse.Namespace):
+    """Return the scale's settings with what --set replaces in them."""
+    from hylorada.study.settings import load_settings, read_changes
+
+    return load_settings(options.scale, read_changes(options.set))
 
 
 def _watched(options: argparse.Namespace, name: str, specification: dict):
@@ -453,7 +527,7 @@ def _wanted(settings, options: argparse.Namespace) -> list:
     else:
         rows = plan(settings) if options.study == "ablation" else plan_study(settings, options.study)
         wanted = [run for runs in rows.values() for run in runs]
-    for name, chosen in (("stage", [options.stage] * (options.stage is not None)), ("name", options.runs or [])):
+    for name, chosen in (("stage", options.stage or []), ("name", options.runs or [])):
         known = {getattr(run, name) for run in wanted}
         for choice in chosen:
             if choice not in known:
@@ -467,10 +541,9 @@ def _planned(options: argparse.Namespace, stage: str, seed: int | None):
     from dataclasses import replace
 
     from hylorada.study.plan import plan
-    from hylorada.study.settings import load_settings
     from hylorada.study.stages import STAGES
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     if stage not in STAGES:
         raise HyLoRADAError(f"stage {stage!r} is not known; {near(stage, STAGES)}")
     run = plan(settings if seed is None else replace(settings, seeds=[seed]))[stage][0]
@@ -484,10 +557,9 @@ def _inputs(options: argparse.Namespace, base: str | None = None, corpus: str | 
     import torch
 
     from hylorada.study.encode import tokens_path
-    from hylorada.study.settings import load_settings
     from hylorada.study.sources import model_folder
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     torch.set_num_threads(settings.threads)
     base, corpus = base or settings.base, corpus or settings.corpus
     return model_folder(base, options.data), tokens_path(base, corpus, options.data)
@@ -497,9 +569,8 @@ def _records(options: argparse.Namespace):
     """Return settings, plan and loaded records of the scale."""
     from hylorada.study.plan import plan
     from hylorada.study.records import study_records
-    from hylorada.study.settings import load_settings
 
-    settings = load_settings(options.scale)
+    settings = _settings(options)
     return settings, plan(settings), study_records(settings, "ablation", options.records)
 
 

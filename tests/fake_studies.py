@@ -21,6 +21,7 @@ from hylorada.study.studies import RATES, Row, rows_by_base
 LEVELS = dict(zip(STAGES, (20.0, 17.0, 16.8, 16.7, 16.9, 17.1), strict=True))  # perplexity of each stage
 BASE_SIZES = {"small": 124_000_000, "middle": 355_000_000, "large": 774_000_000}
 BEST = {"lora": 2e-3, "rslora": 5e-4, "dora": 5e-4, "lorada": 2e-4, "longlora": 5e-5, "sparse": 1e-3, "hylorada": 2e-4}
+BEST |= {"magnitude": 1e-3, "position_bias": 5e-4, "learned_buckets": 5e-5}
 PLACES = ("base", "rslora", "position_bias", "landmarks")
 STAGE_ROWS = {name: Row(label=stage.label, adapter=stage.adapter, against=stage.on) for name, stage in STAGES.items()}
 

@@ -405,7 +405,7 @@ def test_local_texts_without_a_split_a_column_or_a_text_are_refused(tmp_path):
 
     for part in ("train", "validation"):
         (folder / f"{part}.txt").write_text("words")
-    refused("holds no form of the split 'test'; give exactly one of test.txt, test.jsonl, test.parquet or test/")
+    refused("holds no form of the split 'test'; give exactly one of test.txt, test.jsonl, test.parquet .* or test/")
     (folder / "test.jsonl").write_text('{"body": "words"}\n')
     refused("test.jsonl: row 1 has no string in a column 'text'")
     (folder / "test.jsonl").write_text("words\n")
@@ -436,15 +436,22 @@ def test_hub_names_are_known_by_their_commit():
 
 
 def test_a_hub_data_set_needs_three_splits_and_a_text_column(monkeypatch, tmp_path):
-    import datasets
+    import huggingface_hub
+    from datasets import Dataset
+
+    folder = tmp_path / "snapshot"
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *given, **how: str(folder))
 
     def serve(columns, parts):
-        part = datasets.Dataset.from_dict({column: ["some words"] for column in columns})
-        monkeypatch.setattr(datasets, "load_dataset", lambda *given, **how: datasets.DatasetDict.fromkeys(parts, part))
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "data").mkdir(parents=True)
+        for part in parts:
+            rows = Dataset.from_dict({column: ["some words"] for column in columns})
+            rows.to_parquet(str(folder / "data" / f"{part}-00000-of-00001.parquet"))
 
     name = f"hub:owner/texts@{COMMIT}"
     serve(["text", "other"], ["train", "validation"])
-    with pytest.raises(HyLoRADAError, match="lacks test"):
+    with pytest.raises(HyLoRADAError, match="no form of the split 'test'"):
         sources.fetch_corpus(name, tmp_path, progress=False)
     serve(["body"], SPLITS)
     with pytest.raises(HyLoRADAError, match="no column 'text'; its columns are body"):
@@ -452,16 +459,18 @@ def test_a_hub_data_set_needs_three_splits_and_a_text_column(monkeypatch, tmp_pa
     serve(["text", "other"], SPLITS)
     corpus = sources.load_corpus(sources.fetch_corpus(name, tmp_path, progress=False))
     assert corpus["test"][:] == {"title": [""], "text": ["some words"]}
+    card = "".join(f"  - split: {part}\n    path: data/{part}-*\n" for part in ("train", "test"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{card}---\n")
+    with pytest.raises(HyLoRADAError, match="has the splits train, test and lacks validation"):
+        sources.fetch_corpus(name, tmp_path / "again", progress=False)
 
 
 def test_an_unreachable_hub_is_one_line_without_addresses(monkeypatch, tmp_path):
-    import datasets
     import huggingface_hub
 
     def unreachable(*given, **how):
         raise ConnectionError("https://hub.example.org does not answer\nTraceback")
 
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     for fetch in (sources.fetch_corpus, sources.fetch_model):
         with pytest.raises(HyLoRADAError, match=r"owner/name at 01234567 .*\(ConnectionError\)") as caught:

@@ -23,7 +23,7 @@ from hylorada.study.encode import make_tokens, tokens_path
 from hylorada.study.plan import Run, all_runs, cell_name, cells, plan, plan_study
 from hylorada.study.protocol import Lines
 from hylorada.study.runs import execute
-from hylorada.study.settings import MEASURES, Settings, load_settings
+from hylorada.study.settings import MEASURES, Settings, load_settings, read_changes
 from hylorada.study.sources import fetch_corpus, fetch_model, model_folder, project_root
 from hylorada.study.stages import STAGES
 from hylorada.study.studies import STUDIES
@@ -96,6 +96,9 @@ def test_scales_explain_every_setting_in_micro():
         ({"measures": {"retrieval": None}}, "measures, retrieval: None is no amount"),
         ({"line_tokens": 1}, "line_tokens: 1 leaves nothing"),
         ({"train_lines": 0}, "train_lines: 0"),
+        ({"adapter": {"lora_rnk": 4}}, "adapter: 'lora_rnk' cannot be set here; did you mean 'lora_rank'"),
+        ({"adapter": {"lora_target_modules": ["q_proj"]}}, "adapter: 'lora_target_modules' cannot be set here"),
+        ({"adapter": {"lora_rank": 0}}, "adapter: lora_rank=0"),
         ({"bases": []}, "bases: [] must name at least one"),
         ({"landmark_lr": 0.0}, "landmark_lr: 0.0"),
         ({"warmup_ratio": 1.0}, "warmup_ratio must be"),
@@ -369,7 +372,8 @@ def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):
     *lines, summary = capsys.readouterr().out.splitlines()
     count = len(all_runs(load_settings("gpt2")))
     assert len(lines) == count > 51 and all(line.startswith("to do") for line in lines)
-    assert summary == f"0 done, {count} to do: no estimate before a first run is done"
+    assert summary.startswith(f"0 done, {count} to do: about ") and " h of one process" in summary
+    assert "at the pace of the reference records (cpu, " in summary
     assert list(tmp_path.iterdir()) == []
 
 
@@ -451,6 +455,20 @@ def test_every_study_is_whole(name):
             assert adapters.setdefault(key, (row.adapter, row.changes)) == (row.adapter, row.changes)
     for key in adapters.keys() & STAGES.keys():
         assert adapters[key] == (STAGES[key].adapter, {})
+
+
+def test_settings_can_be_replaced_from_the_command_line_in_budgets_too():
+    """The published benchmark program's options, as settings."""
+    asked = ["block_tokens=32", "num_epochs=3", "train_tokens=null", "adapter={s2_attn_enabled: true}"]
+    settings = load_settings("smoke", read_changes(asked))
+    assert settings.studies["methods"] == {"seeds": [0]}  # its train_tokens are gone, its seeds are not
+    for planned in (plan(settings)["rslora"][0], plan_study(settings, "methods")["dora"][0]):
+        asked = planned.specification
+        assert (asked["block_tokens"], asked["train_tokens"], asked["training"]["num_epochs"]) == (32, None, 3)
+        assert asked["adapter"]["s2_attn_enabled"] and asked["adapter"]["s2_group_size"] == 8
+    for pair, message in (("epochs=3", "no such setting"), ("num_epochs", "no NAME=VALUE"), ("seeds=[", "YAML")):
+        with pytest.raises(HyLoRADAError, match=message):
+            load_settings("smoke", read_changes([pair]))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,11 @@ from hylorada.study.figure_cost import s2_cost
 from hylorada.study.figure_landmarks import bucket_map, landmark_gates
 from hylorada.study.figure_metrics import PERPLEXITIES, gain_by_kind, metric_bridge
 from hylorada.study.figure_places import end_token, retrieval, shifted_windows
-from hylorada.study.figure_rates import best_rates, learning_rates
+from hylorada.study.figure_rates import learning_rates
 from hylorada.study.figure_scaling import base_scaling, context_scaling, module_scaling, rank_scaling
 from hylorada.study.figure_style import COLOURS
+from hylorada.study.rates import best_rates, tuned_rates
+from hylorada.study.settings import load_settings
 from hylorada.study.studies import RATES
 
 ROOT = Path(__file__).parent.parent
@@ -219,17 +222,23 @@ def test_the_marked_rate_is_the_lowest_and_open_at_an_edge():
         assert (ring.get_markerfacecolor() == "white") == axes.get_title().endswith("(edge)") == found["on_edge"]
 
 
+def test_the_best_rates_become_the_setting_that_trains_each_arm_at_its_own():
+    found = tuned_rates(best_rates(*study_records("rates", by_rate)))
+    assert found == BEST | {"landmarks": BEST["hylorada"]}  # one model under two names
+    replace(load_settings("full"), tuned_rates=found)  # refuses a name that is no arm
+
+
 def test_every_run_of_the_grid_is_a_dot_and_one_that_diverged_a_triangle_at_the_rim():
     records, rows = study_records("rates", by_rate)
     panels = learning_rates(records, rows).axes
-    dots = [len(points(axes, "o")) - 1 for axes in panels[:7]]  # the ring aside
-    rims = [points(axes, "^") for axes in panels[:7]]
+    dots = [len(points(axes, "o")) - 1 for axes in panels[: len(BEST)]]  # the ring aside
+    rims = [points(axes, "^") for axes in panels[: len(BEST)]]
     sparse = list(BEST).index("sparse")
     assert rims[sparse] == [max(RATES)] * 3
     assert all(seeds + len(rim) == 6 * 3 for seeds, rim in zip(dots, rims, strict=True))
     top = panels[sparse].get_ylim()[1]
     (triangle,) = (line for line in panels[sparse].lines if line.get_marker() == "^")
-    assert triangle.get_ydata()[0] < top and len(panels[7].lines) == 0
+    assert triangle.get_ydata()[0] < top and len(panels[len(BEST)].lines) == 0
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,30 @@ def test_seeds_decide_the_run_and_nothing_else_does():
     assert not same(first, other) and other_history != history
 
 
+def order_of(config: TrainingConfig, device: str = "cpu") -> list[int]:
+    """The places in the data of the sequences that a training takes, in its order."""
+    data, seen = sequences(), []
+    places = {tuple(item["input_ids"].tolist()): place for place, item in enumerate(data)}
+
+    def noted(items: list[dict]) -> dict[str, torch.Tensor]:
+        seen.extend(places[tuple(item["input_ids"].tolist())] for item in items)
+        return pad_right(items)
+
+    HyLoRADATrainer(adapt(llama(), FULL).to(device), config, data, progress=False, collate=noted).train()
+    return seen
+
+
+ORDER = [1, 0, 3, 2, 6, 4, 5, 5, 2, 3, 4, 0, 6, 1]  # two epochs
+
+
+@pytest.mark.parametrize("state_of_the_process", [0, 77])
+def test_the_order_of_the_data_is_one_list_for_seed_and_epoch_on_any_device(state_of_the_process):
+    torch.manual_seed(state_of_the_process)
+    assert order_of(QUICK) == ORDER
+    assert order_of(replace(QUICK, batch_size=1)) == ORDER, "the size of a batch cuts the order and does not change it"
+    assert order_of(replace(QUICK, seed=2)) != ORDER
+
+
 def test_the_callers_random_state_is_left_alone():
     python, numpy_state = random.getstate(), np.random.get_state()[1].copy()
     torch.manual_seed(7)

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hylorada.study.figure_style import COLOURS, DASHES, MARKERS, PAGE, PALETTE, in_style, rows_down
+from hylorada.study.figure_style import COLOURS, DASHES, MARKERS, PAGE, PALETTE, in_decades, in_style, rows_down
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
 from hylorada.study.tables import BASE
@@ -107,11 +106,7 @@ def _six(axes: Axes, found: dict[str, list[dict[str, float]]]) -> None:
             means.append(np.exp(np.log(values).mean()))
         text = "none" if np.isnan(means).any() else " → ".join(f"{mean:#.3g}".rstrip(".") for mean in means)
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3)))
-    axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.0f}"))
-    axes.minorticks_off()
-    axes.set_xlabel("perplexity")
+    in_decades(axes, "perplexity")
 
 
 def _worst(axes: Axes, records: Records, texts: dict[str, dict[Any, dict[str, Any]]]) -> None:

@@ -15,6 +15,7 @@ from hylorada.study.figure_style import (
     MARKERS,
     PAGE,
     PALE,
+    in_decades,
     in_style,
     rows_down,
     seed_curves,
@@ -104,8 +105,7 @@ def end_token(records: Records, rows: dict[str, Row]) -> Figure:
         axes.text(1.02, row, cost, transform=axes.get_yaxis_transform(), va="center")
     rows_down(axes, [rows[name].label for name in records.stages])
     axes.text(1.02, -0.65, "on perplexity", transform=axes.get_yaxis_transform(), va="bottom")
-    axes.set_xscale("log")
-    axes.set_xlabel("probability of the end where the text goes on")
+    in_decades(axes, "probability of the end where the text goes on")
     legend = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, handletextpad=0.2)
     return figure

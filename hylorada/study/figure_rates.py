@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hylorada.study.figure_scaling import means_over_seeds, series_table
 from hylorada.study.figure_style import COLOURS, PAGE, PALE, in_style
+from hylorada.study.rates import best_rates, mean_rates, rates_table
 from hylorada.study.records import Records
 from hylorada.study.studies import Row
 
@@ -25,24 +25,24 @@ def learning_rates(records: Records, rows: dict[str, Row]) -> Figure:
     The ring is the method's best rate, open where the grid ends there and a better one may lie beyond. Pale lines are
     the other methods. A triangle at the upper rim stands for a run above it, or one that diverged.
     """
-    table = rates_table(records, rows)
-    means, best = means_over_seeds(table), best_rates(records, rows)
+    table, best = rates_table(records, rows), best_rates(records, rows)
+    means = mean_rates(table)
     down = -(-len(best) // ACROSS)
     figure = Figure(figsize=(PAGE, 0.5 + 1.35 * down), layout="constrained")
     panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).flatten()
     lowest = best["perplexity"].min()
-    rim = min(table["y"].max(), HIGHEST * lowest)
-    for axes, (method, found) in zip(panels, best.iterrows(), strict=False):
-        for _, other in means.groupby("series", sort=False):
-            axes.plot(other["x"], other["y"], color=PALE, linewidth=0.5, zorder=0)
-        own = means[means["series"] == method]
-        axes.plot(own["x"], own["y"], color=COLOURS["rslora"])
-        _seeds(axes, table[table["series"] == method], rim)
+    rim = min(table["perplexity"].max(), HIGHEST * lowest)
+    for axes, (arm, found) in zip(panels, best.iterrows(), strict=False):
+        for _, other in means.groupby("arm", sort=False):
+            axes.plot(other["rate"], other["perplexity"], color=PALE, linewidth=0.5, zorder=0)
+        own = means[means["arm"] == arm]
+        axes.plot(own["rate"], own["perplexity"], color=COLOURS["rslora"])
+        _seeds(axes, table[table["arm"] == arm], rim)
         axes.plot(found["rate"], found["perplexity"], **RINGS[bool(found["on_edge"])], zorder=3)
         rate = _written(found["rate"]) + " (edge)" * found["on_edge"]
-        axes.set_title(f"{method}: {rate if np.isfinite(found['perplexity']) else 'diverged'}", fontsize=7.5)
+        axes.set_title(f"{found['label']}: {rate if np.isfinite(found['perplexity']) else 'diverged'}", fontsize=7.5)
     axes.set_xscale("log")
-    axes.set_xticks(sorted(set(table["x"])), [_written(rate) for rate in sorted(set(table["x"]))], fontsize=7)
+    axes.set_xticks(sorted(set(table["rate"])), [_written(rate) for rate in sorted(set(table["rate"]))], fontsize=7)
     axes.minorticks_off()
     axes.set_ylim(lowest - 0.08 * (rim - lowest), rim + 0.08 * (rim - lowest))
     for axes in panels[-ACROSS:]:
@@ -56,33 +56,10 @@ def learning_rates(records: Records, rows: dict[str, Row]) -> Figure:
     return figure
 
 
-def rates_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
-    """Return one line a run: row, method (`series`), seed, rate `x` and perplexity `y`, inf where it is NaN."""
-    table = series_table(records, rows, lambda record: record["specification"]["training"]["learning_rate"])
-    return table.fillna({"y": np.inf}).sort_values("x", kind="stable")
-
-
-def best_rates(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
-    """Return one line a method: its best rate, the perplexity there, and whether the grid ends there (`on_edge`)."""
-    means = means_over_seeds(rates_table(records, rows))
-    lines = {}
-    for row in rows.values():
-        method = row.label.rpartition(", ")[0]
-        own = means[means["series"] == method].reset_index()
-        if len(own):
-            at = own["y"].idxmin()
-            lines[method] = {
-                "rate": own["x"][at],
-                "perplexity": own["y"][at],
-                "on_edge": bool(own["x"][at] in (own["x"].min(), own["x"].max())),
-            }
-    return pd.DataFrame.from_dict(lines, orient="index")
-
-
 def _seeds(axes: Axes, table: pd.DataFrame, rim: float) -> None:
-    inside = table["y"] <= rim
-    axes.plot(table["x"][inside], table["y"][inside], "o", color=COLOURS["rslora"], markersize=3, alpha=0.6)
-    axes.plot(table["x"][~inside], np.full((~inside).sum(), rim), **RIM)
+    inside = table["perplexity"] <= rim
+    axes.plot(table["rate"][inside], table["perplexity"][inside], "o", color=COLOURS["rslora"], markersize=3, alpha=0.6)
+    axes.plot(table["rate"][~inside], np.full((~inside).sum(), rim), **RIM)
 
 
 def _key(figure: Figure) -> None:

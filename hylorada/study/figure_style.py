@@ -91,3 +91,14 @@ def in_tokens(axes: Axes, label: str) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel(label)
+
+
+def in_decades(axes: Axes, label: str) -> None:
+    """Make x, once all is drawn, a logarithmic axis with as many numbers as fit its range."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps = (1, 2, 5) if high < 30 * low else (1, 3) if high < 3000 * low else (1,)
+    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    axes.minorticks_off()
+    axes.set_xlabel(label)

@@ -10,7 +10,8 @@ from hylorada.study.plan import Run, all_runs, plan, plan_study
 from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
 
-NAMED, BOTH, ALL, CLAIMS, CELL = "named", "both", "all", "claims", "cell"
+NAMED, PUBLISHED, BOTH, ALL, CLAIMS, CELL = "named", "published", "both", "all", "claims", "cell"
+AS_PUBLISHED = "as_published"  # the study
 Plan = dict[str, list[Run]]
 
 
@@ -18,7 +19,8 @@ Plan = dict[str, list[Run]]
 class Output:
     """A kind of file. of: what it is made of; NAMED when its name says which figure or table.
 
-    BOTH is the ablation under both protocols, CELL the runs that the file lists, BENCHMARK no run of the study.
+    PUBLISHED is the ablation by the published protocol, BOTH that and the corrected one, CELL the runs that the file
+    lists, BENCHMARK no run of the study.
     """
 
     pattern: str
@@ -33,6 +35,7 @@ class Output:
 
 
 OUTPUTS = (  # the first that fits counts
+    Output("figures/published_numbers.*", "hylorada claims", "claims", PUBLISHED),
     Output("figures/*.pdf", "hylorada figure {}", "figure"),
     Output("figures/*.png", "hylorada figure {}", "figure"),
     Output("tables/claims*", "hylorada claims", "claims", CLAIMS),
@@ -100,7 +103,9 @@ def runs_behind(made_of: str, path: Path, settings: Settings) -> Plan:
             runs = all_runs(settings)
             return {row["name"]: [runs[row["name"]]] for row in read_json(path) if row["name"] in runs}
         case "both":
-            return _together(settings, [name for name in ("as_published",) if name in settings.studies])
+            return _together(settings, [AS_PUBLISHED] * (AS_PUBLISHED in settings.studies))
+        case "published":
+            return plan_study(settings, AS_PUBLISHED) if AS_PUBLISHED in settings.studies else {}
         case "all" | "claims":
             return _together(settings, list(settings.studies))
     return plan_study(settings, made_of)

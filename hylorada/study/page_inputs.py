@@ -22,6 +22,11 @@ from hylorada.study.settings import Settings
 from hylorada.study.studies import STUDIES
 from hylorada.study.tables_protocols import PUBLISHED
 
+PUBLISHED_NUMBERS = "published_numbers"  # the figure that `hylorada claims` draws
+PUBLISHED_CAPTION = (
+    "How far apart are published perplexities that differ in name only? A mark a figure, over that of the untouched "
+    "base, in rows of what the models behind them did; below, our own seeds of the same procedure."
+)
 ABLATION = ("Ablation", "What does each stage add to the one that it builds on?")
 
 
@@ -51,7 +56,7 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
     shown["cost"] = cost_table(read_table(tables / "cost.csv"))
     used = dict.fromkeys(record["name"] for rows in runs.values() for records in rows.values() for record in records)
     used |= dict.fromkeys(name for claim in judged["claims"] for name in claim["records"])
-    known = figures_of(settings)
+    known = [*figures_of(settings), PUBLISHED_NUMBERS]
     drawn = {name: _figure(name, figures / f"{name}.png") for name in known if (figures / f"{name}.png").is_file()}
     folder = Path(os.path.relpath(records, out.parent)).as_posix()
     write_page(out, page_html(judged, protocols, shown, drawn, {name: archive.named(name) for name in used}, folder))
@@ -77,4 +82,5 @@ def _record(run: Run, archive: Archive) -> dict[str, Any]:
 
 def _figure(name: str, path: Path) -> Figure:
     title = STUDIES[name].title if name in STUDIES else name.replace("_", " ").capitalize()
-    return Figure(title, FIGURES[name].caption, path.read_bytes())
+    caption = PUBLISHED_CAPTION if name == PUBLISHED_NUMBERS else FIGURES[name].caption
+    return Figure(title, caption, path.read_bytes())

@@ -114,6 +114,7 @@ def _runs(settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: st
 def _specification(
     settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: str, seed: int | None
 ) -> dict[str, Any]:
+    adapter = adapter and replace(adapter, **settings.adapter)
     protocol = _cut(PROTOCOLS[settings.protocol], settings)
     has_lines = protocol.training_text is not None
     block_tokens = protocol.block_tokens if has_lines else settings.block_tokens

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ import pandas as pd
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
+from hylorada.study.archive import Archive, read_archive
 from hylorada.study.plan import Run, plan, plan_study
 from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
 from hylorada.study.studies import STUDIES
 
 SHARED = ("base", "corpus", "protocol", "block_tokens", "evaluation", "measures", "dtype")  # alike in all runs
+KEPT = "kept.json"  # in a folder of records that are kept while the code goes on
 PROBE_TOLERANCE = 1e-3  # relative, between machines
 Key = tuple[str, int | None]
 
@@ -111,15 +113,21 @@ class Records:
 def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tuple[str, ...] = ()) -> Records:
     """Read the records of all planned runs in a folder of records.
 
-    varies: in what the runs may differ, as for `check_alike`.
+    varies: in what the runs may differ, as for `check_alike`. In a folder of kept records, which holds KEPT, a run is
+    known by all of its specification but the digest of the code, which has gone on since.
 
     Raises:
         HyLoRADAError: a record is missing, is of another identity than planned, or does not fit the others (see
             `check_alike`).
     """
     by_run, folders = {}, {}
+    kept = kept_archive(Path(folder_of_records)) if (Path(folder_of_records) / KEPT).is_file() else None
     for run in (run for runs in plan.values() for run in runs):
         folder = run.folder(folder_of_records)
+        if kept is not None and (record := kept.of(run)) is not None:
+            folder = kept.folder / record["name"]
+            by_run[run.stage, run.seed], folders[run.stage, run.seed] = record, folder
+            continue
         if not (folder / "record.json").is_file():
             raise HyLoRADAError(
                 f"{folder} holds no record of {_words((run.stage, run.seed))}; "
@@ -134,6 +142,12 @@ def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tu
         by_run[run.stage, run.seed] = record
         folders[run.stage, run.seed] = folder
     return _checked(by_run, folders, varies)
+
+
+@cache
+def kept_archive(folder: Path) -> Archive:
+    """Read a folder of kept records, once."""
+    return read_archive(folder)
 
 
 def study_records(settings: Settings, name: str, folder: Path) -> Records:

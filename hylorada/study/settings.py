@@ -1,6 +1,7 @@
 """A scale of the study as frozen, checked settings: `config/<scale>.yaml` -> `Settings`. Needs no torch."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from huggingface_hub.dataclasses import validate_typed_dict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
+from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError, near
 from hylorada.methods import METHODS
 from hylorada.study.protocols import PROTOCOLS
@@ -52,6 +54,7 @@ class Settings:
     corpus: str
     dtype: Literal["bfloat16", "float32"]
     target_modules: list[str]
+    adapter: dict[str, Any]
     protocol: str
     block_tokens: int
     train_tokens: int | None
@@ -116,6 +119,7 @@ class Settings:
                 raise self._error(f"measures: {name!r} is not known; {near(name, MEASURES)}")
             if amount is None and name == "retrieval" or amount is not None and amount < 1:
                 raise self._error(f"measures, {name}: {amount} is no amount; use 1 or more ({MEASURES[name]})")
+        self._check_adapter()
         for arm, rate in self.tuned_rates.items():
             if arm not in ARMS:
                 raise self._error(f"tuned_rates: {arm!r} is no stage or method; {near(arm, ARMS)}")
@@ -123,6 +127,17 @@ class Settings:
                 raise self._error(f"tuned_rates, {arm}: {rate} is not allowed; use a positive number")
         for study, budget in self.studies.items():
             self._check_study(study, budget)
+
+    def _check_adapter(self) -> None:
+        """Every trained row takes these fields, so those that a scale sets elsewhere have one place alone."""
+        allowed = [field.name for field in fields(HyLoRADAConfig) if field.name not in ELSEWHERE]
+        for name in self.adapter:
+            if name not in allowed:
+                raise self._error(f"adapter: {name!r} cannot be set here; {near(name, allowed)}")
+        try:
+            replace(HyLoRADAConfig(), **self.adapter)
+        except HyLoRADAError as error:
+            raise self._error(f"adapter: {str(error).removesuffix('.')}") from None
 
     def _check_study(self, study: str, budget: dict[str, Any]) -> None:
         if study not in STUDIES:
@@ -166,12 +181,15 @@ class Settings:
         return HyLoRADAError(f"scale {self.scale!r}, {text}.")
 
 
+ELSEWHERE = ("lora_target_modules", "gradient_checkpointing")  # fields of an adapter that are settings of their own
 ARMS = tuple(dict.fromkeys((*list(STAGES)[1:], *METHODS)))  # what can have a learning rate of its own
 SCHEMA = TypedDict("SCHEMA", get_type_hints(Settings))
 
 
-def load_settings(scale: str) -> Settings:
+def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Settings:
     """Read the scale of that name from config/, or the file of that path when it ends in .yaml.
+
+    changes: settings that replace those of the scale, and of every budget that has them.
 
     Raises:
         HyLoRADAError: no such scale or file, no YAML, a missing or unknown key, or what `Settings` refuses.
@@ -181,12 +199,7 @@ def load_settings(scale: str) -> Settings:
     if not path.is_file():
         names = [p.stem for p in folder.glob("*.yaml")]
         raise HyLoRADAError(f"scale {scale!r} is not there; {near(scale, names)}, or the path of a .yaml file")
-    try:
-        values: Any = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HyLoRADAError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise HyLoRADAError(f"{path} holds no settings; it must map names to values, as config/micro.yaml does.")
+    values = _read_yaml(path)
     known = [field.name for field in fields(Settings) if field.name != "scale"]
     for name in values:
         if name not in known:
@@ -194,4 +207,37 @@ def load_settings(scale: str) -> Settings:
     missing = [name for name in known if name not in values]
     if missing:
         raise HyLoRADAError(f"{path}: {', '.join(missing)} missing; config/micro.yaml explains each.")
+    for name, value in (changes or {}).items():
+        if name not in known:
+            raise HyLoRADAError(f"--set {name}: there is no such setting; {near(name, known)}")
+        values[name] = value
+        values["studies"] = {study: _without(budget, name) for study, budget in values["studies"].items()}
     return Settings(scale=path.stem, **values)
+
+
+def read_changes(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read `name=value` pairs, each value as YAML reads it (HyLoRADAError for one of another form)."""
+    changes = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise HyLoRADAError(f"--set {pair!r} is no NAME=VALUE; write, for example, num_epochs=3")
+        try:
+            changes[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise HyLoRADAError(f"--set {name}: {value!r} is no value that YAML can read") from None
+    return changes
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values: Any = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise HyLoRADAError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise HyLoRADAError(f"{path} holds no settings; it must map names to values, as config/micro.yaml does.")
+    return values
+
+
+def _without(budget: Any, name: str) -> Any:
+    return {key: value for key, value in budget.items() if key != name} if isinstance(budget, dict) else budget

@@ -32,6 +32,7 @@ from hylorada.study.registry import (
     find_corpus,
     find_model,
 )
+from hylorada.study.split_files import SplitFiles, find_files, flat
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -75,7 +76,7 @@ def fetch_corpus(name: str, data_dir: Path, progress: bool = True) -> Path:
     row = find_corpus(name)
 
     def build(folder: Path) -> dict[str, Any]:
-        from hylorada.study import stdlib, texts, wiki
+        from hylorada.study import hub, stdlib, texts, wiki
 
         match row:
             case WikiCorpus():
@@ -95,9 +96,10 @@ def fetch_corpus(name: str, data_dir: Path, progress: bool = True) -> Path:
             case SampleCorpus():
                 return texts.save(texts.read_files(_sample_files(row)), folder, progress)
             case HubSource():
-                return texts.save(texts.from_hub(row.repository, row.configuration, row.revision), folder, progress)
+                files = hub.data_set_files(row.repository, row.configuration, row.revision)
+                return texts.save(texts.read_files(files), folder, progress)
             case LocalSource():
-                return texts.save(texts.read_files(texts.find_files(row.folder)), folder, progress)
+                return texts.save(texts.read_files(find_files(row.folder)), folder, progress)
 
     return _fetch("corpus", name, row, corpus_folder(name, data_dir), build)
 
@@ -135,7 +137,7 @@ def source_identity(kind: str, name: str) -> dict[str, Any]:
             content["text_sha256"] = stdlib.digests(stdlib.read_modules(split))
         case SampleCorpus():
             content = {"name": name, "split": _without_words(row)["split"]}
-            content["files"] = _digests([path for paths in _sample_files(row).values() for path in paths])
+            content["files"] = _digests(flat(_sample_files(row)))
         case HubSource():
             content = _without_words(row)
         case LocalSource():
@@ -199,8 +201,6 @@ def _is_complete(target: Path, identity: dict[str, Any]) -> bool:
 
 def _local_files(kind: str, folder: Path) -> list[Path]:
     if kind == "corpus":
-        from hylorada.study.texts import find_files, flat
-
         return flat(find_files(folder))
     endings = (".json", ".safetensors", ".txt", ".model", ".jinja")
     return [path for path in folder.iterdir() if path.suffix in endings]
@@ -237,6 +237,7 @@ def _pinned(corpus: str, file: str) -> Path:
     return project_root() / "data" / corpus / file
 
 
-def _sample_files(row: SampleCorpus) -> dict[str, list[Path]]:
+def _sample_files(row: SampleCorpus) -> dict[str, SplitFiles]:
     folder = project_root() / "data" / "sample"
-    return {part: [folder / f"{stem}.txt" for stem in row.split[part]] for part in SPLITS}
+    files = {part: tuple(folder / f"{stem}.txt" for stem in row.split[part]) for part in SPLITS}
+    return {part: SplitFiles(paths, articles=True) for part, paths in files.items()}

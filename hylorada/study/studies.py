@@ -118,6 +118,10 @@ FIXES = {  # fixes, and the stages that they could move
     "bucket_module_trained": ("learned_buckets",),
     "masters_kept": ("magnitude",),
 }
+SWEPT = {name: (method.label, method_config(name)) for name, method in METHODS.items()} | {
+    name: (STAGES[name].label.removeprefix("+ "), STAGES[name].adapter)  # stages that are no method
+    for name in ("magnitude", "position_bias", "learned_buckets")
+}
 STUDIES: dict[str, Study] = {
     "as_published": Study(
         title="The six stages as published",
@@ -361,19 +365,20 @@ STUDIES: dict[str, Study] = {
     ),
     "rates": Study(
         title="Learning rates",
-        question="At which rate is each method at its best, on validation articles?",
+        question="At which rate is each arm at its best, on validation articles?",
         rows={
             f"{name}_lr{rate:.0e}": Row(
-                label=f"{METHODS[name].label}, {rate:.0e}",
-                adapter=method_config(name),
+                label=f"{label}, {rate:.0e}",
+                adapter=adapter,
                 changes={
                     "learning_rate": rate,
                     "landmark_lr": rate,
                     "evaluation_split": "validation",
                     "tuned_rates": {},
                 },
+                arm=name,
             )
-            for name in METHODS
+            for name, (label, adapter) in SWEPT.items()
             for rate in RATES
         },
         varies=("learning_rate", "landmark_lr"),

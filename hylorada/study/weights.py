@@ -4,7 +4,6 @@ Only safetensors and GGUF are read; pickled weights are refused and code that co
 """
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.utils import logging as transformers_logging
 
 from hylorada.errors import HyLoRADAError
+from hylorada.study import hub
 
-READ_FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+OLD_CONSTANT = ".masked_bias"  # what attention once added to hidden places; in older checkpoints, such as distilgpt2's
 
 
 def from_gguf(gguf: Path, folder: Path, parameters: int, context: int, progress: bool) -> dict[str, Any]:
@@ -50,18 +50,8 @@ def from_folder(source: Path, folder: Path, progress: bool) -> dict[str, Any]:
 
 
 def from_hub(repository: str, revision: str, folder: Path, progress: bool) -> dict[str, Any]:
-    """Download a model of the hub at one commit and copy it into `folder` as bfloat16."""
-    from huggingface_hub import snapshot_download
-
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as scratch:
-        try:
-            snapshot_download(repository, revision=revision, local_dir=scratch, allow_patterns=list(READ_FROM_HUB))
-        except Exception as error:  # the hub's errors share no class, and their texts hold addresses
-            raise HyLoRADAError(
-                f"the model {repository} at {revision[:8]} could not be downloaded ({type(error).__name__}): check its "
-                "name and the network, or save it into a folder and give local:FOLDER."
-            ) from error
-        return from_folder(Path(scratch), folder, progress)
+    """Copy a model of the hub at one commit into `folder` as bfloat16."""
+    return from_folder(hub.model_snapshot(repository, revision), folder, progress)
 
 
 def save(model: PreTrainedModel, tokenizer: Any, folder: Path, progress: bool) -> dict[str, Any]:
@@ -99,6 +89,7 @@ def _load(source: Path, **how: Any) -> PreTrainedModel:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise HyLoRADAError(f"the model in {source} could not be loaded: {' '.join(str(error).split())}") from error
+    report["unexpected_keys"] = {key for key in report["unexpected_keys"] if not key.endswith(OLD_CONSTANT)}
     if wrong := {kind: sorted(keys) for kind, keys in report.items() if keys}:
         raise HyLoRADAError(f"the weights in {source} do not fit their config: {wrong}.")
     return model

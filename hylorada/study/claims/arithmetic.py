@@ -131,7 +131,7 @@ def _number(value: Claim | float) -> float:
 def _rounding(value: Claim | float) -> tuple[float, ...]:
     if not isinstance(value, Claim):
         return (value,)
-    half = value.digit / 2
+    half = 0.0 if isinstance(value.value, int) and value.digit == 1 else value.digit / 2  # a count is exact
     return value.number - half, value.number + half
 
 
