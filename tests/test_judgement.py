@@ -192,11 +192,11 @@ def test_a_study_that_the_scale_lacks_was_not_run_and_a_missing_record_stops(tmp
 def test_the_json_is_what_the_page_reads(own, tmp_path):
     write_judgement(own, tmp_path / "claims.json")
     read = json.loads((tmp_path / "claims.json").read_text())
-    assert list(read) == ["scale", "records_digest", "base", "corpus", "counts", "claims", "contradictions"]
-    assert list(read["claims"][0]) == [
+    assert set(read) == {"scale", "records_digest", "base", "corpus", "counts", "claims", "contradictions"}
+    assert set(read["claims"][0]) == {
         *("id", "source", "quantity", "setting", "claimed", "relative_to", "kind", "verdict", "columns", "reason"),
         *("command", "records", "contradicted_by"),
-    ]
+    }
     assert [set(row) for row in read["contradictions"]] == [{"id", "statement", "claims", "decided_by"}] * 42
     by_id = {claim["id"]: claim for claim in read["claims"]}
     assert by_id["AF-021"]["claimed"] == "17.07 %" and by_id["AF-021"]["setting"].startswith("GPT-2 124M")
