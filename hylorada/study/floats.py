@@ -15,31 +15,29 @@ from hylorada.study.studies import STUDIES
 from hylorada.study.tables import escape, thousands
 
 ONE, TWO = "", "*"  # columns of the page, as the environments are called
-PAPER_FIGURES = {  # drawn at the width that they have in print
+PAPER_FIGURES = {  # drawn at the width that they have in print; the others are on the page
     "ablation": ONE,
     "position_nll": TWO,
-    "gain_by_kind": TWO,
     "metric_bridge": TWO,
     "bucket_map": TWO,
     "landmark_gates": TWO,
-    "end_token_published": TWO,
-    "shifted_windows": TWO,
-    "retrieval": TWO,
     "learning_rates": TWO,
     "rank_scaling": ONE,
     "context_scaling": ONE,
-    "long_context_scaling": ONE,
     "module_scaling": ONE,
     "module_scaling_gpt2": ONE,
     "base_scaling": ONE,
     "s2_cost": TWO,
 }
+NOT_SHOWN = ("as_published", "rates")  # tables whose rows stand in another, or in a figure
 MOST_NARROW = 1  # further columns of a table that stands in one column of the page
+NARROW = r"\footnotesize\setlength{\tabcolsep}{3pt}"
+WIDE = r"\scriptsize\setlength{\tabcolsep}{4pt}"
 TABLE = r"""\define{{tab:{name}}}{{%
 \begin{{table{width}}}[t]
-\centering\footnotesize\setlength{{\tabcolsep}}{{{space}pt}}
+\centering{size}
 \input{{tables/{name}}}
-\caption{{{title}. {question} {budget} {key}}}\label{{tab:{name}}}
+\caption{{{title}. {budget}}}\label{{tab:{name}}}
 \end{{table{width}}}}}
 """
 FIGURE = r"""\define{{fig:{name}}}{{%
@@ -53,8 +51,8 @@ FIGURE = r"""\define{{fig:{name}}}{{%
 
 def write_floats(settings: Settings, path: Path) -> None:
     """Write the definitions of the tables of all studies of a scale, and of the figures that the paper shows."""
-    made = figures_of(settings)
-    parts = [_table(settings, name) for name in settings.studies]
+    made = [name for name in figures_of(settings) if name != "base_scaling" or has_sizes(settings)]
+    parts = [_table(settings, name) for name in settings.studies if is_shown(settings, name)]
     parts += [
         FIGURE.format(name=name, width=width, caption=escape(FIGURES[name].caption))
         for name, width in PAPER_FIGURES.items()
@@ -64,19 +62,21 @@ def write_floats(settings: Settings, path: Path) -> None:
         beside.write_text("".join(parts))
 
 
+def is_shown(settings: Settings, study: str) -> bool:
+    """Tell whether the paper shows the table of a study."""
+    return study not in NOT_SHOWN and (study != "bases" or has_sizes(settings))
+
+
+def has_sizes(settings: Settings) -> bool:
+    """Tell whether there are bases of several sizes to compare."""
+    return len(settings.bases) > 1
+
+
 def _table(settings: Settings, name: str) -> str:
     study, one_seed = STUDIES[name], len(settings.for_study(name).seeds) == 1
     width = ONE if one_seed and len(study.shows) <= MOST_NARROW else TWO
-    against = any(row.against for row in settings.rows(name).values())
-    return TABLE.format(
-        name=name,
-        width=width,
-        space=3 if width == ONE else 5,
-        title=escape(study.title),
-        question=escape(study.question),
-        budget=_budget(settings, name),
-        key="Effects are against the row that each row changes." if against else "",
-    )
+    size = NARROW if width == ONE or one_seed else WIDE
+    return TABLE.format(name=name, width=width, size=size, title=escape(study.title), budget=_budget(settings, name))
 
 
 def _budget(settings: Settings, study: str) -> str:
@@ -90,9 +90,9 @@ def _budget(settings: Settings, study: str) -> str:
         amount = "all training text" if own.train_tokens is None else f"{thousands(own.train_tokens)} tokens"
         articles = "all" if own.test_articles is None else str(own.test_articles)
         split = changed.get("evaluation_split", own.evaluation_split)
-        said += f"trained on {amount}; scored on {articles} {split} articles"
+        said += f"trained on {amount}, scored on {articles} {split} article{'s' * (articles != '1')}"
         whole = own.test_tokens_per_article
-        said += "." if whole is None else f", up to {thousands(whole)} tokens of each."
+        said += "." if whole is None else f", to {thousands(whole)} tokens."
     else:
         cut = fitted(protocol, own.train_lines, own.measures.get("lines"), own.line_tokens)
         rows_of = [
@@ -101,7 +101,7 @@ def _budget(settings: Settings, study: str) -> str:
         ]
         said += f"trained on {rows_of[0]} lines, filled up to {cut.block_tokens} tokens"
         said += "" if cut.block_tokens == protocol.block_tokens else f" (published: {protocol.block_tokens})"
-        said += f"; scored on {rows_of[1]} lines."
+        said += f", scored on {rows_of[1]} lines."
     left_out = len(STUDIES[study].rows or rows) - len(rows)
     return said + (f" Rows left out at this scale: {left_out}." if left_out else "")
 

@@ -221,7 +221,7 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
         "HyRatesSentence": readings.rates_sentence(studies.get("rates")),
         "HyCostSentence": readings.cost_sentence(cost_table(benchmark)),
         "HyGroupsSentence": readings.groups_sentence(benchmark),
-        "HyBasesNote": sentences.bases_note(settings),
+        "HyBasesSentence": sentences.bases_sentence(settings, studies.get("bases")),
         "HyGridSentence": readings.grid_sentence(),
         "HyRuns": thousands(len(all_runs(settings))),
         "HyTables": count(len(settings.studies)),

@@ -18,7 +18,6 @@ COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 SAME = 0.005  # percent: what two decimals cannot show
 STACK, FIRST = "landmarks", "rslora"
 MACROS = {  # macro -> the studies whose effects it tells, of which a scale has one at most
-    "HyAsPublishedSentence": ("as_published",),
     "HySingleFixesSentence": ("single_fixes",),
     "HyLandmarkStudySentence": ("landmark_study",),
     "HyDirectSentence": ("direct",),
@@ -32,7 +31,6 @@ MACROS = {  # macro -> the studies whose effects it tells, of which a scale has 
     "HyModulesSentence": ("modules", "modules_gpt2"),
     "HyContextSentence": ("context",),
     "HyLongContextSentence": ("long_context",),
-    "HyBasesSentence": ("bases",),
     "HyPlacesSentence": ("places",),
 }
 UNTOUCHED = ("base", "published_base", "lm_base")  # an effect against them is what fine-tuning gives
@@ -144,11 +142,11 @@ def pooling_sentence(table: pd.DataFrame | None) -> str:
     return f"Pooling over the whole sequence instead of the tokens so far moves the measured number by {joined(said)}."
 
 
-def bases_note(settings: Settings) -> str:
-    """Say that a study of bases with one base says nothing about size."""
-    if len(settings.bases) == 1:
-        return "With one base the table says nothing yet about size; a scale with more bases fills it."
-    return ""
+def bases_sentence(settings: Settings, bases: Records | None) -> str:
+    """Say what the study of bases tells about size; with one base, nothing."""
+    if bases is None or len(settings.bases) == 1:
+        return "This copy has one base, so that whether the stack fares otherwise on a larger one is open."
+    return effects_sentence(study_table(bases, settings.rows("bases")), r"Table~\ref{tab:bases}")
 
 
 def signed(value: float) -> str:

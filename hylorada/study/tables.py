@@ -25,6 +25,7 @@ from hylorada.study.studies import STUDIES, Row
 BASE = next(name for name, stage in STAGES.items() if stage.adapter is None)
 BUILDS_ON = {name: stage.on for name, stage in STAGES.items()}
 ONE_SEED = "one seed"
+LONG_HEAD = 10  # characters of a column's head that stand in one line
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: rf"\{character}" for character in "&%$#_{}"
 }
@@ -119,7 +120,7 @@ def write_study(records: Records, rows: dict[str, Row], name: str, tex: Path, cs
         table[column] = [found[stage] for stage in table["stage"]]
     has_intervals = bool(table["effect_low"].notna().any())
     head = (STUDY_HEAD if has_intervals else SINGLE_HEAD).format(
-        columns="c" * len(shown), empty=" & " * len(shown), heads="".join(f" & {COLUMNS[c].head}" for c in shown)
+        columns="c" * len(shown), empty=" & " * len(shown), heads="".join(f" & {_head(COLUMNS[c].head)}" for c in shown)
     )
     body = "".join(_study_line(row, shown, has_intervals) for _, row in table.iterrows())
     return write_table(table, head + body + FOOT, tex / f"{name}.tex", csv / f"{name}.csv")
@@ -211,6 +212,12 @@ def _study_line(row: pd.Series, shown: tuple[str, ...], has_intervals: bool) -> 
         *extra,
     ]
     return " & ".join(cells) + "\\\\\n"
+
+
+def _head(words: str) -> str:
+    """Set the head of a further column in two lines where it is long."""
+    first, _, rest = words.rpartition(" ")
+    return rf"\shortstack{{{first}\\{rest}}}" if len(words) > LONG_HEAD and first else words
 
 
 def _shown(value: Value, decimals: int) -> str:

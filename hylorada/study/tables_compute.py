@@ -18,7 +18,7 @@ from hylorada.study.tables import FOOT, escape, thousands, write_table
 
 ABLATION = "ablation"
 OTHER_FAMILY = {"modules": "modules_gpt2", "modules_gpt2": "modules"}  # the same question for other layer names
-HEAD = r"""\begin{tabular}{@{}lrrrr@{}}
+HEAD = r"""\begin{tabular}{@{}p{36mm}rrrr@{}}
 \toprule
  & runs & training & scoring & memory\\
 table & & (s) & (s) & (GiB)\\
@@ -58,7 +58,8 @@ def write_compute(records: Records, studies: Mapping[str, Records], tex: Path, c
     lines = []
     for _, row in table.iterrows():
         memory = "--" if pd.isna(row["memory"]) else f"{row['memory']:.1f}"
-        cells = [escape(row["title"]), str(row["runs"]), *(thousands(round(row[n])) for n in ("training", "scoring"))]
+        seconds = [thousands(round(row[name])) for name in ("training", "scoring")]
+        cells = [rf"\raggedright {escape(row['title'])}", str(row["runs"]), *seconds]
         lines.append("\\midrule\n" * (row["study"] == "all") + " & ".join([*cells, memory]) + "\\\\\n")
     write_table(table, HEAD + "".join(lines) + FOOT, tex, csv)
 
@@ -106,7 +107,7 @@ def absences(settings: Settings, records: Records) -> Iterator[str]:
             f"{thousands(settings.train_lines)} and scores {_scored(settings)}."
         )
     if len(settings.bases) == 1 and "bases" in settings.studies:
-        yield "Larger bases. There is one base here, so that the table by size of the base has one size."
+        yield "Larger bases. There is one base here, so that the table by size of the base has no second one."
 
 
 def write_absences(settings: Settings, records: Records, path: Path) -> None:

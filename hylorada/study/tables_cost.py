@@ -11,8 +11,8 @@ from hylorada.study.tables import FOOT, escape, fixed, write_table
 
 HEAD = r"""\begin{tabular}{@{}lrrrr@{}}
 \toprule
- & & & \multicolumn{2}{c}{inference}\\
-method & training step & its memory & as adapter & merged\\
+ & \multicolumn{2}{c}{training} & \multicolumn{2}{c}{inference}\\
+method & step & memory & adapter & merged\\
 \midrule
 """
 BESIDE = "our rsLoRA"  # what a training step is held to; inference is held to the base
