@@ -31,17 +31,18 @@ PAPER_FIGURES = {  # drawn at the width that they have in print; the others are 
 }
 NOT_SHOWN = ("as_published", "rates")  # tables whose rows stand in another, or in a figure
 MOST_NARROW = 1  # further columns of a table that stands in one column of the page
-NARROW = r"\footnotesize\setlength{\tabcolsep}{3pt}"
+WHERE = {ONE: "!htb", TWO: "t"}
+NARROW = r"\scriptsize\setlength{\tabcolsep}{3pt}"
 WIDE = r"\scriptsize\setlength{\tabcolsep}{4pt}"
 TABLE = r"""\define{{tab:{name}}}{{%
-\begin{{table{width}}}[t]
+\begin{{table{width}}}[{where}]
 \centering{size}
 \input{{tables/{name}}}
 \caption{{{title}. {budget}}}\label{{tab:{name}}}
 \end{{table{width}}}}}
 """
 FIGURE = r"""\define{{fig:{name}}}{{%
-\begin{{figure{width}}}[t]
+\begin{{figure{width}}}[{where}]
 \centering
 \includegraphics{{figures/{name}.pdf}}
 \caption{{{caption}}}\label{{fig:{name}}}
@@ -54,7 +55,7 @@ def write_floats(settings: Settings, path: Path) -> None:
     made = [name for name in figures_of(settings) if name != "base_scaling" or has_sizes(settings)]
     parts = [_table(settings, name) for name in settings.studies if is_shown(settings, name)]
     parts += [
-        FIGURE.format(name=name, width=width, caption=escape(FIGURES[name].caption))
+        FIGURE.format(name=name, width=width, where=WHERE[width], caption=escape(FIGURES[name].caption))
         for name, width in PAPER_FIGURES.items()
         if name in made
     ]
@@ -76,7 +77,8 @@ def _table(settings: Settings, name: str) -> str:
     study, one_seed = STUDIES[name], len(settings.for_study(name).seeds) == 1
     width = ONE if one_seed and len(study.shows) <= MOST_NARROW else TWO
     size = NARROW if width == ONE or one_seed else WIDE
-    return TABLE.format(name=name, width=width, size=size, title=escape(study.title), budget=_budget(settings, name))
+    said = {"title": escape(study.title), "budget": _budget(settings, name)}
+    return TABLE.format(name=name, width=width, where=WHERE[width], size=size, **said)
 
 
 def _budget(settings: Settings, study: str) -> str:

@@ -14,13 +14,14 @@ from hylorada.study.studies import RATES
 from hylorada.study.tables import BASE, escape, fixed, scientific
 
 METRICS = {  # of one model on one text
-    "geometric_perplexity": "geometric mean over articles",
-    "arithmetic_perplexity": "arithmetic mean over articles",
-    "perplexity": "corpus perplexity",
-    "word_perplexity": "word perplexity",
-    "byte_perplexity": "byte perplexity",
+    "perplexity": "over the corpus",
+    "geometric_perplexity": "as geometric",
+    "arithmetic_perplexity": "as arithmetic mean of articles",
+    "word_perplexity": "by word",
+    "byte_perplexity": "by byte",
 }
-SMALL = 1e-6
+SMALL = 1e-6  # nats
+ABOUT = 0.25  # of itself, within which two shares are called alike
 
 
 def kinds_sentence(records: Records) -> str:
@@ -37,42 +38,43 @@ def kinds_sentence(records: Records) -> str:
     if abs(whole) < SMALL:
         return "The first stage gains nothing, so that there is no gain to split by kind of token."
     share, tokens = gains["layout"] / whole, base["layout"]["token_share"]
-    verb = "more" if share > tokens else "no more"
+    than = "about as much as" if abs(share / tokens - 1) <= ABOUT else "more than" if share > tokens else "less than"
     return (
         f"Of the gain of rsLoRA, {_percent(share)} falls on layout (white space, punctuation, mark-up), which is "
-        f"{_percent(tokens)} of the tokens: {verb} than its part."
+        f"{_percent(tokens)} of the tokens: {than} its part."
     )
 
 
 def metrics_sentence(records: Records) -> str:
     """Say how far apart the perplexities of the untouched base are on one text."""
-    results = records.record(BASE, None)["results"]
-    found = {name: results[name] for name in METRICS if results.get(name) is not None}
-    lines = records.record(BASE, None)["measures"].get("lines")
-    low, high = min(found, key=found.get), max(found, key=found.get)
-    said = (
-        f"The untouched base alone reads {fixed(found[low])} ({METRICS[low]}) to {fixed(found[high])} "
-        f"({METRICS[high]}) on the same articles"
-    )
+    record = records.record(BASE, None)
+    results, lines = record["results"], record["measures"].get("lines")
+    found = [f"{fixed(results[name])} {words}" for name, words in METRICS.items() if results.get(name)]
+    said = f"Of the untouched base and one text, perplexity is {joined(found)}"
     if lines is None:
         return f"{said}."
-    published = lines["results"]["published_perplexity"]
-    return f"{said}, and {fixed(published)} by the published metric on the published lines."
+    published = fixed(lines["results"]["published_perplexity"])
+    return f"{said}; by the published metric on the published lines it is {published}."
 
 
 def retrieval_sentence(places: Records | None) -> str:
-    """Say whether retrieval by depth measures anything on this base."""
+    """Say what the untouched base retrieves, whether that can be measured, and how far the arms lie apart."""
     asked = {} if places is None else places.record(BASE, None)["measures"].get("retrieval", {})
-    if not asked:
+    if places is None or not asked:
         return "At this scale retrieval by depth was not measured."
+    trained = [record for (stage, _), record in places.by_run.items() if stage != BASE]
     said = []
-    for kind, label in (("key_value", "key--value lists"), ("passkey", "the passkey")):
+    for kind, label in (("key_value", "listed values"), ("passkey", "passkeys")):
         found = asked[kind]
-        share = f"{_percent(found['share'])} of questions, chance {_percent(found['chance'])}"
-        at_floor = found["verdict"] == NOT_MEASURABLE
-        told = "at chance at every depth, so that nothing can be measured" if at_floor else "off chance at some depth"
-        said.append(f"{told} for {label} ({share})")
-    return f"The untouched base is {joined(said)}."
+        shares = [record["measures"]["retrieval"][kind]["share"] for record in trained]
+        told = f"{_percent(found['share'])} of {label}, where chance is {_percent(found['chance'])}"
+        if found["verdict"] == NOT_MEASURABLE:
+            told += ", which is chance at every depth, so that nothing can be measured"
+        elif shares:
+            low, high = _percent(min(shares)), _percent(max(shares))
+            told += f" (trained arms {low})" if low == high else f" (trained arms {low} to {high})"
+        said.append(told)
+    return f"The untouched base retrieves {joined(said)}."
 
 
 def end_sentence(fixes: Records | None) -> str:
@@ -104,11 +106,13 @@ def still_sentence(published: Records | None) -> str:
     if not shares:
         return "The records do not say how many magnitudes moved."
     share = float(np.mean(shares))
+    if share == 1:
+        return "Under the published procedure not one magnitude moves: steps below the spacing of the base's type are lost."
     if share < 0.01:
         return "Under the published procedure nearly every magnitude moves from where it started."
     return (
-        f"Under the published procedure, {_percent(share)} of the magnitudes end exactly where they started: steps "
-        "below the spacing of the base's type round away."
+        f"Under the published procedure, {fixed(100 * share, 1)}\\,\\% of the magnitudes end exactly where they started: "
+        "steps below the spacing of the base's type are lost."
     )
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from textwrap import wrap
 
 import pandas as pd
 
@@ -215,9 +216,10 @@ def _study_line(row: pd.Series, shown: tuple[str, ...], has_intervals: bool) -> 
 
 
 def _head(words: str) -> str:
-    """Set the head of a further column in two lines where it is long."""
-    first, _, rest = words.rpartition(" ")
-    return rf"\shortstack{{{first}\\{rest}}}" if len(words) > LONG_HEAD and first else words
+    """Set the head of a further column in lines, so that it is no wider than its numbers."""
+    lines = wrap(words, LONG_HEAD, break_long_words=False)
+    stacked = r"\\".join(lines)
+    return rf"\shortstack{{{stacked}}}" if len(lines) > 1 else words
 
 
 def _shown(value: Value, decimals: int) -> str:

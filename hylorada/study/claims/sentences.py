@@ -1,6 +1,7 @@
 """What the paper says of the published statements as a whole: macros, whose words the verdicts choose."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,19 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
         "HySameDay": str(sum(map(len, catalogue.families.values()))),
         "HyClaimedSentence": plain_tex(findings.was_claimed(rows)),
         "HyFollowsSentence": plain_tex(findings.what_follows(judgement.counts, steps)),
+        "HyVerdictsSentence": verdicts_sentence(judgement.counts),
         "HyTransferSentence": transfer_sentence(judgement),
         "HyNoiseSentence": noise_sentence(catalogue),
     }
+
+
+def verdicts_sentence(counts: dict[str, int]) -> str:
+    """Say how many statements hold, do not, and stay open."""
+    groups = Counter({group: 0 for group in findings.GROUPS})
+    for verdict, number in counts.items():
+        groups[findings.verdict_group(verdict)] += number
+    hold, fail, rest = (groups[group] for group in findings.GROUPS)
+    return f"{hold} hold, {fail} do not, and {rest} stay open."
 
 
 def noise_sentence(catalogue: Catalogue) -> str:
@@ -67,8 +78,10 @@ def transfer_sentence(judgement: Judgement) -> str:
     if not tried:
         return "No published effect was tried on another base or text."
     found = {word: tried.count(word) for word in dict.fromkeys(tried)}
+    if len(found) == 1:
+        return f"Tried on another base or text, all {len(tried)} published effects are of one verdict: {tried[0]}."
     told = ", ".join(f"{number} {escape(word)}" for word, number in sorted(found.items(), key=lambda item: -item[1]))
-    return f"Tried on another base or text, as here, are {len(tried)} published effects: {told}."
+    return f"Of {len(tried)} published effects that were tried on another base or text: {told}."
 
 
 def plain_tex(text: str) -> str:

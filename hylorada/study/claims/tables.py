@@ -13,6 +13,7 @@ from hylorada.files import written_beside
 from hylorada.study.claims.catalogue import KINDS
 from hylorada.study.claims.finding import (
     DOES_NOT_TRANSFER,
+    INCONCLUSIVE,
     MATCH,
     NOT_RUN,
     PLAN,
@@ -27,8 +28,8 @@ from hylorada.study.tables import escape
 
 IN_WORDS = {"as_published": "as published", "corrected": "corrected", "transfers": "another base or text"}
 KIND_WORDS = {"ppl": "levels", "percent": "gains", "params": "parameters", "count": "settings", "text": "words"}
-LISTED = {  # verdicts that the paper lists by the names of their statements alone, and what it says of them
-    MATCH: "Statements that match",
+LISTED = {  # verdicts that the paper lists by the names of their statements, where no run decided anything
+    MATCH: "Match",
     WITHIN_ROUNDING: "Within rounding",
     NOT_RUN: "Not run at this scale",
     UNTRACEABLE: "Untraceable",
@@ -85,13 +86,15 @@ def write_tables(judgement: Judgement, tex: Path, csv: Path) -> pd.DataFrame:
 
 def _claims_tex(table: pd.DataFrame) -> str:
     """Return a row for each statement that a check went against or a run was held to; the others by name."""
-    alone = table["verdict"].isin(LISTED) & (table[list(COLUMN_ORDER)] == "").all(axis=1)
+    open_columns = table[list(COLUMN_ORDER)].isin(["", UNDECIDED, INCONCLUSIVE]).all(axis=1)
+    alone = table["verdict"].isin(LISTED) & open_columns
     lines, document = [], ""
     for _, row in table[~alone].iterrows():
         if row["source"].split(",")[0] != document:
             document = row["source"].split(",")[0]
             lines.append(rf"\claimsof{{{escape(document)}}}" + "\n")
-        measured = "; ".join(f"{IN_WORDS[name]}: {_plain(row[name])}" for name in COLUMN_ORDER if row[name])
+        columns = [name for name in COLUMN_ORDER if row[name] not in ("", row["verdict"])]
+        measured = "; ".join(f"{IN_WORDS[name]}: {_plain(row[name])}" for name in columns)
         cells = [_statement(row), row["claimed"], "; ".join(filter(None, [_plain(row["verdict"]), measured]))]
         lines.append(rf"\claim{{{row['id']}}}" + "".join(f"{{{_tex(cell)}}}" for cell in cells) + "\n")
     for verdict, words in LISTED.items():
