@@ -32,7 +32,7 @@ PAPER_FIGURES = {  # drawn at the width that they have in print; the others are 
 NOT_SHOWN = ("as_published", "rates")  # tables whose rows stand in another, or in a figure
 MOST_NARROW = 1  # further columns of a table that stands in one column of the page
 WHERE = {ONE: "!htb", TWO: "t"}
-NARROW = r"\scriptsize\setlength{\tabcolsep}{3pt}"
+NARROW = r"\scriptsize\setlength{\tabcolsep}{2.5pt}"
 WIDE = r"\scriptsize\setlength{\tabcolsep}{4pt}"
 TABLE = r"""\define{{tab:{name}}}{{%
 \begin{{table{width}}}[{where}]

@@ -107,12 +107,12 @@ def still_sentence(published: Records | None) -> str:
         return "The records do not say how many magnitudes moved."
     share = float(np.mean(shares))
     if share == 1:
-        return "Under the published procedure not one magnitude moves: steps below the spacing of the base's type are lost."
+        return "Under the published procedure not one magnitude moves: steps finer than the base's type are lost."
     if share < 0.01:
         return "Under the published procedure nearly every magnitude moves from where it started."
     return (
-        f"Under the published procedure, {fixed(100 * share, 1)}\\,\\% of the magnitudes end exactly where they started: "
-        "steps below the spacing of the base's type are lost."
+        f"Under the published procedure, {fixed(100 * share, 1)}\\,\\% of the magnitudes end just where they started: "
+        "steps finer than the base's type are lost."
     )
 
 

@@ -45,7 +45,7 @@ row & trained & seeds & mean & 95\,\% interval & mean & Holm interval{heads}\\
 """
 SINGLE_HEAD = r"""\begin{{tabular}}{{@{{}}lrrr{columns}@{{}}}}
 \toprule
-row & trained & perplexity & effect (\%){heads}\\
+row & trained & ppl. & effect (\%){heads}\\
 \midrule
 """  # where every row has one seed, and so no interval
 FOOT = "\\bottomrule\n\\end{tabular}\n"

@@ -23,7 +23,7 @@ HEAD = r"""\begin{tabular}{@{}lrrcrrcrrc@{}}
 stage & ppl. & step (\%) & interval & ppl. & step (\%) & interval & ppl. & step (\%) & interval\\
 \midrule
 """
-EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcl@{}}
+EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcr@{}}
 \toprule
 part & adds & gain (\%) & Holm interval & adds per 1\,\% of gain\\
 \midrule
@@ -119,8 +119,7 @@ def write_efficiency(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
         gain = ONE_SEED if pd.isna(row["gain_low"]) else span(row["gain_low"], row["gain_high"])
         cost = "unbounded"
         if not pd.isna(row["cost"]):
-            cost = f"{thousands(round(row['cost']))} ({thousands(round(row['cost_low']))} to "
-            cost += f"{thousands(round(row['cost_high']))})"
+            cost = thousands(round(row["cost"]))
         lines.append(
             f"{escape(row['label'])} & {thousands(row['parameters'])} & {fixed(row['gain'])} & {gain} & {cost}\\\\\n"
         )

@@ -32,12 +32,17 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
     rows = [judgement.row(claim) for claim in catalogue]
     corrected = judgement.evidence.records(ABLATION)
     assert corrected is not None
-    steps = findings.steps(rows, protocol_table(judgement.evidence.records("as_published"), corrected))
+    protocols = protocol_table(judgement.evidence.records("as_published"), corrected)
+    steps = findings.steps(rows, protocols)
+    published = findings.was_found(protocols, findings.CLAIMED, [step.as_published for step in steps])
+    found = findings.was_found(protocols, findings.CORRECTED, [step.corrected for step in steps])
     return {
         "HyClaims": str(len(catalogue.claims)),
         "HyContradictions": str(len(catalogue.contradictions)),
         "HySameDay": str(sum(map(len, catalogue.families.values()))),
         "HyClaimedSentence": plain_tex(findings.was_claimed(rows)),
+        "HyPublishedFoundSentence": plain_tex(published),
+        "HyCorrectedFoundSentence": plain_tex(found),
         "HyFollowsSentence": plain_tex(findings.what_follows(judgement.counts, steps)),
         "HyVerdictsSentence": verdicts_sentence(judgement.counts),
         "HyTransferSentence": transfer_sentence(judgement),

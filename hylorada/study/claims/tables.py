@@ -93,7 +93,7 @@ def _claims_tex(table: pd.DataFrame) -> str:
         if row["source"].split(",")[0] != document:
             document = row["source"].split(",")[0]
             lines.append(rf"\claimsof{{{escape(document)}}}" + "\n")
-        columns = [name for name in COLUMN_ORDER if row[name] not in ("", row["verdict"])]
+        columns = [name for name in COLUMN_ORDER if row[name] not in ("", UNDECIDED, row["verdict"])]
         measured = "; ".join(f"{IN_WORDS[name]}: {_plain(row[name])}" for name in columns)
         cells = [_statement(row), row["claimed"], "; ".join(filter(None, [_plain(row["verdict"]), measured]))]
         lines.append(rf"\claim{{{row['id']}}}" + "".join(f"{{{_tex(cell)}}}" for cell in cells) + "\n")
