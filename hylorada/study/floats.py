@@ -1,4 +1,4 @@
-"""The floats of the paper: a definition for each table and figure that a scale has, with caption and label.
+r"""The floats of the paper: a definition for each table and figure that a scale has, with caption and label.
 
 `\define{tab:direct}{...}` only defines; the text places a float with `\place{tab:direct}`, which is nothing where the
 scale has none.

@@ -25,7 +25,7 @@ stage & ppl. & step (\%) & interval & ppl. & step (\%) & interval & ppl. & step 
 """
 EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcr@{}}
 \toprule
-part & adds & gain (\%) & Holm interval & adds per 1\,\% of gain\\
+part & adds & gain (\%) & Holm interval & \shortstack[r]{adds per\\1\,\% of gain}\\
 \midrule
 """
 

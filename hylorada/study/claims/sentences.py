@@ -17,6 +17,11 @@ from hylorada.study.sentences import count
 from hylorada.study.tables import escape, fixed
 from hylorada.study.tables_protocols import protocol_table
 
+MACROS = (  # what `claims_values` gives
+    *("HyClaims", "HyContradictions", "HySameDay", "HyClaimedSentence", "HyPublishedFoundSentence"),
+    *("HyCorrectedFoundSentence", "HyFollowsSentence", "HyVerdictsSentence", "HyTransferSentence", "HyNoiseSentence"),
+)
+
 
 def write_claims_numbers(judgement: Judgement, path: Path) -> None:
     """Write the macros that the text of the paper names; the first line names the records they came from."""
