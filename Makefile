@@ -1,6 +1,7 @@
 # make paper: everything from nothing, figures, tables and PDF.   make test: the tests and the notebooks.
 PYTHON ?= python3
 SCALE ?= micro
+RECORDS ?=
 
 # An active environment that holds this checkout and its tools is used as it is; otherwise .venv is made from the lock.
 ACTIVE := $(shell [ -n "$$VIRTUAL_ENV$$CONDA_PREFIX" ] && [ "$$VIRTUAL_ENV" != "$(CURDIR)/.venv" ] && \
@@ -15,6 +16,7 @@ export PATH := $(BIN):$(PATH)
 help:
 	@echo 'make setup   Python environment in .venv with the locked packages (and a pdflatex, if there is none)'
 	@echo 'make paper   setup, then every run, table, figure and paper/main.pdf; SCALE=smoke|micro|full|gpt2 (now: $(SCALE))'
+	@echo '             RECORDS=data/reference: from kept records of that scale, without any run'
 	@echo 'make test    setup, then the tests and the notebooks'
 	@echo 'make check   setup, then style and workflow checks'
 	@echo 'make clean   remove what was made; .venv and data/cache stay'
@@ -29,7 +31,7 @@ setup: $(if $(ACTIVE),,.venv/.stamp)
 	@touch $@
 
 paper: setup
-	snakemake --cores all --config scale=$(SCALE)
+	snakemake --cores all --config scale=$(SCALE) $(if $(RECORDS),records=$(RECORDS)/$(SCALE))
 
 test: setup
 	pytest

@@ -23,6 +23,7 @@ MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by t
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
 SUMMARIES = ["protocols", "efficiency", "cost"]  # tables beside those of the ablation and the studies
+JUDGED = ["verdicts", "claims", "contradictions"]  # tables that `hylorada claims` writes
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
 
@@ -47,6 +48,7 @@ rule all:
         "paper/tables/ablation.tex",
         expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/main.pdf" if TEX else [],
+        "results/index.html",
 
 
 rule fetch_model:
@@ -174,13 +176,59 @@ rule figure:
         "hylorada figure {wildcards.figure} --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
 
+rule claims:
+    """Every published statement judged by code; seconds."""
+    input:
+        expand("results/cells/{cell}.json", cell=CELLS),
+        workflow.source_path("paper/claims.yaml"),
+        workflow.source_path("benchmarks/cpu.json"),
+    output:
+        "results/claims.json",
+        expand("paper/tables/{table}.tex", table=JUDGED),
+        report("results/tables/claims.csv", category="Tables", caption="report/claims.rst"),
+        pdf="figures/published_numbers.pdf",
+        png=report("figures/published_numbers.png", category="Figures", caption="report/claims_figure.rst"),
+    log:
+        "logs/claims.log",
+    conda:
+        ENVIRONMENT
+    params:
+        scale=SCALE,
+        records=RECORDS,
+        code=[code_digest(f"hylorada.study.claims.{part}") for part in ("judgement", "tables")],
+    shell:
+        "hylorada claims --scale {params.scale} --records {params.records:q} > {log} 2>&1"
+
+
+rule page:
+    """Claims, tables, figures and the runs behind each number on one self-contained page; seconds."""
+    input:
+        "results/claims.json",
+        expand("results/tables/{table}.csv", table=["ablation", *SUMMARIES, *SETTINGS.studies]),
+        expand("figures/{figure}.png", figure=[*figures_of(SETTINGS), "published_numbers"]),
+        [workflow.source_path(f"report/page.{part}") for part in ("html", "css", "js")],
+    output:
+        report("results/index.html", category="Page", caption="report/page.rst"),
+    log:
+        "logs/page.log",
+    conda:
+        ENVIRONMENT
+    params:
+        scale=SCALE,
+        records=RECORDS,
+        code=code_digest("hylorada.study.page_inputs"),
+    shell:
+        "hylorada page --scale {params.scale} --records {params.records:q} > {log} 2>&1"
+
+
 rule paper:
     """The paper; seconds, with latexmk, the tinytex package or tectonic."""
     input:
         expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/tables/ablation.tex",
         "paper/tables/studies.tex",
-        expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),
+        expand("paper/tables/{table}.tex", table=[*SUMMARIES, *JUDGED, *SETTINGS.studies]),
+        "figures/published_numbers.pdf",
         "paper/numbers.tex",
         workflow.source_path("paper/main.tex"),
         workflow.source_path("paper/references.tex"),

@@ -106,7 +106,8 @@ def _six(axes: Axes, found: dict[str, list[dict[str, float]]]) -> None:
             means.append(np.exp(np.log(values).mean()))
         text = "none" if np.isnan(means).any() else " → ".join(f"{mean:#.3g}".rstrip(".") for mean in means)
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
-    in_decades(axes, "perplexity")
+    in_decades(axes)
+    axes.set_xlabel("perplexity")
 
 
 def _worst(axes: Axes, records: Records, texts: dict[str, dict[Any, dict[str, Any]]]) -> None:

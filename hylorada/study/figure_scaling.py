@@ -10,12 +10,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hylorada.study.figure_style import COLOURS, COLUMN, MARKERS, MARKS, PALETTE, in_style, in_tokens
+from hylorada.study.figure_style import COLOURS, COLUMN, MARKERS, MARKS, PALETTE, in_decades, in_style, in_tokens
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
 from hylorada.study.studies import Row
 
 Reading = Callable[[dict[str, Any]], float]  # what a record says of itself
+WIDE = 1.6  # times the lowest: from there on, y is logarithmic
 PERPLEXITY = "perplexity (lower is better)"
 
 
@@ -104,10 +105,15 @@ def _drawn(table: pd.DataFrame, y_label: str) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     colours, marks = _looks(list(dict.fromkeys(table["series"])))
     look = dict(x="x", y="y", hue="series", style="series", markers=marks, palette=colours, ax=axes)
-    sns.scatterplot(table, s=14, alpha=0.6, linewidth=0, legend=False, **look)
-    sns.lineplot(means_over_seeds(table), dashes=False, markersize=5, markeredgewidth=0, **look)
+    sns.scatterplot(table, s=9, linewidth=0.3, zorder=3, legend=False, **look)
+    sns.lineplot(means_over_seeds(table), dashes=False, markeredgewidth=0, **look)
+    drawn = [line for line in axes.lines if len(line.get_xdata())]  # the others are those of the key
+    for line, width in zip(drawn, np.linspace(2.4, 1.0, len(drawn)), strict=True):
+        line.set(linewidth=width, markersize=3 + width)  # a line that lies on another leaves its rim to be seen
     axes.set_ylabel(y_label)
     axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    if table["y"].max() > WIDE * table["y"].min():
+        in_decades(axes, "y")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     axes.get_legend().remove()
     return figure, axes

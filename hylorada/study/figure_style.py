@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Literal, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -93,12 +93,14 @@ def in_tokens(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
 
 
-def in_decades(axes: Axes, label: str) -> None:
-    """Make x, once all is drawn, a logarithmic axis with as many numbers as fit its range."""
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
+def in_decades(axes: Axes, side: Literal["x", "y"] = "x") -> None:
+    """Make an axis, once all is drawn, logarithmic with as many numbers as fit its range."""
+    axes.set(**{f"{side}scale": "log"})
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
     steps = (1, 2, 5) if high < 30 * low else (1, 3) if high < 3000 * low else (1,)
-    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=steps))
-    axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
-    axes.minorticks_off()
-    axes.set_xlabel(label)
+    many = high > 1e5 * low  # then powers of ten, few enough to stand side by side
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=steps, numticks=4 if many else None))
+    written = mpl.ticker.LogFormatterMathtext() if many else mpl.ticker.StrMethodFormatter("{x:g}")
+    axis.set_major_formatter(written)
+    axis.set_minor_locator(mpl.ticker.NullLocator())

@@ -15,7 +15,7 @@ from hylorada.study.registry import MODELS
 from hylorada.study.sources import folder_name
 from hylorada.study.stages import DORA, LANDMARKS, RSLORA, STAGES
 
-RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3)  # one grid for every method
+RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)  # one grid for every arm; it goes on where a best rate is an edge
 PUBLISHED_POSITIONS = 32_768  # over which the published code spread its buckets, whatever the length in use
 
 
@@ -82,10 +82,11 @@ def _published(protocol: str, name: str, against: str | None, label: str | None 
     return Row(label=label or stage.label, adapter=stage.adapter, changes=changes, against=against, arm=name)
 
 
-def _fix(protocol: str, name: str) -> Row:
+def _fix(kind: str, name: str) -> Row:
     """Return a row that mends one fact of the published protocol for a stage, against that stage as published."""
+    protocol, against = ("as_published", None) if kind == "published" else (kind, f"published_{name}")
     label = f"{STAGES[name].label.removeprefix('+ ')}, {PROTOCOLS[protocol].label}"
-    return _published(protocol, name, f"published_{name}", label)
+    return _published(protocol, name, against, label)
 
 
 def _landmark_study(label: str, adapter: HyLoRADAConfig | None, against: str | None = "lm_rslora") -> Row:
@@ -136,7 +137,7 @@ STUDIES: dict[str, Study] = {
         title="One fact of the published procedure mended",
         question="Which mended fact moves which number?",
         rows={
-            f"{kind}_{name}": _fix(kind, name) if kind != "published" else _published("as_published", name, None)
+            f"{kind}_{name}": _fix(kind, name)
             for kind, names in {"published": tuple(STAGES)[1:], **FIXES}.items()
             for name in names
         },
