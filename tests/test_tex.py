@@ -141,5 +141,5 @@ def test_the_paper_compiles_with_stand_ins_and_nothing_sticks_out(tmp_path):
 def blank_pdf(path: Path) -> None:
     pypdf = pytest.importorskip("pypdf")
     writer = pypdf.PdfWriter()
-    writer.add_blank_page(width=300, height=150)
+    writer.add_blank_page(width=200, height=100)
     writer.write(path)

@@ -126,7 +126,7 @@ def efficiency_sentence(table: pd.DataFrame) -> str:
         return "No part has a gain that is resolved, so that parameters per gain are unbounded for all."
     told = joined(f"{escape(row['label'])} ({row['cost']:,.0f})".replace(",", r"\,") for _, row in bounded.iterrows())
     rest = len(table) - len(bounded)
-    ending = "" if not rest else f", and unbounded for the other {count(rest)}: their gain may be nothing"
+    ending = f"; for the other {count(rest)} they are unbounded, since there may be no gain" if rest else ""
     return f"Parameters for one percent of gain can be told for {told}{ending}."
 
 
