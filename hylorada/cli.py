@@ -317,24 +317,25 @@ def _make_beside_others(options: argparse.Namespace, run: "Run") -> None:
 
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
-    from hylorada.files import read_json
-    from hylorada.study import numbers, tables, tables_cost, tables_protocols
+    from hylorada.study import floats, numbers, tables, tables_compute, tables_cost, tables_facts, tables_parts
+    from hylorada.study import tables_protocols as protocols
     from hylorada.study.records import study_records
-    from hylorada.study.sources import project_root
     from hylorada.study.studies import STUDIES
 
     settings, planned, records = _records(options)
     tex, csv = options.out / "tables", options.csv.parent
     found = {name: study_records(settings, name, options.records) for name in settings.studies}
     studies = {name: tables.write_study(found[name], settings.rows(name), name, tex, csv) for name in settings.studies}
-    tables.write_overview(settings, tex / "studies.tex")
     table = tables.write_ablation(records, tex / "ablation.tex", options.csv)
-    published = found.get("as_published")
-    tables_protocols.write_protocols(published, records, tex / "protocols.tex", csv / "protocols.csv")
-    tables_protocols.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
-    benchmark = read_json(project_root() / "benchmarks" / "cpu.json")
-    tables_cost.write_cost(benchmark, tex / "cost.tex", csv / "cost.csv")
-    numbers.write_numbers(settings, planned, records, published, options.out / "numbers.tex")
+    protocols.write_protocols(found.get("as_published"), records, tex / "protocols.tex", csv / "protocols.csv")
+    protocols.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
+    tables_cost.write_cost(tables_cost.read_benchmark(), tex / "cost.tex", csv / "cost.csv")
+    tables_facts.write_facts(settings, tex / "facts.tex", csv / "facts.csv")
+    tables_parts.write_parts(records, found, tex / "parts.tex", csv / "parts.csv")
+    tables_compute.write_compute(records, found, tex / "compute.tex", csv / "compute.csv")
+    tables_compute.write_absences(settings, records, tex / "absent.tex")
+    floats.write_floats(settings, tex / "floats.tex")
+    numbers.write_numbers(settings, planned, records, found, options.out / "numbers.tex")
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
     print(table[shown].to_string(index=False))
     for name, study in studies.items():
@@ -409,12 +410,14 @@ def do_why(options: argparse.Namespace) -> None:
 def do_claims(options: argparse.Namespace) -> None:
     """Judge every published statement."""
     from hylorada.study.claims.judgement import judge, write_judgement
+    from hylorada.study.claims.sentences import write_claims_numbers
     from hylorada.study.claims.tables import write_tables
     from hylorada.study.figure_claims import published_numbers
     from hylorada.study.figure_style import save_figure
 
     judgement = judge(_settings(options), options.records)
     write_judgement(judgement, options.json)
+    write_claims_numbers(judgement, options.out / "tables" / "claims_numbers.tex")
     print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
     drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
     save_figure(drawn, options.figures / "published_numbers")
