@@ -8,7 +8,6 @@ import pytest
 from fake_studies import stage_records, study_records
 
 from hylorada.study import readings
-from hylorada.study.plan import Run
 from hylorada.study.sentences import (
     bases_sentence,
     effect_sentences,
@@ -168,14 +167,16 @@ def test_magnitudes_that_stay_are_counted(changed, said):
     assert ("adds fixed noise" in frozen) == (changed == 0) and ("moved, by up to" in frozen) == (changed > 0)
 
 
-def test_an_edge_of_the_grid_is_told():
-    def away_from_the_middle(run: Run) -> float:
-        return 1 + abs(math.log(run.specification["training"]["learning_rate"] / 5e-4))
-
-    found, _ = study_records("rates", away_from_the_middle)
-    assert "No best rate is an edge" in readings.rates_sentence(found)
-    rising, _ = study_records("rates", lambda run: run.specification["training"]["learning_rate"])
-    assert "that is an edge" in readings.rates_sentence(rising)
+@pytest.mark.parametrize(
+    ("edges", "said"),
+    [([False, False], "No best rate is an edge"), ([True, False], "For one of two arms that is an edge")],
+)
+def test_an_edge_of_the_grid_is_told(edges, said):
+    best = pd.DataFrame({"label": ["LoRA", "rsLoRA"], "rate": [5e-4, 2e-3], "on_edge": edges})
+    told = readings.rates_sentence(best, 3)
+    assert said in told and r"at \ensuremath{5\cdot10^{-4}} for LoRA; \ensuremath{2\cdot10^{-3}} for rsLoRA" in told
+    assert "Over three rates of the grid" in told
+    assert "no rates were compared" in readings.rates_sentence(None, 0)
 
 
 @pytest.mark.parametrize(

@@ -87,14 +87,14 @@ def _budget(settings: Settings, study: str) -> str:
     changed = next(iter(rows.values())).changes  # rows differ in more only where the table shows it
     protocol = PROTOCOLS[changed.get("protocol", own.protocol)]
     seeds = len(own.seeds)
-    said = "One seed, so no intervals; " if seeds == 1 else f"{seeds} seeds; "
+    said = "One seed; " if seeds == 1 else f"{seeds} seeds; "
     if protocol.training_text is None:
         amount = "all training text" if own.train_tokens is None else f"{thousands(own.train_tokens)} tokens"
         articles = "all" if own.test_articles is None else str(own.test_articles)
         split = changed.get("evaluation_split", own.evaluation_split)
         said += f"trained on {amount}, scored on {articles} {split} article{'s' * (articles != '1')}"
         whole = own.test_tokens_per_article
-        said += "." if whole is None else f", to {thousands(whole)} tokens."
+        said += "." if whole is None else f" to {thousands(whole)} tokens."
     else:
         cut = fitted(protocol, own.train_lines, own.measures.get("lines"), own.line_tokens)
         rows_of = [

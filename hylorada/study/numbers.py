@@ -13,6 +13,7 @@ from hylorada.landmarks import START_SCALE, START_STD
 from hylorada.lora import BLEND_AT_START
 from hylorada.study import readings, sentences
 from hylorada.study.plan import Run, all_runs
+from hylorada.study.rates import best_rates, rates_table
 from hylorada.study.records import Records
 from hylorada.study.registry import HubSource, LocalSource, find_corpus, find_model
 from hylorada.study.sentences import count, effect_sentences, joined, stage_name
@@ -218,7 +219,7 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
         "HyPoolingSentence": sentences.pooling_sentence(designs),
         "HyBoundarySentence": readings.boundary_sentence(studies.get("buckets")),
         "HyRetrievalSentence": readings.retrieval_sentence(studies.get("places")),
-        "HyRatesSentence": readings.rates_sentence(studies.get("rates")),
+        "HyRatesSentence": _rates_sentence(settings, studies.get("rates")),
         "HyCostSentence": readings.cost_sentence(cost_table(benchmark)),
         "HyGroupsSentence": readings.groups_sentence(benchmark),
         "HyBasesSentence": sentences.bases_sentence(settings, studies.get("bases")),
@@ -226,6 +227,13 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
         "HyRuns": thousands(len(all_runs(settings))),
         "HyTables": count(len(settings.studies)),
     }
+
+
+def _rates_sentence(settings: Settings, sweep: Records | None) -> str:
+    if sweep is None:
+        return readings.rates_sentence(None, 0)
+    rows = settings.rows("rates")
+    return readings.rates_sentence(best_rates(sweep, rows), rates_table(sweep, rows)["rate"].nunique())
 
 
 def _articles(records: Records) -> int:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hylorada.methods import METHODS
 from hylorada.retrieval import NOT_MEASURABLE
 from hylorada.study.records import Records
 from hylorada.study.sentences import FIRST, count, joined, stage_name
@@ -150,26 +149,20 @@ def boundary_sentence(buckets: Records | None) -> str:
     return f"No learned boundary ends farther than {farthest:.2g} tokens from its start, of {positions} positions."
 
 
-def rates_sentence(rates: Records | None) -> str:
-    """Say which rate is best for each method, and for how many of them it is an edge of the grid."""
-    if rates is None:
+def rates_sentence(best: pd.DataFrame | None, tried: int) -> str:
+    """Say which rate is best for each arm, and for how many of them it is an edge of the grid.
+
+    best: of `hylorada.study.rates.best_rates`, None where the scale has no sweep. tried: rates of the sweep.
+    """
+    if best is None:
         return "At this scale no rates were compared."
-    levels: dict[str, dict[float, list[float]]] = {}
-    for (stage, _), record in rates.by_run.items():
-        method = stage.split("_lr")[0]
-        rate = record["specification"]["training"]["learning_rate"]
-        levels.setdefault(method, {}).setdefault(rate, []).append(record["results"]["perplexity"])
-    best = {method: min(found, key=lambda rate: _finite_mean(found[rate])) for method, found in levels.items()}
-    tried = sorted({rate for found in levels.values() for rate in found})
-    by_rate = {rate: [METHODS[m].label for m, chosen in best.items() if chosen == rate] for rate in tried}
-    told = "; ".join(f"{scientific(rate)} for {joined(map(escape, names))}" for rate, names in by_rate.items() if names)
-    edges = sum(chosen in (tried[0], tried[-1]) for chosen in best.values())
-    grid = "the whole grid"
-    if tried != sorted(RATES):
-        grid = f"{count(len(tried))} rates of the grid of {count(len(RATES))}"
+    by_rate = [(rate, joined(map(escape, found["label"]))) for rate, found in best.groupby("rate")]
+    told = "; ".join(f"{scientific(rate)} for {arms}" for rate, arms in by_rate)
+    grid = "the whole grid" if tried == len(RATES) else f"{count(tried)} rates of the grid of {count(len(RATES))}"
+    edges = int(best["on_edge"].sum())
     ending = "No best rate is an edge of what was tried."
     if edges:
-        ending = f"For {count(edges)} of {count(len(best))} methods that is an edge, and a better one may lie beyond."
+        ending = f"For {count(edges)} of {count(len(best))} arms that is an edge, and a better one may lie beyond."
     return f"Over {grid}, the lowest validation perplexity is at {told}. {ending}"
 
 
@@ -213,8 +206,8 @@ def best_stage_sentence(table: pd.DataFrame) -> str:
     if best["stage"] == BASE:
         return "No stage has a lower mean than the untouched base."
     return (
-        f"The lowest mean is that of the stage {stage_name(best['stage'])}, {fixed(best['perplexity'])}, which is "
-        f"{fixed(best['effect_on_base'])}\\,\\% on the base."
+        f"The lowest mean is that of the stage {stage_name(best['stage'])}, {fixed(best['perplexity'])}, at "
+        f"{fixed(best['effect_on_base'])}\\,\\% against the base."
     )
 
 
@@ -240,11 +233,6 @@ def _gain(base: Mapping[str, Any], trained: list[Mapping[str, Any]]) -> float:
 def _mean(records: Records, stage: str, measure: str) -> float | None:
     found = [records.record(stage, seed)["measures"].get(measure) for seed in records.seeds(stage)]
     return float(np.mean([one["mean"] for one in found])) if all(found) else None
-
-
-def _finite_mean(values: list[float]) -> float:
-    mean = float(np.mean(values))
-    return mean if np.isfinite(mean) else np.inf
 
 
 def _percent(share: float) -> str:

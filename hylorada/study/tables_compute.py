@@ -18,7 +18,7 @@ from hylorada.study.tables import FOOT, escape, thousands, write_table
 
 ABLATION = "ablation"
 OTHER_FAMILY = {"modules": "modules_gpt2", "modules_gpt2": "modules"}  # the same question for other layer names
-HEAD = r"""\begin{tabular}{@{}p{36mm}rrrr@{}}
+HEAD = r"""\begin{tabular}{@{}>{\raggedright\arraybackslash}p{36mm}rrrr@{}}
 \toprule
  & runs & training & scoring & memory\\
 table & & (s) & (s) & (GiB)\\
@@ -59,7 +59,7 @@ def write_compute(records: Records, studies: Mapping[str, Records], tex: Path, c
     for _, row in table.iterrows():
         memory = "--" if pd.isna(row["memory"]) else f"{row['memory']:.1f}"
         seconds = [thousands(round(row[name])) for name in ("training", "scoring")]
-        cells = [rf"\raggedright {escape(row['title'])}", str(row["runs"]), *seconds]
+        cells = [escape(row["title"]), str(row["runs"]), *seconds]
         lines.append("\\midrule\n" * (row["study"] == "all") + " & ".join([*cells, memory]) + "\\\\\n")
     write_table(table, HEAD + "".join(lines) + FOOT, tex, csv)
 

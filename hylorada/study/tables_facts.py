@@ -19,7 +19,7 @@ SCHEDULES = {
     "cosine": "cosine to zero",
     "linear_from_zero": "linear to zero",
 }
-HEAD = r"""\begin{tabular}{@{}p{32mm}p{42mm}p{43mm}p{41mm}@{}}
+HEAD = r"""\begin{tabular}{@{}*{4}{>{\raggedright\arraybackslash}p{39.5mm}}@{}}
 \toprule
  & %s\\
 \midrule

@@ -45,9 +45,9 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
         "HyClaims": str(len(catalogue.claims)),
         "HyContradictions": str(len(catalogue.contradictions)),
         "HySameDay": str(sum(map(len, catalogue.families.values()))),
-        "HyClaimedSentence": plain_tex(findings.was_claimed(rows)),
-        "HyPublishedFoundSentence": plain_tex(published),
-        "HyCorrectedFoundSentence": plain_tex(found),
+        "HyClaimedSentence": plain_tex(findings.was_claimed(rows).partition(". ")[2]),  # the text has said how many
+        "HyPublishedFoundSentence": plain_tex(published[0].lower() + published[1:]),
+        "HyCorrectedFoundSentence": plain_tex(found[0].lower() + found[1:]),
         "HyFollowsSentence": plain_tex(findings.what_follows(judgement.counts, steps)),
         "HyVerdictsSentence": verdicts_sentence(judgement.counts),
         "HyTransferSentence": transfer_sentence(judgement),

@@ -148,4 +148,4 @@ def _tex(text: str) -> str:
                 escaped = escaped.replace(old, f"{start}$-${digit}")
             elif escaped.startswith(old):
                 escaped = f"$-${escaped[1:]}"
-    return escaped.replace("/", r"/\allowbreak{}").replace("²", r"\textsuperscript{2}")
+    return escaped.replace(r" \%", r"\,\%").replace("/", r"/\allowbreak{}").replace("²", r"\textsuperscript{2}")
