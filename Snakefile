@@ -22,8 +22,10 @@ RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
-SUMMARIES = ["protocols", "efficiency", "cost"]  # tables beside those of the ablation and the studies
-JUDGED = ["verdicts", "claims", "contradictions"]  # tables that `hylorada claims` writes
+SUMMARIES = ["protocols", "efficiency", "cost", "facts", "parts", "compute"]  # tables beside those of the ablation and the studies
+JUDGED = ["verdicts", "claims", "contradictions", "claims_numbers"]  # tables that `hylorada claims` writes
+TABLE_CODE = ["tables_facts", "tables_parts", "tables_compute"]  # beside what the numbers rest on
+SECTIONS = ["introduction", "method", "protocols", "results", "statements", "limitations", "reproducibility", "appendix"]
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
 
@@ -135,7 +137,8 @@ rule table:
     output:
         "paper/numbers.tex",
         "paper/tables/ablation.tex",
-        "paper/tables/studies.tex",
+        "paper/tables/floats.tex",
+        "paper/tables/absent.tex",
         expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),
         report("results/tables/ablation.csv", category="Tables", caption="report/ablation.rst"),
         report(
@@ -150,7 +153,7 @@ rule table:
     params:
         scale=SCALE,
         records=RECORDS,
-        code=[code_digest(f"hylorada.study.{part}") for part in ("tables", "tables_cost", "numbers")],
+        code=[code_digest(f"hylorada.study.{part}") for part in ("numbers", "floats", *TABLE_CODE)],
     shell:
         "hylorada table --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
@@ -195,7 +198,7 @@ rule claims:
     params:
         scale=SCALE,
         records=RECORDS,
-        code=[code_digest(f"hylorada.study.claims.{part}") for part in ("judgement", "tables")],
+        code=[code_digest(f"hylorada.study.claims.{part}") for part in ("judgement", "tables", "sentences")],
     shell:
         "hylorada claims --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
@@ -226,12 +229,14 @@ rule paper:
     input:
         expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
         "paper/tables/ablation.tex",
-        "paper/tables/studies.tex",
+        "paper/tables/floats.tex",
+        "paper/tables/absent.tex",
         expand("paper/tables/{table}.tex", table=[*SUMMARIES, *JUDGED, *SETTINGS.studies]),
         "figures/published_numbers.pdf",
         "paper/numbers.tex",
         workflow.source_path("paper/main.tex"),
         workflow.source_path("paper/references.tex"),
+        [workflow.source_path(f"paper/sections/{part}.tex") for part in SECTIONS],
     output:
         report("paper/main.pdf", category="Paper", caption="report/paper.rst"),
     log:

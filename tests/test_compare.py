@@ -10,12 +10,13 @@ import pytest
 from fake_records import fake_study
 from scipy import stats
 
-from hylorada.cli import DIFFERS, main
+from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
 from hylorada.study.archive import read_archive
 from hylorada.study.compare import ALONE, DIFFERENT, SAME, TOLERATED, compare, overall, summary, write_comparison
 from hylorada.study.sources import project_root
+from hylorada.verbs.results import DIFFERS
 
 
 @pytest.fixture(scope="module")

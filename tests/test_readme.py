@@ -12,6 +12,7 @@ import yaml
 from hylorada.baselines import METHODS
 from hylorada.cli import parser
 from hylorada.study.plan import all_runs
+from hylorada.study.records import KEPT
 from hylorada.study.registry import CORPORA, MODELS
 from hylorada.study.settings import load_settings
 from hylorada.study.tiny import llama_config, random_model
@@ -73,8 +74,12 @@ def test_every_target_and_scale_of_make_exists():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for target, *rest in commands("make"):
         assert target in targets
-        for scale in (word.removeprefix("SCALE=") for word in rest):
-            assert scale == "mine.yaml" or load_settings(scale)
+        for name, _, value in (word.partition("=") for word in rest):
+            assert name in ("SCALE", "RECORDS")
+            if name == "RECORDS":
+                assert (ROOT / value / "micro" / KEPT).is_file()
+            else:
+                assert value == "mine.yaml" or load_settings(value)
 
 
 def test_the_settings_to_change_for_another_model_are_settings(tmp_path):

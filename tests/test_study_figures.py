@@ -235,7 +235,7 @@ def test_every_run_of_the_grid_is_a_dot_and_one_that_diverged_a_triangle_at_the_
     rims = [points(axes, "^") for axes in panels[: len(BEST)]]
     sparse = list(BEST).index("sparse")
     assert rims[sparse] == [max(RATES)] * 3
-    assert all(seeds + len(rim) == 6 * 3 for seeds, rim in zip(dots, rims, strict=True))
+    assert all(seeds + len(rim) == len(RATES) * 3 for seeds, rim in zip(dots, rims, strict=True))
     top = panels[sparse].get_ylim()[1]
     (triangle,) = (line for line in panels[sparse].lines if line.get_marker() == "^")
     assert triangle.get_ydata()[0] < top and len(panels[len(BEST)].lines) == 0

@@ -2,34 +2,24 @@
 
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from fake_records import EFFECTS, fake_study
+from paper_text import source
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
 from hylorada.nll import TokenNLL
-from hylorada.study.figure_style import save_figure
-from hylorada.study.figures import FIGURES
+from hylorada.study.claims.sentences import MACROS as CLAIMS_MACROS
 from hylorada.study.numbers import ablation_sentence, macro_values, write_numbers
 from hylorada.study.records import load_folder, load_records
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import Effect, Interval
-from hylorada.study.tables import ablation_table, escape, fixed, thousands, write_ablation, write_overview
-from hylorada.study.tables_cost import write_cost
-from hylorada.study.tables_protocols import (
-    write_efficiency,
-    write_protocols,
-)
-from hylorada.study.tex import build_pdf, find_tex, macros
-
-BENCHMARK = read_json(Path(__file__).parent.parent / "benchmarks" / "cpu.json")
-PAPER = Path(__file__).parent.parent / "paper" / "main.tex"
-TEX = find_tex({"PATH": ""}) or find_tex()
+from hylorada.study.tables import ablation_table, escape, fixed, thousands, write_ablation
+from hylorada.study.tex import macros
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +191,7 @@ def test_numbers_print_as_in_print():
 
 
 def test_the_paper_gets_exactly_the_macros_it_uses(study, records):
-    assert set(macro_values(*study[1:], records)) == macros(PAPER.read_text())
+    assert {*macro_values(*study[1:], records), *CLAIMS_MACROS} == macros(source())
 
 
 def test_numbers_come_from_settings_records_and_code(study, records):
@@ -264,17 +254,3 @@ def test_with_everything_resolved_nothing_is_called_inconclusive():
 def test_one_seed_decides_nothing():
     said = ablation_sentence({name: Effect(-0.5, 1) for name in list(STAGES)[1:]}, articles=13)
     assert said == "With one seed an arm no step has an interval, and all five are inconclusive."
-
-
-@pytest.mark.skipif(TEX is None, reason="no TeX engine runs on this platform")
-def test_the_paper_compiles_from_records_and_nothing_sticks_out(study, records, tmp_path):
-    write_ablation(records, tmp_path / "tables" / "ablation.tex", tmp_path / "ablation.csv")
-    write_overview(replace(study[1], studies={}), tmp_path / "tables" / "studies.tex")
-    write_protocols(None, records, tmp_path / "tables" / "protocols.tex", tmp_path / "protocols.csv")
-    write_efficiency(records, tmp_path / "tables" / "efficiency.tex", tmp_path / "efficiency.csv")
-    write_cost(BENCHMARK, tmp_path / "tables" / "cost.tex", tmp_path / "cost.csv")
-    write_numbers(*study[1:], records, None, tmp_path / "numbers.tex")
-    for name in re.findall(r"figures/(\w+)\.pdf\}", PAPER.read_text()):
-        save_figure(FIGURES[name].draw(records), tmp_path / "figures" / name)
-    wide = build_pdf(PAPER, tmp_path / "paper.pdf", TEX, generated=tmp_path, figures=tmp_path / "figures")
-    assert wide == []

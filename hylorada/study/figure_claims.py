@@ -46,7 +46,7 @@ def published_numbers(catalogue: Catalogue, published: Records | None) -> Figure
         axes.set_yticks(range(len(catalogue.families)), list(catalogue.families))
         axes.set_ylim(len(catalogue.families) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("perplexity over that of the untouched base (lower is better)")
+        axes.set_xlabel("perplexity over the untouched base's (lower is better)")
         handles = [
             mpl.lines.Line2D([], [], linestyle="", marker=PAPER, color=NO_ROW, label="in the documents"),
             mpl.lines.Line2D(

@@ -104,7 +104,7 @@ def end_token(records: Records, rows: dict[str, Row]) -> Figure:
         cost = "infinite" if None in factors else f"+{100 * (np.mean(factors) - 1):.3g} %"
         axes.text(1.02, row, cost, transform=axes.get_yaxis_transform(), va="center")
     rows_down(axes, [rows[name].label for name in records.stages])
-    axes.text(1.02, -0.65, "on perplexity", transform=axes.get_yaxis_transform(), va="bottom")
+    axes.text(1.02, -0.65, "perplexity, with it", transform=axes.get_yaxis_transform(), va="bottom")
     in_decades(axes)
     axes.set_xlabel("probability of the end where the text goes on")
     legend = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}

@@ -99,6 +99,8 @@ def in_decades(axes: Axes, side: Literal["x", "y"] = "x") -> None:
     axis = axes.xaxis if side == "x" else axes.yaxis
     low, high = axis.get_view_interval()
     steps = (1, 2, 5) if high < 30 * low else (1, 3) if high < 3000 * low else (1,)
-    axis.set_major_locator(mpl.ticker.LogLocator(subs=steps))
-    axis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    many = high > 1e5 * low  # then powers of ten, few enough to stand side by side
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=steps, numticks=4 if many else None))
+    written = mpl.ticker.LogFormatterMathtext() if many else mpl.ticker.StrMethodFormatter("{x:g}")
+    axis.set_major_formatter(written)
     axis.set_minor_locator(mpl.ticker.NullLocator())

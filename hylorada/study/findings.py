@@ -112,6 +112,8 @@ def was_found(protocols: pd.DataFrame, side: str, found: Sequence[Change | None]
     better = sum(change.mean < 0 for change in resolved)
     told = f"{len(resolved)} of {len(measured)} steps can be told from chance"
     directions = f": {better} lower perplexity, {len(resolved) - better} raise it" if resolved else ""
+    if resolved and better in (0, len(resolved)):
+        directions = f", {'lowering' if better else 'raising'} perplexity"
     return f"{whole} {told}{directions}."
 
 

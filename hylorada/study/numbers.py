@@ -1,6 +1,7 @@
 r"""numbers.tex: every setting, source and result that the paper's text names, as a \Hy... macro."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,49 @@ from hylorada.files import written_beside
 from hylorada.landmark_redesigns import BOUNDARY_TEMPERATURE
 from hylorada.landmarks import START_SCALE, START_STD
 from hylorada.lora import BLEND_AT_START
-from hylorada.study.plan import Run
+from hylorada.study import readings, sentences
+from hylorada.study.plan import Run, all_runs
+from hylorada.study.rates import best_rates, rates_table
 from hylorada.study.records import Records
 from hylorada.study.registry import HubSource, LocalSource, find_corpus, find_model
+from hylorada.study.sentences import count, effect_sentences, joined, stage_name
 from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import DRAWS, FAMILY_ERROR, POWER, SMALLEST_EFFECT, Effect, percent
-from hylorada.study.tables import BASE, escape, fixed, span, stage_means, step_effects, thousands
-from hylorada.study.tables_protocols import PUBLISHED, largest_difference
+from hylorada.study.tables import (
+    BASE,
+    ablation_table,
+    escape,
+    fixed,
+    scientific,
+    span,
+    stage_means,
+    step_effects,
+    study_table,
+    thousands,
+)
+from hylorada.study.tables_cost import cost_table, read_benchmark
+from hylorada.study.tables_protocols import PUBLISHED, efficiency_table, largest_difference
 
-COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NONE: Mapping[str, Records] = {}
 
 
 def write_numbers(
-    settings: Settings, plan: dict[str, list[Run]], records: Records, published: Records | None, path: Path
+    settings: Settings, plan: dict[str, list[Run]], records: Records, studies: Mapping[str, Records] | None, path: Path
 ) -> None:
-    """Write the macros of one scale; the first line names the records they came from.
+    """Write the macros of one scale; the first line names the records of the ablation that they came from.
 
-    published: the study `as_published`, None where the scale has none.
+    studies: the records of the scale's other tables, by name.
     """
     lines = [f"% made by `hylorada table` from the records of digest {records.digest}"]
-    values = macro_values(settings, plan, records, published)
+    values = macro_values(settings, plan, records, studies or NONE)
     lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in values.items()]
     with written_beside(path) as beside:
         beside.write_text("\n".join(lines) + "\n")
 
 
 def macro_values(
-    settings: Settings, plan: dict[str, list[Run]], records: Records, published: Records | None = None
+    settings: Settings, plan: dict[str, list[Run]], records: Records, studies: Mapping[str, Records] = NONE
 ) -> dict[str, str]:
     """Return LaTeX by the name of each macro, without its backslash."""
     return (
@@ -45,7 +61,8 @@ def macro_values(
         | _method(plan)
         | _training(settings, records)
         | _results(settings, records)
-        | {"HyZeroSentence": zero_sentence(published)}
+        | _readings(settings, records, studies)
+        | effect_sentences(settings, studies)
     )
 
 
@@ -54,7 +71,7 @@ def zero_sentence(published: Records | None) -> str:
     if published is None:
         return "The published procedure was not run at this scale."
     seeds, largest = len(published.seeds(f"{PUBLISHED}magnitude")), largest_difference(published)
-    runs = f"{_count(seeds)} pair{'s' * (seeds != 1)} of runs at equal seed"
+    runs = f"{count(seeds)} pair{'s' * (seeds != 1)} of runs at equal seed"
     if largest == 0:
         return (
             "Under the published procedure the stage with position bias equals the stage before it bit for bit: in "
@@ -62,7 +79,7 @@ def zero_sentence(published: Records | None) -> str:
         )
     return (
         "Under the published procedure the stage with position bias differs from the stage before it, which it should "
-        f"not: in {runs} by up to {_scientific(largest)} nats for a token."
+        f"not: in {runs} by up to {scientific(largest)} nats for a token."
     )
 
 
@@ -70,7 +87,7 @@ def tuning_sentence(settings: Settings) -> str:
     """Say how the learning rates were chosen."""
     if not settings.tuned_rates:
         return "These rates are the same for every arm and none was tuned, so that an effect is one at these rates."
-    rates = ", ".join(f"{escape(arm)} {_scientific(rate)}" for arm, rate in settings.tuned_rates.items())
+    rates = ", ".join(f"{escape(arm)} {scientific(rate)}" for arm, rate in settings.tuned_rates.items())
     return (
         f"Arms with a rate of their own, chosen on validation articles from one grid for all ({rates}), train at that "
         "rate, landmarks included; other arms at those just named."
@@ -84,22 +101,22 @@ def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
     """
     seeds = min(effect.seeds for effect in effects.values())
     if seeds < 2:
-        return f"With one seed an arm no step has an interval, and all {_count(len(effects))} are inconclusive."
+        return f"With one seed an arm no step has an interval, and all {count(len(effects))} are inconclusive."
     better = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean < 0}
     worse = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean > 0}
     rest = {name: effect for name, effect in effects.items() if not effect.is_resolved}
     said = [
-        f"{verb} with {_and(_found(*step) for step in group.items())}"
+        f"{verb} with {joined(_found(*step) for step in group.items())}"
         for verb, group in (("falls", better), ("rises", worse))
         if group
     ]
-    sentences = [f"Perplexity {_and(said)}, intervals adjusted after Holm."] if said else []
+    sentences = [f"Perplexity {joined(said)}, intervals adjusted after Holm."] if said else []
     if rest:
         needed = sorted({fixed(percent(effect.detectable or 0.0)) for effect in rest.values()}, key=float)
-        who = "The step to" if len(rest) == 1 else f"The {_count(len(rest))} steps to"
+        who = "The step to" if len(rest) == 1 else f"The {count(len(rest))} steps to"
         verb = "is" if len(rest) == 1 else "are"
         sentences.append(
-            f"{who} {_and(map(_name, rest))} {verb} inconclusive: at {seeds} seeds and {articles} articles, "
+            f"{who} {joined(map(stage_name, rest))} {verb} inconclusive: at {seeds} seeds and {articles} articles, "
             f"an effect has to be {' to '.join(dict.fromkeys((needed[0], needed[-1])))}\\,\\% "
             f"to be resolved with a chance of {100 * POWER:g}\\,\\%."
         )
@@ -115,12 +132,12 @@ def _sources(settings: Settings, records: Records) -> dict[str, str]:
     seconds = np.array([record["training"]["seconds"] + record["evaluation_seconds"] for record in trained])
     return {
         "HyScale": escape(settings.scale),
-        "HyBaseName": _short(model),
+        "HyBaseName": short_name(model),
         "HyBaseDescription": _long(model),
         "HyBaseParams": thousands(records.record(BASE, None)["parameters"]["total"]),
         "HyBaseLicence": escape(model.licence),
-        "HyTargets": _and(rf"\texttt{{{escape(name)}}}" for name in settings.target_modules),
-        "HyCorpusName": _short(corpus),
+        "HyTargets": joined(rf"\texttt{{{escape(name)}}}" for name in settings.target_modules),
+        "HyCorpusName": short_name(corpus),
         "HyCorpusDescription": _long(corpus),
         "HyCorpusLicence": escape(corpus.licence),
         "HyTestArticles": thousands(_articles(records)),
@@ -159,9 +176,9 @@ def _training(settings: Settings, records: Records) -> dict[str, str]:
         "HyBlock": thousands(settings.block_tokens),
         "HyBatchBlocks": str(settings.batch_size * settings.gradient_accumulation_steps),
         "HySteps": thousands(len(history)),
-        "HyLearningRate": _scientific(settings.learning_rate),
-        "HyPositionLR": _scientific(settings.position_bias_lr),
-        "HyLandmarkLR": _scientific(settings.landmark_lr),
+        "HyLearningRate": scientific(settings.learning_rate),
+        "HyPositionLR": scientific(settings.position_bias_lr),
+        "HyLandmarkLR": scientific(settings.landmark_lr),
         "HyWarmupPercent": f"{100 * settings.warmup_ratio:g}",
         "HyWeightDecay": f"{settings.weight_decay:g}",
         "HyClip": f"{settings.max_grad_norm:g}",
@@ -181,14 +198,50 @@ def _results(settings: Settings, records: Records) -> dict[str, str]:
         "HyBasePPL": fixed(math.exp(stage_means(records, BASE).mean)),
         "HyLoraPPL": fixed(math.exp(stage_means(records, first).mean)),
         "HyAblationSentence": ablation_sentence(step_effects(records), _articles(records)),
+        "HyOneRunSentence": sentences.one_run_sentence(step_effects(records)),
+        "HyStackSentence": sentences.stack_sentence(sentences.stack_effect(records)),
+        "HyShareSentence": readings.share_sentence(ablation_table(records)),
+        "HyBestStageSentence": readings.best_stage_sentence(ablation_table(records)),
+        "HyEfficiencySentence": sentences.efficiency_sentence(efficiency_table(records)),
     }
+
+
+def _readings(settings: Settings, records: Records, studies: Mapping[str, Records]) -> dict[str, str]:
+    published, benchmark = studies.get("as_published"), read_benchmark()
+    designs = study_table(studies["designs"], settings.rows("designs")) if "designs" in studies else None
+    return {
+        "HyZeroSentence": zero_sentence(published),
+        "HyStillSentence": readings.still_sentence(published),
+        "HyFrozenSentence": readings.frozen_sentence(published),
+        "HyEndSentence": readings.end_sentence(studies.get("single_fixes")),
+        "HyKindsSentence": readings.kinds_sentence(records),
+        "HyMetricsSentence": readings.metrics_sentence(records),
+        "HyPoolingSentence": sentences.pooling_sentence(designs),
+        "HyBoundarySentence": readings.boundary_sentence(studies.get("buckets")),
+        "HyRetrievalSentence": readings.retrieval_sentence(studies.get("places")),
+        "HyRatesSentence": _rates_sentence(settings, studies.get("rates")),
+        "HyCostSentence": readings.cost_sentence(cost_table(benchmark)),
+        "HyGroupsSentence": readings.groups_sentence(benchmark),
+        "HyBasesSentence": sentences.bases_sentence(settings, studies.get("bases")),
+        "HyGridSentence": readings.grid_sentence(),
+        "HyRuns": thousands(len(all_runs(settings))),
+        "HyTables": count(len(settings.studies)),
+    }
+
+
+def _rates_sentence(settings: Settings, sweep: Records | None) -> str:
+    if sweep is None:
+        return readings.rates_sentence(None, 0)
+    rows = settings.rows("rates")
+    return readings.rates_sentence(best_rates(sweep, rows), rates_table(sweep, rows)["rate"].nunique())
 
 
 def _articles(records: Records) -> int:
     return len(stage_means(records, BASE).tokens)
 
 
-def _short(source: Any) -> str:
+def short_name(source: Any) -> str:
+    """Return what the text calls a base model or a corpus, in LaTeX."""
     return _long(source).split(",")[0]
 
 
@@ -209,7 +262,7 @@ def _hardware(machine: dict[str, Any]) -> str:
 
 
 def _versions(records: Records, library: str) -> str:
-    return _and(dict.fromkeys(escape(record["machine"]["versions"][library]) for record in records.by_run.values()))
+    return joined(dict.fromkeys(escape(record["machine"]["versions"][library]) for record in records.by_run.values()))
 
 
 def _brief(value: float) -> str:
@@ -217,26 +270,8 @@ def _brief(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _scientific(value: float) -> str:
-    digits, power = f"{value:e}".split("e")
-    return rf"\ensuremath{{{float(digits):g}\cdot10^{{{int(power)}}}}}"
-
-
 def _found(name: str, effect: Effect) -> str:
     ends = span(percent(effect.interval.low), percent(effect.interval.high)) if effect.interval else ""
     small = abs(percent(effect.mean)) < 100 * SMALLEST_EFFECT
     of_interest = ", less than is of interest" if small else ""
-    return rf"{_name(name)} ({fixed(percent(effect.mean))}\,\%, {ends}{of_interest})"
-
-
-def _name(stage: str) -> str:
-    return escape(STAGES[stage].label.removeprefix("+ "))
-
-
-def _count(count: int) -> str:
-    return COUNTS[count] if count < len(COUNTS) else str(count)
-
-
-def _and(parts: Any) -> str:
-    *most, last = parts
-    return f"{', '.join(most)} and {last}" if most else last
+    return rf"{stage_name(name)} ({fixed(percent(effect.mean))}\,\%, {ends}{of_interest})"

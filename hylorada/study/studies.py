@@ -15,7 +15,7 @@ from hylorada.study.registry import MODELS
 from hylorada.study.sources import folder_name
 from hylorada.study.stages import DORA, LANDMARKS, RSLORA, STAGES
 
-RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3)  # one grid for every method
+RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)  # one grid for every arm; it goes on where a best rate is an edge
 PUBLISHED_POSITIONS = 32_768  # over which the published code spread its buckets, whatever the length in use
 
 

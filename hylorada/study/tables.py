@@ -3,16 +3,14 @@
 import math
 import re
 from pathlib import Path
+from textwrap import wrap
 
 import pandas as pd
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
 from hylorada.study.columns import COLUMNS, Value, values
-from hylorada.study.protocol import Lines, fitted
-from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.records import Records
-from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import (
     ArticleMeans,
@@ -28,10 +26,11 @@ from hylorada.study.studies import STUDIES, Row
 BASE = next(name for name, stage in STAGES.items() if stage.adapter is None)
 BUILDS_ON = {name: stage.on for name, stage in STAGES.items()}
 ONE_SEED = "one seed"
+LONG_HEAD = 10  # characters of a column's head that stand in one line
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: rf"\{character}" for character in "&%$#_{}"
 }
-HEAD = r"""\begin{tabular}{@{}lp{30mm}rcrcrcr@{}}
+HEAD = r"""\begin{tabular}{@{}lp{40mm}rcrcrcr@{}}
 \toprule
  & & & & \multicolumn{2}{c}{perplexity} & \multicolumn{2}{c}{effect (\%)} & on base\\
 stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval & (\%)\\
@@ -44,12 +43,11 @@ STUDY_HEAD = r"""\begin{{tabular}}{{@{{}}lrcrcrc{columns}@{{}}}}
 row & trained & seeds & mean & 95\,\% interval & mean & Holm interval{heads}\\
 \midrule
 """
-OVERVIEW = r"""\begin{{table*}}[p]
-\centering\footnotesize
-\input{{tables/{name}}}
-\caption{{{title}. {question} {budget} Effects are against the row that each row changes.}}\label{{tab:{name}}}
-\end{{table*}}
-"""
+SINGLE_HEAD = r"""\begin{{tabular}}{{@{{}}lrrr{columns}@{{}}}}
+\toprule
+row & trained & ppl. & effect (\%){heads}\\
+\midrule
+"""  # where every row has one seed, and so no interval
 FOOT = "\\bottomrule\n\\end{tabular}\n"
 
 
@@ -121,10 +119,11 @@ def write_study(records: Records, rows: dict[str, Row], name: str, tex: Path, cs
     for column in shown:
         found = values(records, column)
         table[column] = [found[stage] for stage in table["stage"]]
-    head = STUDY_HEAD.format(
-        columns="c" * len(shown), empty=" & " * len(shown), heads="".join(f" & {COLUMNS[c].head}" for c in shown)
+    has_intervals = bool(table["effect_low"].notna().any())
+    head = (STUDY_HEAD if has_intervals else SINGLE_HEAD).format(
+        columns="c" * len(shown), empty=" & " * len(shown), heads="".join(f" & {_head(COLUMNS[c].head)}" for c in shown)
     )
-    body = "".join(_study_line(row, shown) for _, row in table.iterrows())
+    body = "".join(_study_line(row, shown, has_intervals) for _, row in table.iterrows())
     return write_table(table, head + body + FOOT, tex / f"{name}.tex", csv / f"{name}.csv")
 
 
@@ -135,47 +134,6 @@ def write_table(table: pd.DataFrame, tabular: str, tex: Path, csv: Path) -> pd.D
     with written_beside(csv) as beside:
         table.to_csv(beside, index=False)
     return table
-
-
-def write_overview(settings: Settings, path: Path) -> None:
-    """Write the part of the paper that shows every study of a scale, each with its question and its budget."""
-    parts = []
-    for name in settings.studies:
-        study = STUDIES[name]
-        said = {"title": escape(study.title), "question": escape(study.question), "budget": _budget(settings, name)}
-        parts.append(OVERVIEW.format(name=name, **said))
-    with written_beside(path) as beside:
-        beside.write_text("".join(parts) or "At this scale no further table was made.\n")
-
-
-def _budget(settings: Settings, study: str) -> str:
-    """Say what a study trains on and is scored on, and which of its rows the scale leaves out."""
-    own, rows = settings.for_study(study), settings.rows(study)
-    changed = next(iter(rows.values())).changes  # rows differ in more only where the table shows it
-    protocol = PROTOCOLS[changed.get("protocol", own.protocol)]
-    said = f"Seeds: {len(own.seeds)}; "
-    if protocol.training_text is None:
-        amount = "all training text" if own.train_tokens is None else f"{thousands(own.train_tokens)} tokens"
-        articles = "all" if own.test_articles is None else str(own.test_articles)
-        split = changed.get("evaluation_split", own.evaluation_split)
-        said += f"trained on {amount}; scored on {articles} {split} articles"
-        whole = own.test_tokens_per_article
-        said += "." if whole is None else f", up to {thousands(whole)} tokens of each."
-    else:
-        cut = fitted(protocol, own.train_lines, own.measures.get("lines"), own.line_tokens)
-        rows_of = [
-            _lines(cut.training_text, protocol.training_text),
-            _lines(cut.evaluation_text, protocol.evaluation_text),
-        ]
-        said += f"trained on {rows_of[0]} lines, filled up to {cut.block_tokens} tokens"
-        said += "" if cut.block_tokens == protocol.block_tokens else f" (published: {protocol.block_tokens})"
-        said += f"; scored on {rows_of[1]} lines."
-    left_out = len(STUDIES[study].rows or rows) - len(rows)
-    return said + (f" Rows left out at this scale: {left_out}." if left_out else "")
-
-
-def _lines(cut: Lines, published: Lines) -> str:
-    return f"{cut.count}" + ("" if cut.count == published.count else f" (published: {published.count})")
 
 
 def stage_means(records: Records, stage: str) -> ArticleMeans:
@@ -221,6 +179,12 @@ def thousands(count: int) -> str:
     return f"{count:,}".replace(",", r"\,")
 
 
+def scientific(value: float) -> str:
+    """Return LaTeX for a positive number as three digits at most and a power of ten; zero is zero."""
+    digits, power = f"{value:.2e}".split("e")
+    return rf"\ensuremath{{{float(digits):g}\cdot10^{{{int(power)}}}}}" if value else "0"
+
+
 def escape(text: str) -> str:
     """Return LaTeX that prints `text` as it is."""
     return re.sub(r"[\\~^&%$#_{}]", lambda found: SPECIAL[found[0]], text)
@@ -231,8 +195,12 @@ def span(low: float, high: float) -> str:
     return f"{fixed(low)} to {fixed(high)}"
 
 
-def _study_line(row: pd.Series, shown: tuple[str, ...]) -> str:
+def _study_line(row: pd.Series, shown: tuple[str, ...], has_intervals: bool) -> str:
     alone = bool(row["against"] == "")
+    extra = [_shown(row[name], COLUMNS[name].decimals) for name in shown]
+    if not has_intervals:
+        numbers = [fixed(row["perplexity"]), "" if alone else fixed(row["effect"])]
+        return " & ".join([escape(row["label"]), thousands(row["parameters"]), *numbers, *extra]) + "\\\\\n"
     level = ONE_SEED if pd.isna(row["perplexity_low"]) else span(row["perplexity_low"], row["perplexity_high"])
     step = ONE_SEED if pd.isna(row["effect_low"]) else span(row["effect_low"], row["effect_high"])
     cells = [
@@ -242,9 +210,16 @@ def _study_line(row: pd.Series, shown: tuple[str, ...]) -> str:
         fixed(row["perplexity"]),
         level,
         *(["", ""] if alone else [fixed(row["effect"]), step + "*" * row["resolved"]]),
-        *(_shown(row[name], COLUMNS[name].decimals) for name in shown),
+        *extra,
     ]
     return " & ".join(cells) + "\\\\\n"
+
+
+def _head(words: str) -> str:
+    """Set the head of a further column in lines, so that it is no wider than its numbers."""
+    lines = wrap(words, LONG_HEAD, break_long_words=False)
+    stacked = r"\\".join(lines)
+    return rf"\shortstack{{{stacked}}}" if len(lines) > 1 else words
 
 
 def _shown(value: Value, decimals: int) -> str:

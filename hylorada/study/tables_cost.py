@@ -5,16 +5,23 @@ from typing import Any
 
 import pandas as pd
 
+from hylorada.files import read_json
+from hylorada.study.sources import project_root
 from hylorada.study.tables import FOOT, escape, fixed, write_table
 
 HEAD = r"""\begin{tabular}{@{}lrrrr@{}}
 \toprule
- & & & \multicolumn{2}{c}{inference}\\
-method & training step & its memory & as adapter & merged\\
+ & \multicolumn{2}{c}{training} & \multicolumn{2}{c}{inference}\\
+method & step & memory & adapter & merged\\
 \midrule
 """
 BESIDE = "our rsLoRA"  # what a training step is held to; inference is held to the base
 MERGED = (", merged", ", weights merged")
+
+
+def read_benchmark() -> dict[str, Any]:
+    """Return what `hylorada bench` measured last on a processor."""
+    return read_json(project_root() / "benchmarks" / "cpu.json")
 
 
 def cost_table(benchmark: dict[str, Any]) -> pd.DataFrame:

@@ -23,9 +23,9 @@ HEAD = r"""\begin{tabular}{@{}lrrcrrcrrc@{}}
 stage & ppl. & step (\%) & interval & ppl. & step (\%) & interval & ppl. & step (\%) & interval\\
 \midrule
 """
-EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcl@{}}
+EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcr@{}}
 \toprule
-part & parameters & own gain (\%) & Holm interval & parameters per 1\,\% of gain\\
+part & adds & gain (\%) & Holm interval & \shortstack[r]{adds per\\1\,\% of gain}\\
 \midrule
 """
 
@@ -117,10 +117,9 @@ def write_efficiency(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
     lines = []
     for _, row in table.iterrows():
         gain = ONE_SEED if pd.isna(row["gain_low"]) else span(row["gain_low"], row["gain_high"])
-        cost = "unbounded: the gain may be nothing"
+        cost = "unbounded"
         if not pd.isna(row["cost"]):
-            cost = f"{thousands(round(row['cost']))} ({thousands(round(row['cost_low']))} to "
-            cost += f"{thousands(round(row['cost_high']))})"
+            cost = thousands(round(row["cost"]))
         lines.append(
             f"{escape(row['label'])} & {thousands(row['parameters'])} & {fixed(row['gain'])} & {gain} & {cost}\\\\\n"
         )

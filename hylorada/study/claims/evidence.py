@@ -9,7 +9,8 @@ from typing import Any
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
 from hylorada.study.claims.catalogue import Catalogue
-from hylorada.study.published_metrics import decile_ratio, line_ratio
+from hylorada.study.protocols import AS_PUBLISHED
+from hylorada.study.published_metrics import DECILE_TOKENS, decile_ratio, line_ratio
 from hylorada.study.records import Records, study_records
 from hylorada.study.settings import Settings
 from hylorada.study.sources import project_root
@@ -53,6 +54,15 @@ class Evidence:
         records = self.records(study)
         return records is not None and set(rows) <= set(records.stages)
 
+    def is_measurable(self, study: str, row: str, metric: str) -> bool:
+        """Tell whether a row has text enough for a metric: LIM-PPL takes texts of DECILE_TOKENS tokens."""
+        records = self.records(study)
+        if records is None or not metric.startswith("deciles"):
+            return records is not None
+        seed = records.seeds(row)[0]
+        store = (records.lines(row, seed) if metric == "deciles" else records.nll(row, seed)).first_windows()
+        return bool(store.text_means()[2].max() + 1 >= DECILE_TOKENS)
+
     def effect(self, study: str, pair: Pair, metric: str) -> Effect:
         """Return the effect of a row against another by a metric of METRICS.
 
@@ -70,14 +80,22 @@ class Evidence:
 
     def is_own_setting(self, study: str) -> bool:
         """Whether base, text and amounts of a study are those of the published results."""
-        settings = self.settings
-        if study != ABLATION:
-            settings = replace(
-                settings, **{k: v for k, v in settings.studies[study].items() if k != "rows"}, studies={}
-            )
+        settings = self._settings_of(study)
         own = re.fullmatch(OWN_BASE, settings.base) and re.fullmatch(OWN_CORPUS, settings.corpus)
-        whole = study not in PUBLISHED_STUDIES or (settings.train_lines, settings.measures.get("lines")) == (None, None)
-        return bool(own and whole)
+        return bool(own and self.is_whole(study))
+
+    def is_whole(self, study: str) -> bool:
+        """Whether a study trains on no less than the published ablation, and scores no fewer of the published lines."""
+        settings = self._settings_of(study)
+        if study in PUBLISHED_STUDIES:
+            return (settings.train_lines, settings.measures.get("lines")) == (None, None)
+        return settings.train_tokens is None or settings.train_tokens >= PUBLISHED_TOKENS
+
+    def _settings_of(self, study: str) -> Settings:
+        if study == ABLATION:
+            return self.settings
+        budget = {name: value for name, value in self.settings.studies[study].items() if name != "rows"}
+        return replace(self.settings, **budget, studies={})
 
     @cached_property
     def costs(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -91,6 +109,7 @@ class Evidence:
 
 
 PUBLISHED_STUDIES = ("as_published", "landmark_study")
+PUBLISHED_TOKENS = AS_PUBLISHED.training_text.count * AS_PUBLISHED.block_tokens  # padding among them
 
 
 def own_steps(study: str) -> list[Pair]:
@@ -117,8 +136,17 @@ def _by_deciles(records: Records, pair: Pair) -> Comparison:
     return decile_ratio(*(published_lines(records, row) for row in pair))
 
 
+def _by_deciles_of_text(records: Records, pair: Pair) -> Comparison:
+    return decile_ratio(*([records.nll(row, seed) for seed in records.seeds(row)] for row in pair))
+
+
 def _by_corpus(records: Records, pair: Pair) -> Comparison:
     return stage_means(records, pair[0]) - stage_means(records, pair[1])
 
 
-METRICS = {"corpus": _by_corpus, "lines": _by_lines, "deciles": _by_deciles}
+METRICS = {
+    "corpus": _by_corpus,  # of the main text
+    "lines": _by_lines,  # P_A of the published lines
+    "deciles": _by_deciles,  # LIM-PPL of the published lines
+    "deciles_of_text": _by_deciles_of_text,  # LIM-PPL of the main text
+}

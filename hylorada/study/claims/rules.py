@@ -13,7 +13,7 @@ from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.facts import FACTS
 from hylorada.study.claims.finding import Finding
 from hylorada.study.claims.growth import GROWTH
-from hylorada.study.claims.measured import MEASURED
+from hylorada.study.claims.measured_rows import MEASURED
 
 
 class Check(Protocol):

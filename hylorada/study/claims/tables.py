@@ -1,6 +1,7 @@
 """The verdicts as tables: LaTeX for the paper, CSV with everything.
 
-claims.tex is a longtable, which LaTeX sets in one column alone: `\\usepackage{longtable}`, and `\\onecolumn` before it.
+claims.tex and contradictions.tex are rows of the macros claim and contradiction of main.tex, which flow through the
+columns of the page.
 """
 
 from collections import Counter
@@ -10,31 +11,30 @@ import pandas as pd
 
 from hylorada.files import written_beside
 from hylorada.study.claims.catalogue import KINDS
-from hylorada.study.claims.finding import DOES_NOT_TRANSFER, NOT_RUN, TRANSFERS, UNDECIDED, VERDICTS
+from hylorada.study.claims.finding import (
+    DOES_NOT_TRANSFER,
+    INCONCLUSIVE,
+    MATCH,
+    NOT_RUN,
+    PLAN,
+    TRANSFERS,
+    UNDECIDED,
+    UNTRACEABLE,
+    VERDICTS,
+    WITHIN_ROUNDING,
+)
 from hylorada.study.claims.judgement import COLUMN_ORDER, Judgement
 from hylorada.study.tables import escape
 
 IN_WORDS = {"as_published": "as published", "corrected": "corrected", "transfers": "another base or text"}
 KIND_WORDS = {"ppl": "levels", "percent": "gains", "params": "parameters", "count": "settings", "text": "words"}
-CLAIMS_HEAD = r"""{\scriptsize\setlength{\tabcolsep}{3pt}
-\begin{longtable}{@{}lp{60mm}p{27mm}p{27mm}p{36mm}@{}}
-\toprule
- & statement & published & verdict & measured\\
-\midrule
-\endhead
-\bottomrule
-\endfoot
-"""
-CLAIMS_FOOT = "\\end{longtable}}\n"
-CONTRADICTIONS_HEAD = r"""{\scriptsize\setlength{\tabcolsep}{3pt}
-\begin{longtable}{@{}lp{66mm}p{50mm}p{40mm}@{}}
-\toprule
- & what contradicts & published & decided by\\
-\midrule
-\endhead
-\bottomrule
-\endfoot
-"""
+LISTED = {  # verdicts that the paper lists by the names of their statements, where no run decided anything
+    MATCH: "Match",
+    WITHIN_ROUNDING: "Within rounding",
+    NOT_RUN: "Not run at this scale",
+    UNTRACEABLE: "Untraceable",
+    PLAN: "Plans",
+}
 
 
 def claims_table(judgement: Judgement) -> pd.DataFrame:
@@ -85,34 +85,36 @@ def write_tables(judgement: Judgement, tex: Path, csv: Path) -> pd.DataFrame:
 
 
 def _claims_tex(table: pd.DataFrame) -> str:
-    lines, source = [], ""
-    for _, row in table.iterrows():
-        document = row["source"].split(",")[0]
-        if document != source:
-            source = document
-            lines.append(rf"\multicolumn{{5}}{{@{{}}l}}{{\itshape {escape(source)}}}\\*" + "\n")
-        measured = "; ".join(f"{IN_WORDS[name]}: {_plain(row[name])}" for name in COLUMN_ORDER if row[name])
-        cells = [row["id"], _statement(row), row["claimed"], _plain(row["verdict"]), measured]
-        lines.append(
-            " & ".join([cells[0], *(rf"\raggedright {_tex(cell)}" for cell in cells[1:4]), _tex(cells[4])]) + "\\\\\n"
-        )
-    return CLAIMS_HEAD + "".join(lines) + CLAIMS_FOOT
+    """Return a row for each statement that a check went against or a run was held to; the others by name."""
+    open_columns = table[list(COLUMN_ORDER)].isin(["", UNDECIDED, INCONCLUSIVE]).all(axis=1)
+    alone = table["verdict"].isin(LISTED) & open_columns
+    lines, document = [], ""
+    for _, row in table[~alone].iterrows():
+        if row["source"].split(",")[0] != document:
+            document = row["source"].split(",")[0]
+            lines.append(rf"\claimsof{{{escape(document)}}}" + "\n")
+        columns = [name for name in COLUMN_ORDER if row[name] not in ("", UNDECIDED, row["verdict"])]
+        measured = "; ".join(f"{IN_WORDS[name]}: {_plain(row[name])}" for name in columns)
+        cells = [_statement(row), row["claimed"], "; ".join(filter(None, [_plain(row["verdict"]), measured]))]
+        lines.append(rf"\claim{{{row['id']}}}" + "".join(f"{{{_tex(cell)}}}" for cell in cells) + "\n")
+    for verdict, words in LISTED.items():
+        names = table[alone & (table["verdict"] == verdict)]["id"]
+        if len(names):
+            lines.append(rf"\claimslist{{{words}}}{{{len(names)}}}{{{', '.join(names)}}}" + "\n")
+    return "".join(lines)
 
 
 def _statement(row: pd.Series) -> str:
     place = row["source"].partition(",")[2].strip()
-    against = f", against {row['relative_to']}" if row["relative_to"] else ""
+    against = f", against {row['relative_to']}" if isinstance(row["relative_to"], str) else ""
     return f"{place}: {row['quantity']}{against}" if place else f"{row['quantity']}{against}"
 
 
 def _contradictions_tex(judgement: Judgement) -> str:
-    lines = []
-    for row in judgement.catalogue.contradictions.values():
-        values = ", ".join(f"{name}: {judgement.catalogue[name].shown}" for name in row.claims)
-        decided = _plain(judgement.decided_by(row.id))
-        cells = [rf"\raggedright {_tex(row.statement)}", rf"\raggedright {_tex(values)}", _tex(decided)]
-        lines.append(" & ".join([row.id, *cells]) + "\\\\\n")
-    return CONTRADICTIONS_HEAD + "".join(lines) + CLAIMS_FOOT
+    return "".join(
+        rf"\contradiction{{{row.id}}}{{{_tex(row.statement)}}}{{{_tex(_plain(judgement.decided_by(row.id)))}}}" + "\n"
+        for row in judgement.catalogue.contradictions.values()
+    )
 
 
 def _verdicts_tex(table: pd.DataFrame) -> str:
@@ -146,4 +148,4 @@ def _tex(text: str) -> str:
                 escaped = escaped.replace(old, f"{start}$-${digit}")
             elif escaped.startswith(old):
                 escaped = f"$-${escaped[1:]}"
-    return escaped.replace("/", r"/\allowbreak{}").replace("²", r"\textsuperscript{2}")
+    return escaped.replace(r" \%", r"\,\%").replace("/", r"/\allowbreak{}").replace("²", r"\textsuperscript{2}")

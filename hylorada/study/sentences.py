@@ -1,0 +1,190 @@
+"""Sentences of the paper about effects: the numbers choose the words. LaTeX.
+
+Effects are percent of perplexity, below zero is better.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from hylorada.study.records import Records
+from hylorada.study.settings import Settings
+from hylorada.study.stages import STAGES
+from hylorada.study.statistics import SMALLEST_EFFECT, Effect, family_of_effects, percent
+from hylorada.study.studies import STUDIES
+from hylorada.study.tables import escape, fixed, span, stage_means, study_table
+
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+SAME = 0.005  # percent: what two decimals cannot show
+STACK, FIRST = "landmarks", "rslora"
+MACROS = {  # macro -> the studies whose effects it tells, of which a scale has one at most
+    "HySingleFixesSentence": ("single_fixes",),
+    "HyLandmarkStudySentence": ("landmark_study",),
+    "HyDirectSentence": ("direct",),
+    "HyLeaveOneOutSentence": ("leave_one_out",),
+    "HyControlsSentence": ("controls",),
+    "HyDesignsSentence": ("designs",),
+    "HyBucketsSentence": ("buckets",),
+    "HyMethodsSentence": ("methods",),
+    "HyMethodsCodeSentence": ("methods_code",),
+    "HyRanksSentence": ("ranks",),
+    "HyModulesSentence": ("modules", "modules_gpt2"),
+    "HyContextSentence": ("context",),
+    "HyLongContextSentence": ("long_context",),
+    "HyPlacesSentence": ("places",),
+}
+UNTOUCHED = ("base", "published_base", "lm_base")  # an effect against them is what fine-tuning gives
+
+
+def effect_sentences(settings: Settings, studies: Mapping[str, Records]) -> dict[str, str]:
+    """Return the sentence about the effects of each study, by macro; also for those that the scale lacks."""
+    said = {}
+    for macro, names in MACROS.items():
+        name = next((name for name in names if name in studies), None)
+        if name is None:
+            said[macro] = f"At this scale the table ``{escape(STUDIES[names[0]].title)}'' was not made."
+        else:
+            table = study_table(studies[name], settings.rows(name))
+            said[macro] = effects_sentence(table, rf"Table~\ref{{tab:{name}}}")
+    return said
+
+
+def effects_sentence(table: pd.DataFrame, where: str) -> str:
+    """Say of the rows of a study which effects are resolved, or how far they go where one seed resolves none.
+
+    table: as `study_table` makes it. where: what the text calls it. Effects against the untouched base are left out
+    where there are others.
+    """
+    compared = table[table["against"] != ""]
+    others = compared[~compared["against"].str.startswith(UNTOUCHED)]
+    compared = others if len(others) else compared
+    if compared.empty:
+        return f"{where} has the rows, which are held against no other."
+    if compared["effect_low"].isna().all():
+        return _without_intervals(compared, where)
+    resolved = compared[compared["resolved"]]
+    groups = {"lower": resolved[resolved["effect"] < 0], "raise": resolved[resolved["effect"] > 0]}
+    said = [
+        f"{joined(map(_told, group.to_dict('records')))} {verb}{'s' * (len(group) == 1)} perplexity"
+        for verb, group in groups.items()
+        if len(group)
+    ]
+    rest = len(compared) - len(resolved)
+    if not said:
+        return (
+            f"In {where} {f'none of the {count(rest)} effects is' if rest > 1 else 'the one effect is not'} resolved."
+        )
+    verb = "is" if rest == 1 else "are"
+    ending = f"; {count(rest)} further effect{'s' * (rest != 1)} {verb} not resolved" if rest else ""
+    return f"In {where} {' and '.join(said)}{ending}."
+
+
+def stack_effect(records: Records) -> Effect:
+    """Return the effect of the whole stack against its first stage."""
+    difference = stage_means(records, STACK) - stage_means(records, FIRST)
+    return family_of_effects({STACK: difference})[STACK]
+
+
+def stack_sentence(effect: Effect) -> str:
+    """Say what the whole stack gives over its first stage, rsLoRA alone."""
+    value = percent(effect.mean)
+    if effect.interval is None:
+        return (
+            f"The whole stack stands at {signed(value)} against rsLoRA alone, from one seed and so without an interval."
+        )
+    ends = f"{signed(value)}, {span(percent(effect.interval.low), percent(effect.interval.high))}"
+    if effect.is_resolved:
+        verb = "lowers" if value < 0 else "raises"
+        small = ", by less than is of interest" if abs(value) < 100 * SMALLEST_EFFECT else ""
+        return f"Against rsLoRA alone the whole stack {verb} perplexity ({ends}{small})."
+    if effect.is_negligible:
+        return f"Against rsLoRA alone the whole stack is equivalent within the smallest effect of interest ({ends})."
+    return f"Whether the whole stack does better or worse than rsLoRA alone is open ({ends})."
+
+
+def one_run_sentence(effects: Mapping[str, Effect]) -> str:
+    """Say how far a step of one run may lie from the truth, as the seeds of the ablation tell it."""
+    widths = {
+        name: (percent(effect.one_run.high) - percent(effect.one_run.low)) / 2
+        for name, effect in effects.items()
+        if effect.one_run is not None
+    }
+    if not widths:
+        return "With one seed an arm, this copy cannot tell how much seeds alone move a number."
+    low, high = min(widths.values()), max(widths.values())
+    ends = fixed(low) if fixed(low) == fixed(high) else f"{fixed(low)} to {fixed(high)}"
+    return (
+        f"For a sense of scale: one more run of the ablation would, by its seeds, fall within {ends}\\,\\% of the mean "
+        f"of a step, depending on the step."
+    )
+
+
+def efficiency_sentence(table: pd.DataFrame) -> str:
+    """Say of which parts the parameters for one percent of gain are bounded; table: of `efficiency_table`."""
+    bounded = table[table["cost"].notna()].sort_values("cost")
+    if bounded.empty:
+        return "No part has a gain that is resolved, so that parameters per gain are unbounded for all."
+    told = joined(f"{escape(row['label'])} ({row['cost']:,.0f})".replace(",", r"\,") for _, row in bounded.iterrows())
+    rest = len(table) - len(bounded)
+    ending = f"; for the other {count(rest)} they are unbounded, since there may be no gain" if rest else ""
+    return f"Parameters for one percent of gain can be told for {told}{ending}."
+
+
+def pooling_sentence(table: pd.DataFrame | None) -> str:
+    """Say what looking at the whole sequence seems to give the two designs that pool; table: of the study `designs`."""
+    if table is None:
+        return "At this scale the designs that pool were not run."
+    level = table.set_index("stage")["perplexity"]
+    said = []
+    for design, label in (("original", "original"), ("per_layer", "per-layer")):
+        change = 100 * (level[f"{design}_sequence"] / level[f"{design}_causal"] - 1)
+        said.append(f"{signed(change)} ({label})")
+    return f"Pooling over the whole sequence instead of the tokens so far moves the measured number by {joined(said)}."
+
+
+def bases_sentence(settings: Settings, bases: Records | None) -> str:
+    """Say what the study of bases tells about size; with one base, nothing."""
+    if bases is None or len(settings.bases) == 1:
+        return "This copy has one base, so that whether the stack fares otherwise on a larger one is open."
+    return effects_sentence(study_table(bases, settings.rows("bases")), r"Table~\ref{tab:bases}")
+
+
+def signed(value: float) -> str:
+    """Return LaTeX of a percentage."""
+    return rf"{fixed(value)}\,\%"
+
+
+def joined(parts: object) -> str:
+    """Return a list in words."""
+    *most, last = parts  # type: ignore[misc]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def count(number: int) -> str:
+    """Return a small number as a word."""
+    return COUNTS[number] if number < len(COUNTS) else str(number)
+
+
+def stage_name(stage: str) -> str:
+    """Return what the text calls a stage, in LaTeX."""
+    return escape(STAGES[stage].label.removeprefix("+ "))
+
+
+def _without_intervals(compared: pd.DataFrame, where: str) -> str:
+    if (compared["effect"].abs() < SAME).all():
+        return f"In {where} single runs leave perplexity as it was, to two decimals."
+    low, high = (compared.loc[index] for index in (compared["effect"].idxmin(), compared["effect"].idxmax()))
+    if len(compared) == 1:
+        return f"In {where} a single run gives {signed(low['effect'])} for {_row(low)}, without an interval."
+    return (
+        f"In {where} the effects of single runs lie between {signed(low['effect'])} ({_row(low)}) and "
+        f"{signed(high['effect'])} ({_row(high)}), without intervals."
+    )
+
+
+def _told(row: Mapping[str, object]) -> str:
+    return rf"{_row(row)} ({signed(row['effect'])}, {span(row['effect_low'], row['effect_high'])})"
+
+
+def _row(row: Mapping[str, object]) -> str:
+    return escape(str(row["label"]).removeprefix("+ "))

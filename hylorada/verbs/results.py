@@ -1,0 +1,139 @@
+"""Verbs that read records: tables, figures, claims, paper, page, and questions. Imports as in `runs`."""
+
+import argparse
+import logging
+import sys
+
+from hylorada.verbs.common import settings_of
+
+LOG = logging.getLogger(__name__)
+DIFFERS = 3  # exit status of `compare`
+
+
+def do_table(options: argparse.Namespace) -> None:
+    """Write the generated parts of the paper."""
+    from hylorada.study import floats, numbers, tables, tables_compute, tables_cost, tables_facts, tables_parts
+    from hylorada.study import tables_protocols as protocols
+    from hylorada.study.records import study_records
+    from hylorada.study.studies import STUDIES
+
+    settings, planned, records = _records(options)
+    tex, csv = options.out / "tables", options.csv.parent
+    found = {name: study_records(settings, name, options.records) for name in settings.studies}
+    studies = {name: tables.write_study(found[name], settings.rows(name), name, tex, csv) for name in settings.studies}
+    table = tables.write_ablation(records, tex / "ablation.tex", options.csv)
+    protocols.write_protocols(found.get("as_published"), records, tex / "protocols.tex", csv / "protocols.csv")
+    protocols.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
+    tables_cost.write_cost(tables_cost.read_benchmark(), tex / "cost.tex", csv / "cost.csv")
+    tables_facts.write_facts(settings, tex / "facts.tex", csv / "facts.csv")
+    tables_parts.write_parts(records, found, tex / "parts.tex", csv / "parts.csv")
+    tables_compute.write_compute(records, found, tex / "compute.tex", csv / "compute.csv")
+    tables_compute.write_absences(settings, records, tex / "absent.tex")
+    floats.write_floats(settings, tex / "floats.tex")
+    numbers.write_numbers(settings, planned, records, found, options.out / "numbers.tex")
+    shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
+    print(table[shown].to_string(index=False))
+    for name, study in studies.items():
+        print(f"\n{STUDIES[name].title}\n{study[shown].to_string(index=False)}")
+
+
+def do_figure(options: argparse.Namespace) -> None:
+    """Draw one figure."""
+    from hylorada.files import read_json
+    from hylorada.study.figure_style import save_figure
+    from hylorada.study.figures import BENCHMARK, figure_row
+    from hylorada.study.records import study_records
+    from hylorada.study.sources import project_root
+
+    settings = settings_of(options)
+    row = figure_row(settings, options.name)
+    if row.reads == BENCHMARK:
+        drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
+    else:
+        records = study_records(settings, row.reads, options.records)
+        drawn = row.draw(records, settings.rows(row.reads)) if row.reads in settings.studies else row.draw(records)
+    save_figure(drawn, options.out / options.name)
+    print(options.out / f"{options.name}.pdf")
+
+
+def do_claims(options: argparse.Namespace) -> None:
+    """Judge every published statement."""
+    from hylorada.study.claims.judgement import judge, write_judgement
+    from hylorada.study.claims.sentences import write_claims_numbers
+    from hylorada.study.claims.tables import write_tables
+    from hylorada.study.figure_claims import published_numbers
+    from hylorada.study.figure_style import save_figure
+
+    judgement = judge(settings_of(options), options.records)
+    write_judgement(judgement, options.json)
+    write_claims_numbers(judgement, options.out / "tables" / "claims_numbers.tex")
+    print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
+    drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
+    save_figure(drawn, options.figures / "published_numbers")
+
+
+def do_rates(options: argparse.Namespace) -> None:
+    """Print the best rate of each arm, and the lines for the scale's file."""
+    import yaml
+
+    from hylorada.study.rates import best_rates, tuned_rates
+    from hylorada.study.records import study_records
+
+    settings = settings_of(options)
+    best = best_rates(study_records(settings, "rates", options.records), settings.rows("rates"))
+    print(best.to_string())
+    if edges := [arm for arm, found in best.iterrows() if found["on_edge"]]:
+        LOG.warning("at the edge of the grid, so a better rate may lie beyond: %s", ", ".join(edges))
+    print(yaml.safe_dump({"tuned_rates": tuned_rates(best)}, sort_keys=False), end="")
+
+
+def do_paper(options: argparse.Namespace) -> None:
+    """Compile the paper."""
+    from hylorada.study.sources import project_root
+    from hylorada.study.tex import build_pdf, find_tex
+
+    source = project_root() / "paper" / "main.tex"
+    wide = build_pdf(source, options.out, find_tex(), generated=options.generated, figures=options.figures)
+    for box in wide:
+        print(f"too wide: {box}", file=sys.stderr)
+    print(options.out)
+
+
+def do_page(options: argparse.Namespace) -> None:
+    """Write the page."""
+    from hylorada.study.page_inputs import make_page
+
+    settings = settings_of(options)
+    absent = make_page(settings, options.records, options.claims, options.tables, options.figures, options.out)
+    if absent:
+        LOG.warning("not drawn, so not on the page: %s", ", ".join(absent))
+    print(options.out)
+
+
+def do_compare(options: argparse.Namespace) -> int:
+    """Hold records against others; return the exit status."""
+    from hylorada.study import compare
+    from hylorada.study.archive import read_archive
+
+    compared = compare.compare(read_archive(options.records), read_archive(options.reference))
+    print("\n".join(compare.summary(compared)))
+    if options.out is not None:
+        compare.write_comparison(compared, options.out)
+    return DIFFERS if compare.overall(compared) == compare.DIFFERENT else 0
+
+
+def do_why(options: argparse.Namespace) -> None:
+    """Print where something comes from."""
+    from hylorada.study.why import why
+
+    settings = settings_of(options)
+    print("\n".join(why(options.what, settings, options.records, options.claims, options.row)))
+
+
+def _records(options: argparse.Namespace):
+    """Return settings, plan and loaded records of the scale."""
+    from hylorada.study.plan import plan
+    from hylorada.study.records import study_records
+
+    settings = settings_of(options)
+    return settings, plan(settings), study_records(settings, "ablation", options.records)

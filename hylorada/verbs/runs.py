@@ -1,0 +1,205 @@
+"""Verbs that get models and text, and make runs. What a verb needs is imported when it is called."""
+
+import argparse
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hylorada.errors import HyLoRADAError, near
+from hylorada.verbs.common import log_to_stderr, settings_of
+
+if TYPE_CHECKING:
+    from hylorada.study.plan import Run
+
+LOG = logging.getLogger(__name__)
+
+
+def do_fetch(options: argparse.Namespace) -> None:
+    """Fetch what the scale needs, or what was named."""
+    from hylorada.study.plan import all_runs
+    from hylorada.study.registry import CORPORA, MODELS
+    from hylorada.study.sources import fetch_corpus, fetch_model
+
+    if options.list:
+        for kind, table in (("model", MODELS), ("corpus", CORPORA)):
+            for name, row in table.items():
+                print(f"{kind:7} {name:14} {row.licence:14} {row.description}")
+        return
+    models, corpora = [options.model] * bool(options.model), [options.corpus] * bool(options.corpus)
+    if not models and not corpora:
+        runs = all_runs(settings_of(options)).values()
+        models, corpora = ({getattr(run, kind): None for run in runs} for kind in ("base", "corpus"))
+    for model in models:
+        print(fetch_model(model, options.data, not options.quiet))
+    for corpus in corpora:
+        print(fetch_corpus(corpus, options.data, not options.quiet))
+
+
+def do_tokens(options: argparse.Namespace) -> None:
+    """Encode each corpus of the scale's runs with each base that reads it, or what was named."""
+    from hylorada.study.encode import make_tokens
+    from hylorada.study.plan import all_runs
+
+    settings = settings_of(options)
+    pairs = {(options.model or settings.base, options.corpus or settings.corpus): None}
+    if not (options.model or options.corpus):
+        pairs = {(run.base, run.corpus): None for run in all_runs(settings).values()}
+    for model, corpus in pairs:
+        print(make_tokens(model, corpus, options.data))
+
+
+def do_train(options: argparse.Namespace) -> None:
+    """Train one stage outside the records."""
+    from hylorada.study import runs
+    from hylorada.study.memory import told_when_full, what_to_lower
+    from hylorada.study.tokens import read_tokens
+
+    run = _planned(options, options.stage, options.seed)
+    model, tokens = _inputs(options)
+    text = read_tokens(tokens)
+    runs.check_sources(run.specification, model, text)
+    base = runs.load_base(model, run.specification["dtype"])
+    with (
+        told_when_full(what_to_lower(run.specification)),
+        runs.work_folder(options.out) as work,
+        _watched(options, options.out.name, run.specification) as watch,
+    ):
+        adapted, result = runs.train(base, run.specification, text, work, not options.quiet, watch)
+        adapted.save_pretrained(options.out)
+    print(f"{options.out}: {len(result.history)} steps, last loss {result.history[-1]['loss']:.4f} nats a token")
+
+
+def do_evaluate(options: argparse.Namespace) -> None:
+    """Score an adapter or the base on the scale's test articles."""
+    import json
+
+    from transformers import AutoTokenizer
+
+    from hylorada.model import HyLoRADAModel
+    from hylorada.study import runs
+    from hylorada.study.measures import metrics
+    from hylorada.study.memory import told_when_full, what_to_lower
+    from hylorada.study.scoring import score
+    from hylorada.study.tokens import read_tokens
+
+    run = _planned(options, "base", None)
+    model, tokens = _inputs(options)
+    text = read_tokens(tokens)
+    runs.check_sources(run.specification, model, text)
+    subject = runs.load_base(model, run.specification["dtype"])
+    if options.adapter is not None:
+        subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    with told_when_full(what_to_lower(run.specification)):
+        nll = score(subject, run.specification, text, tokenizer, not options.quiet)
+    if options.out is not None:
+        nll.save(options.out)
+    print(json.dumps(metrics(nll), indent=2))
+
+
+def do_run(options: argparse.Namespace) -> None:
+    """Make every record of the scale, or of one stage, that is not there yet."""
+    from hylorada.files import read_json, write_json
+    from hylorada.study.forecast import forecast
+    from hylorada.study.jobs import run_at_once
+    from hylorada.study.sources import project_root
+
+    if options.jobs < 1:
+        raise HyLoRADAError(f"--jobs {options.jobs} is too small; use 1 or more.")
+    wanted = _wanted(settings_of(options), options)
+    done = {run.name for run in wanted if (run.folder(options.records) / "record.json").is_file()}
+    if options.dry_run:
+        reference = project_root() / "data" / "reference" / "micro"
+        print("\n".join(forecast(wanted, done, options.records, reference)))
+        return
+    # killed at its very end, a run leaves its work beside its record
+    left = [run for run in wanted if not run.is_finished(options.records)]
+    if options.jobs > 1 and left:
+        run_at_once(left, partial(_make_beside_others, options), options.jobs)
+    else:
+        for number, run in enumerate(left, 1):
+            LOG.info("run %d of %d: %s", number, len(left), run.name)
+            _make(options, run, not options.quiet)
+    records = [read_json(run.folder(options.records) / "record.json") for run in wanted]
+    print(f"{len(records)} records in {options.records}")
+    if options.summary is not None:
+        rows = [{"name": r["name"], "identity": r["identity"], "results": r["results"]} for r in records]
+        write_json(options.summary, rows)
+
+
+def _make(options: argparse.Namespace, run: "Run", progress: bool) -> None:
+    """Make the record of one run."""
+    from hylorada.study.memory import told_when_full, what_to_lower
+    from hylorada.study.runs import execute  # torch loads only when there is something to run
+
+    model, tokens = _inputs(options, run.base, run.corpus)
+    with (
+        told_when_full(what_to_lower(run.specification, options.jobs)),
+        _watched(options, run.name, run.specification) as watch,
+    ):
+        execute(run, run.folder(options.records), model, tokens, progress, watch)
+
+
+def _make_beside_others(options: argparse.Namespace, run: "Run") -> None:
+    """Make the record of one run in a worker process, whose bars would run into those of the others."""
+    log_to_stderr(options.quiet)
+    _make(options, run, progress=False)
+
+
+def _watched(options: argparse.Namespace, name: str, specification: dict):
+    """Return a context that gives what to call after each step, for the tracker that was asked for."""
+    from contextlib import nullcontext
+
+    if options.tracker is None or specification["training"] is None:
+        return nullcontext()
+    from hylorada.tracking import tracked
+
+    return tracked(options.tracker, Path("results/tracking"), name, specification)
+
+
+def _wanted(settings, options: argparse.Namespace) -> list:
+    """Return the runs that the options of `run` leave."""
+    from hylorada.study.plan import all_runs, plan, plan_study
+
+    if options.study is None:
+        wanted = list(all_runs(settings).values())
+    else:
+        rows = plan(settings) if options.study == "ablation" else plan_study(settings, options.study)
+        wanted = [run for runs in rows.values() for run in runs]
+    for name, chosen in (("stage", options.stage or []), ("name", options.runs or [])):
+        known = {getattr(run, name) for run in wanted}
+        for choice in chosen:
+            if choice not in known:
+                raise HyLoRADAError(f"no run of this scale has the {name} {choice!r}; {near(choice, known)}")
+        wanted = [run for run in wanted if not chosen or getattr(run, name) in chosen]
+    return wanted
+
+
+def _planned(options: argparse.Namespace, stage: str, seed: int | None):
+    """Return the scale's run of a stage, with a seed of the caller's choice."""
+    from dataclasses import replace
+
+    from hylorada.study.plan import plan
+    from hylorada.study.stages import STAGES
+
+    settings = settings_of(options)
+    if stage not in STAGES:
+        raise HyLoRADAError(f"stage {stage!r} is not known; {near(stage, STAGES)}")
+    run = plan(settings if seed is None else replace(settings, seeds=[seed]))[stage][0]
+    if seed is not None and run.seed is None:
+        raise HyLoRADAError(f"stage {stage!r} is the untouched base model; there is nothing to train.")
+    return run
+
+
+def _inputs(options: argparse.Namespace, base: str | None = None, corpus: str | None = None) -> tuple[Path, Path]:
+    """Take the scale's number of threads; return the folder of a model and its token file, by default the scale's."""
+    import torch
+
+    from hylorada.study.encode import tokens_path
+    from hylorada.study.sources import model_folder
+
+    settings = settings_of(options)
+    torch.set_num_threads(settings.threads)
+    base, corpus = base or settings.base, corpus or settings.corpus
+    return model_folder(base, options.data), tokens_path(base, corpus, options.data)

@@ -1,0 +1,73 @@
+"""Verbs for users of the library: export an adapter, measure speed. Imports as in `runs`."""
+
+import argparse
+import logging
+
+from hylorada.errors import HyLoRADAError, near
+
+LOG = logging.getLogger(__name__)
+
+
+def do_export(options: argparse.Namespace) -> None:
+    """Write an adapter for PEFT, or for servers that know only LoRA."""
+    import warnings
+
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    from hylorada.export import export_lora, export_peft
+    from hylorada.model import HyLoRADAModel
+
+    if not (options.base / "config.json").is_file():
+        raise HyLoRADAError(f"{options.base} is no model folder (no config.json); give what `hylorada fetch` printed.")
+    transformers_logging.disable_progress_bar()
+    base = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32, use_safetensors=True)
+    model = HyLoRADAModel.from_pretrained(base, options.adapter)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if options.svd_rank is None:
+            export_peft(model, options.out, options.drop)
+        else:
+            errors = export_lora(model, options.out, options.svd_rank, options.drop)
+            print(f"relative error: mean {sum(errors.values()) / len(errors):.3g}, largest {max(errors.values()):.3g}")
+    for warning in told:
+        LOG.warning("%s", warning.message)
+    print(options.out)
+
+
+def do_bench(options: argparse.Namespace) -> None:
+    """Measure speed and memory."""
+    import torch
+
+    from hylorada.bench.competitors import Setting
+    from hylorada.bench.report import page, run_benchmark, save
+    from hylorada.study.memory import told_when_full
+    from hylorada.study.provenance import describe_machine
+    from hylorada.study.runs import device_name
+    from hylorada.study.sources import model_folder
+
+    for name in ("tokens", "rounds", "threads"):
+        if getattr(options, name) < 1:
+            raise HyLoRADAError(f"--{name} {getattr(options, name)} is too small; use 1 or more.")
+    if options.dtype not in (allowed := ("bfloat16", "float32")):
+        raise HyLoRADAError(f"--dtype {options.dtype} is not known; {near(options.dtype, allowed)}")
+    torch.set_num_threads(options.threads)
+    setting = Setting(
+        model=str(options.model or model_folder("smollm2-135m", options.data)),
+        dtype=options.dtype,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        tokens=options.tokens,
+        rounds=options.rounds,
+        targets=tuple(options.targets) if options.targets else None,
+        compiled=options.compile,
+    )
+    machine = describe_machine() | {"threads": options.threads, "device": device_name()}
+    if options.out.exists() and not options.out.is_dir():
+        raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
+    only = options.only or (["training"] if options.compile else [])  # what the compiler changes
+    with told_when_full(f"lower --tokens (now {options.tokens}), or --only some of the tables."):
+        record = run_benchmark(setting, machine, only)
+    print(page([record]))
+    if not options.only:  # a record is whole
+        save(record, options.out)

@@ -1,0 +1,214 @@
+"""Sentences of the paper: the numbers choose the words, in every direction."""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from fake_studies import stage_records, study_records
+
+from hylorada.study import readings
+from hylorada.study.sentences import (
+    bases_sentence,
+    effect_sentences,
+    effects_sentence,
+    efficiency_sentence,
+    one_run_sentence,
+    pooling_sentence,
+    stack_sentence,
+)
+from hylorada.study.settings import load_settings
+from hylorada.study.statistics import Effect, Interval
+
+TABLE = r"Table~\ref{tab:x}"
+MICRO = load_settings("micro")
+
+
+def rows(*effects: float, interval: float | None = None, resolved: bool = False) -> pd.DataFrame:
+    """A study table of a reference and a row an effect, each resolved or not."""
+    found = [{"label": "reference", "against": "", "effect": math.nan, "effect_low": math.nan, "resolved": False}]
+    for index, value in enumerate(effects):
+        ends = (math.nan, math.nan) if interval is None else (value - interval, value + interval)
+        found.append(
+            {"label": f"row {index}", "against": "reference", "effect": value, "resolved": resolved}
+            | {"effect_low": ends[0], "effect_high": ends[1]}
+        )
+    return pd.DataFrame(found)
+
+
+def effect(mean: float, half: float | None = None, equivalent: bool = False) -> Effect:
+    if half is None:
+        return Effect(mean, 1)
+    ends = Interval(mean - half, mean + half, 0.05)
+    near = Interval(-0.005, 0.005, 0.1) if equivalent else ends
+    return Effect(mean, 3, ends, ends, 0.01, near, near, ends)
+
+
+def test_effects_of_single_runs_are_told_by_their_ends_and_without_intervals():
+    said = effects_sentence(rows(-1.5, 0.25, 2.0), TABLE)
+    ends = r"$-$1.50\,\% (row 0) and 2.00\,\% (row 2)"
+    assert said == f"In {TABLE} the effects of single runs lie between {ends}, without intervals."
+    assert "a single run gives 2.00\\,\\% for row 0" in effects_sentence(rows(2.0), TABLE)
+    assert "leave perplexity as it was" in effects_sentence(rows(0.001, -0.002), TABLE)
+    assert "held against no other" in effects_sentence(rows(), TABLE)
+
+
+def test_effects_against_the_untouched_base_are_left_out_where_there_are_others():
+    table = rows(-20.0, 0.5)
+    table.loc[1, "against"] = "base_code"
+    assert "-20" not in effects_sentence(table, TABLE) and "0.50" in effects_sentence(table, TABLE)
+
+
+@pytest.mark.parametrize(("value", "verb", "other"), [(-2.0, "lower", "raise"), (2.0, "raise", "lower")])
+def test_a_resolved_effect_is_told_with_its_direction(value, verb, other):
+    one = effects_sentence(rows(value, interval=0.5, resolved=True), TABLE)
+    assert f"{verb}s perplexity" in one and other not in one and "not resolved" not in one
+    two = effects_sentence(rows(value, value, interval=0.5, resolved=True), TABLE)
+    assert f"{verb} perplexity" in two
+
+
+def test_effects_that_are_not_resolved_are_counted():
+    assert effects_sentence(rows(0.1, 0.2, interval=1.0), TABLE) == f"In {TABLE} none of the two effects is resolved."
+    mixed = pd.concat([rows(-3.0, interval=0.5, resolved=True), rows(0.1, interval=1.0)])
+    assert "one further effect is not resolved" in effects_sentence(mixed, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (effect(-0.05, 0.01), "the whole stack lowers perplexity"),
+        (effect(0.05, 0.01), "the whole stack raises perplexity"),
+        (effect(0.005, 0.001), "by less than is of interest"),
+        (effect(0.0, 0.004, equivalent=True), "is equivalent within the smallest effect of interest"),
+        (effect(0.01, 0.1), "is open"),
+        (effect(0.01), "from one seed and so without an interval"),
+    ],
+)
+def test_the_whole_stack_is_judged_as_it_was_found(found, said):
+    assert said in stack_sentence(found)
+
+
+def test_the_spread_of_one_run_is_told_where_there_are_seeds():
+    assert "fall within 1.00" in one_run_sentence({"a": effect(0.0, 0.01)})
+    assert "cannot tell" in one_run_sentence({"a": effect(0.0)})
+
+
+def test_parameters_for_a_gain_are_told_only_of_parts_with_one():
+    table = pd.DataFrame({"label": ["a", "b"], "cost": [12_345.0, math.nan]})
+    said = efficiency_sentence(table)
+    assert r"told for a (12\,345); for the other one they are unbounded" in said
+    assert "unbounded" not in efficiency_sentence(table.head(1))
+    assert "unbounded for all" in efficiency_sentence(table.assign(cost=math.nan))
+
+
+def test_pooling_over_the_sequence_is_told_for_both_designs():
+    stages = ["original_causal", "original_sequence", "per_layer_causal", "per_layer_sequence"]
+    table = pd.DataFrame({"stage": stages, "perplexity": [10.0, 9.0, 10.0, 11.0]})
+    assert r"$-$10.00\,\% (original) and 10.00\,\% (per-layer)" in pooling_sentence(table)
+    assert "not run" in pooling_sentence(None)
+
+
+def test_a_study_that_a_scale_lacks_is_said_to_be_absent():
+    said = effect_sentences(replace(MICRO, studies={}), {})
+    assert all("was not made" in sentence for sentence in said.values())
+
+
+def test_one_base_says_nothing_about_size():
+    assert "is open" in bases_sentence(MICRO, None)
+
+
+def test_the_gain_by_kind_is_held_to_the_share_of_tokens():
+    found = stage_records()
+    assert r"60\,\% falls on layout" in readings.kinds_sentence(found) and "more than" in readings.kinds_sentence(found)
+    for record in found.by_run.values():
+        for kind in record["views"]["kinds"].values():
+            kind["mean_nll"] = None if kind["mean_nll"] is None else -record["results"]["perplexity"]
+            kind["mean_nll"] = 1.0 if record["specification"]["training"] is None else 0.5
+    assert "about as much as its part" in readings.kinds_sentence(found)
+
+
+def test_every_perplexity_of_one_model_is_named():
+    found = stage_records()
+    lines = found.record("base", None)["measures"].pop("lines")
+    said = readings.metrics_sentence(found)
+    assert "20.00 over the corpus" in said and "22.00 as arithmetic mean" in said and "published" not in said
+    lines["results"]["published_perplexity"] = 45.0
+    found.record("base", None)["measures"]["lines"] = lines
+    assert "by the published metric on the published lines it is 45.00" in readings.metrics_sentence(found)
+
+
+def test_retrieval_says_when_nothing_can_be_measured():
+    found = stage_records()
+    said = readings.retrieval_sentence(found)
+    assert "so that nothing can be measured" in said and "trained arms" in said
+    assert "not measured" in readings.retrieval_sentence(None)
+
+
+@pytest.mark.parametrize(
+    ("padded", "masked", "said"), [(2e-4, 1e-4, "2 times as often"), (1e-4, 2e-4, "does not make rsLoRA")]
+)
+def test_the_end_token_is_told_either_way(padded, masked, said):
+    found, _ = study_records("single_fixes", lambda run: 20.0, seeds=1)
+    for (stage, _seed), record in found.by_run.items():
+        record["measures"] = {"end_token": {"mean": masked if stage.startswith("padding") else padded}}
+    assert said in readings.end_sentence(found)
+    assert "not measured" in readings.end_sentence(None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"), [(0, "not one magnitude moves"), (100, "nearly every"), (25, r"75.0\,\% of the magnitudes")]
+)
+def test_magnitudes_that_stay_are_counted(changed, said):
+    found, _ = study_records("as_published", lambda run: 20.0, seeds=1)
+    for record in found.by_run.values():
+        record["moved"] = {"magnitude": {"entries": 100, "changed": changed}, "landmark": {"largest": float(changed)}}
+    assert said in readings.still_sentence(found)
+    frozen = readings.frozen_sentence(found)
+    assert ("adds fixed noise" in frozen) == (changed == 0) and ("moved, by up to" in frozen) == (changed > 0)
+
+
+@pytest.mark.parametrize(
+    ("edges", "said"),
+    [([False, False], "No best rate is an edge"), ([True, False], "For one of two arms that is an edge")],
+)
+def test_an_edge_of_the_grid_is_told(edges, said):
+    best = pd.DataFrame({"label": ["LoRA", "rsLoRA"], "rate": [5e-4, 2e-3], "on_edge": edges})
+    told = readings.rates_sentence(best, 3)
+    assert said in told and r"at \ensuremath{5\cdot10^{-4}} for LoRA; \ensuremath{2\cdot10^{-3}} for rsLoRA" in told
+    assert "Over three rates of the grid" in told
+    assert "no rates were compared" in readings.rates_sentence(None, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([0.0, -5.0, -6.0], "where the best stage lies 6.00"),
+        ([0.0, -5.0, -4.0], "no stage has a lower mean"),
+        ([0.0, 1.0, -4.0], "does not lower perplexity by itself"),
+    ],
+)
+def test_the_share_of_the_first_stage_is_told_as_it_is(changes, said):
+    table = pd.DataFrame({"stage": ["base", "rslora", "landmarks"], "effect_on_base": changes})
+    assert said in readings.share_sentence(table)
+
+
+def test_cost_is_compared_with_peft_either_way():
+    table = pd.DataFrame(
+        {"method": ["our HyLoRADA", "our DoRA", "PEFT DoRA"], "step": [1.2, 1.1, 1.4], "memory": 1.1}
+        | {"inference": [1.5, 1.4, 1.9], "merged": [1.0, 1.0, math.nan]}
+    )
+    assert "1.10 times, less than the 1.40" in readings.cost_sentence(table)
+    slower = table.assign(step=[1.2, 1.5, 1.4])
+    assert "no less than the 1.40" in readings.cost_sentence(slower)
+
+
+def test_growth_in_length_is_read_off_the_times():
+    def bench(power: float) -> dict:
+        rows = [
+            {"name": f"{n:,} tokens, in groups", "milliseconds": n**power, "ratio": {"median": 0.1}}
+            for n in (512, 4096)
+        ]
+        return {"sections": {"attention": rows}}
+
+    assert "in proportion to length" in readings.groups_sentence(bench(1.0))
+    assert "to the power 2.00" in readings.groups_sentence(bench(2.0))
