@@ -56,7 +56,7 @@ def test_a_larger_row_that_is_as_good_is_not_the_sweet_spot():
 
 
 def test_what_would_have_been_missed_is_said_in_percent():
-    """Chance of 0.003 nats a seed lets five of them find a difference of two percent, and not one of a tenth of that."""
+    """Chance of 0.003 nats lets five seeds find a difference of two percent, and not one of a tenth of that."""
     assert 0.2 < sweet_spot(sweep((0.0, 0.0, -0.003), seeds=5), ROWS).detectable < 2
 
 
