@@ -307,6 +307,10 @@ STUDIES: dict[str, Study] = {
             {
                 "attention_qv": ("queries and values", ["q_proj", "v_proj"]),
                 "attention": ("attention", ["q_proj", "k_proj", "v_proj", "o_proj"]),
+                "qv_feed_forward": (
+                    "queries, values, feed-forward",
+                    ["q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"],
+                ),
                 "attention_down": ("attention and down", ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"]),
                 "all_linear": (
                     "all linear layers",
@@ -322,6 +326,7 @@ STUDIES: dict[str, Study] = {
             {
                 "attention_in": ("attention, inputs", ["c_attn"]),
                 "attention_both": ("attention", ["c_attn", "attn.c_proj"]),
+                "in_feed_forward": ("inputs and feed-forward", ["c_attn", "c_fc", "mlp.c_proj"]),
                 "attention_both_down": ("attention and both c_proj", ["c_attn", "c_proj"]),
                 "all_conv": ("all linear layers", ["c_attn", "c_proj", "c_fc"]),
             }
