@@ -18,9 +18,9 @@ from hylorada.study.figure_style import (
     stage_look,
 )
 from hylorada.study.records import Records
+from hylorada.study.rows import Row
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import bootstrap, percentile_interval
-from hylorada.study.studies import Row
 from hylorada.study.tables import BASE, stage_means
 
 FIRST_BIN = 8  # tokens; the bins after it grow by the square root of two

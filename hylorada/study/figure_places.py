@@ -22,7 +22,7 @@ from hylorada.study.figure_style import (
     stage_look,
 )
 from hylorada.study.records import Records
-from hylorada.study.studies import Row
+from hylorada.study.rows import Row
 from hylorada.study.tables import BASE
 
 ENDS = {"median": "|", "90th percentile": "x", "99th percentile": ">"}  # over places: what `end_token` measures

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from hylorada.study.figure_style import COLOURS, PAGE, PALE, in_style
 from hylorada.study.rates import best_rates, mean_rates, rates_table
 from hylorada.study.records import Records
-from hylorada.study.studies import Row
+from hylorada.study.rows import Row
 
 ACROSS = 4  # panels in a row
 RING = dict(linestyle="", marker="o", markersize=6, markeredgecolor=COLOURS["base"])

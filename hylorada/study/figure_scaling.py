@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from hylorada.study.figure_style import COLOURS, COLUMN, MARKERS, MARKS, PALETTE, in_decades, in_style, in_tokens
 from hylorada.study.records import Records
+from hylorada.study.rows import Row
 from hylorada.study.stages import STAGES
-from hylorada.study.studies import Row
 
 Reading = Callable[[dict[str, Any]], float]  # what a record says of itself
 WIDE = 1.6  # times the lowest: from there on, y is logarithmic

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from hylorada.study.records import Records
+from hylorada.study.rows import Row
 from hylorada.study.stages import STAGES
-from hylorada.study.studies import Row
 
 SAME_MODEL = {"hylorada": "landmarks"}  # methods that are a stage under another name
 

@@ -15,9 +15,10 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError, near
 from hylorada.methods import METHODS
 from hylorada.study.protocols import PROTOCOLS
+from hylorada.study.rows import Row
 from hylorada.study.sources import project_root
 from hylorada.study.stages import STAGES
-from hylorada.study.studies import STUDIES, Row, rows_by_base
+from hylorada.study.studies import STUDIES, rows_by_base
 
 COUNTS = (
     *("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"),

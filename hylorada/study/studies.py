@@ -5,61 +5,21 @@ row wherever they stand, and share their runs where a scale gives both studies t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.methods import METHODS, method_config
-from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.registry import MODELS
+from hylorada.study.rows import UNTOUCHED, Row, Study, method_row, stage_row
 from hylorada.study.sources import folder_name
 from hylorada.study.stages import DORA, LANDMARKS, RSLORA, STAGES
+from hylorada.study.studies_published import LANDMARKS_ALONE, PUBLISHED_STUDIES
 
 RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)  # one grid for every arm; it goes on where a best rate is an edge
 PUBLISHED_POSITIONS = 32_768  # over which the published code spread its buckets, whatever the length in use
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table. adapter: None for the untouched base. changes: settings of the scale that it replaces.
-
-    against: the row of the same table that its effect is taken against, None for none. arm: the stage or method whose
-    tuned learning rate it takes, None for the row of that name, if there is one.
-    """
-
-    label: str
-    adapter: HyLoRADAConfig | None
-    changes: dict[str, Any] = field(default_factory=dict)
-    against: str | None = None
-    arm: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """One table. question: what it asks, in a sentence. rows: by name, in the order of the table; none for those that a
-    scale makes of its bases.
-
-    varies: what its rows may differ in beside the adapter, as `hylorada.study.records.check_alike` names it. shows:
-    further columns of its table, of `hylorada.study.columns`.
-    """
-
-    title: str
-    question: str
-    rows: dict[str, Row] = field(default_factory=dict)
-    varies: tuple[str, ...] = ()
-    shows: tuple[str, ...] = ()
-
-
-UNTOUCHED = Row(label=STAGES["base"].label, adapter=None)
 FULL = replace(LANDMARKS, landmark_design="position_adaptive")
-
-
-def _stage(name: str, label: str | None = None, against: str | None = None) -> Row:
-    return Row(label=label or STAGES[name].label, adapter=STAGES[name].adapter, against=against)
-
-
-def _method(name: str, against: str | None = "rslora", **changes: Any) -> Row:
-    return Row(label=METHODS[name].label, adapter=method_config(name), changes=changes, against=against, arm=name)
 
 
 def _module_rows(sets: dict[str, tuple[str, list[str]]]) -> dict[str, Row]:
@@ -74,23 +34,6 @@ def _module_rows(sets: dict[str, tuple[str, list[str]]]) -> dict[str, Row]:
         )
         for name, (label, layers) in sets.items()
     }
-
-
-def _published(protocol: str, name: str, against: str | None, label: str | None = None) -> Row:
-    stage = STAGES[name]
-    changes = {"protocol": protocol}
-    return Row(label=label or stage.label, adapter=stage.adapter, changes=changes, against=against, arm=name)
-
-
-def _fix(kind: str, name: str) -> Row:
-    """Return a row that mends one fact of the published protocol for a stage, against that stage as published."""
-    protocol, against = ("as_published", None) if kind == "published" else (kind, f"published_{name}")
-    label = f"{STAGES[name].label.removeprefix('+ ')}, {PROTOCOLS[protocol].label}"
-    return _published(protocol, name, against, label)
-
-
-def _landmark_study(label: str, adapter: HyLoRADAConfig | None, against: str | None = "lm_rslora") -> Row:
-    return Row(label=label, adapter=adapter, changes={"protocol": "landmark_study"}, against=against, arm="rslora")
 
 
 def rows_by_base(bases: Sequence[str]) -> dict[str, Row]:
@@ -111,61 +54,17 @@ def rows_by_base(bases: Sequence[str]) -> dict[str, Row]:
 
 
 RECOMMENDED = replace(RSLORA, position_bias_enabled=True, landmark_enabled=True)  # what the guidelines advise
-LANDMARKS_ALONE = replace(RSLORA, landmark_enabled=True)
-FIXES = {  # fixes, and the stages that they could move
-    "padding_masked": ("rslora", "magnitude", "position_bias", "landmarks", "learned_buckets"),
-    "positions_passed": ("position_bias",),
-    "buckets_fixed": ("landmarks",),
-    "bucket_module_trained": ("learned_buckets",),
-    "masters_kept": ("magnitude",),
-}
 SWEPT = {name: (method.label, method_config(name)) for name, method in METHODS.items()} | {
     name: (STAGES[name].label.removeprefix("+ "), STAGES[name].adapter)  # stages that are no method
     for name in ("magnitude", "position_bias", "learned_buckets")
 }
 STUDIES: dict[str, Study] = {
-    "as_published": Study(
-        title="The six stages as published",
-        question="What does the published procedure give, each of its facts followed, with seeds?",
-        rows={
-            f"published_{name}": _published("as_published", name, stage.on and f"published_{stage.on}")
-            for name, stage in STAGES.items()
-        },
-        shows=("published_metric", "end", "magnitude_still", "landmark_still"),
-    ),
-    "single_fixes": Study(
-        title="One fact of the published procedure mended",
-        question="Which mended fact moves which number?",
-        rows={
-            f"{kind}_{name}": _fix(kind, name)
-            for kind, names in {"published": tuple(STAGES)[1:], **FIXES}.items()
-            for name in names
-        },
-        varies=("protocol",),
-        shows=("published_metric", "end", "magnitude_still", "landmark_still"),
-    ),
-    "landmark_study": Study(
-        title="The landmark study as published",
-        question="What do the three landmark designs of the second published study give rsLoRA, by its own procedure?",
-        rows={
-            "lm_base": _landmark_study("base model", None, None),
-            "lm_rslora": _landmark_study("no landmarks", RSLORA, "lm_base"),
-            "lm_position_adaptive": _landmark_study("position-adaptive", LANDMARKS_ALONE),
-            **{
-                f"lm_{design}": _landmark_study(
-                    f"{label}, not causal",
-                    replace(LANDMARKS_ALONE, landmark_design=design, landmark_pooling="sequence"),
-                )
-                for design, label in (("original", "original"), ("per_layer", "per layer"))
-            },
-        },
-        shows=("published_metric", "lim", "causal"),
-    ),
+    **PUBLISHED_STUDIES,
     "places": Study(
         title="Places in the window",
         question="Does any part change where in the window a model is good, or what it finds there?",
         rows={
-            name: _stage(name, against=STAGES[name].on if name != "landmarks" else "position_bias")
+            name: stage_row(name, against=STAGES[name].on if name != "landmarks" else "position_bias")
             for name in ("base", "rslora", "magnitude", "position_bias", "landmarks")
         },
         shows=("contrast", "window", "key_value", "passkey"),
@@ -181,7 +80,7 @@ STUDIES: dict[str, Study] = {
         "which has no magnitude, at two ranks?",
         rows={
             "base": UNTOUCHED,
-            "rslora": _stage("rslora", "rsLoRA, rank 8", "base"),
+            "rslora": stage_row("rslora", "rsLoRA, rank 8", "base"),
             "rslora_landmarks": Row(label="rsLoRA + landmarks", adapter=LANDMARKS_ALONE, against="rslora"),
             "recommended": Row(label="recommended, rank 8", adapter=RECOMMENDED, against="rslora"),
             "rslora_r16": Row(label="rsLoRA, rank 16", adapter=replace(RSLORA, lora_rank=16), against="base"),
@@ -194,12 +93,12 @@ STUDIES: dict[str, Study] = {
         title="Leaving one part out",
         question="What does the whole stack lose without one of its parts?",
         rows={
-            "landmarks": _stage("landmarks", "whole stack"),
+            "landmarks": stage_row("landmarks", "whole stack"),
             "recommended": Row(label="without magnitude", adapter=RECOMMENDED, against="landmarks"),
             "without_bias": Row(
                 label="without position bias", adapter=replace(DORA, landmark_enabled=True), against="landmarks"
             ),
-            "position_bias": _stage("position_bias", "without landmarks", "landmarks"),
+            "position_bias": stage_row("position_bias", "without landmarks", "landmarks"),
             "plain_magnitude": Row(
                 label="without gate and blend", adapter=replace(FULL, magnitude_gated=False), against="landmarks"
             ),
@@ -215,7 +114,7 @@ STUDIES: dict[str, Study] = {
         title="Controls",
         question="Would the parameters of landmarks do as well as rank, or as one constant vector at the final norm?",
         rows={
-            "rslora": _stage("rslora", "rsLoRA, rank 8"),
+            "rslora": stage_row("rslora", "rsLoRA, rank 8"),
             "rslora_landmarks": Row(label="rsLoRA + landmarks", adapter=LANDMARKS_ALONE, against="rslora"),
             "constant_vector": Row(
                 label="rsLoRA + one constant vector",
@@ -229,9 +128,9 @@ STUDIES: dict[str, Study] = {
         title="Landmark designs",
         question="How do the four designs compare, and what does looking at the whole sequence seem to give?",
         rows={
-            "position_bias": _stage("position_bias", "no landmarks"),
-            "landmarks": _stage("landmarks", "position-adaptive", "position_bias"),
-            "learned_buckets": _stage("learned_buckets", "learnable buckets", "position_bias"),
+            "position_bias": stage_row("position_bias", "no landmarks"),
+            "landmarks": stage_row("landmarks", "position-adaptive", "position_bias"),
+            "learned_buckets": stage_row("learned_buckets", "learnable buckets", "position_bias"),
         }
         | {
             f"{design}_{pooling}": Row(
@@ -249,11 +148,11 @@ STUDIES: dict[str, Study] = {
         question="Does learning the boundaries help against fixed ones, logarithmic or linear, over the length in use "
         "or over that of the published code?",
         rows={
-            "landmarks": _stage("landmarks", "fixed, logarithmic"),
+            "landmarks": stage_row("landmarks", "fixed, logarithmic"),
             "linear_buckets": Row(
                 label="fixed, linear", adapter=replace(FULL, bucket_spacing="linear"), against="landmarks"
             ),
-            "learned_buckets": _stage("learned_buckets", "learnable", "landmarks"),
+            "learned_buckets": stage_row("learned_buckets", "learnable", "landmarks"),
             "linear_buckets_wide": Row(
                 label="fixed, linear, over 32,768",
                 adapter=replace(FULL, bucket_spacing="linear", max_positions=PUBLISHED_POSITIONS),
@@ -272,8 +171,12 @@ STUDIES: dict[str, Study] = {
         question="How do the methods compare with the same layers, rank and scale?",
         rows={
             "base": UNTOUCHED,
-            **{name: _method(name, "base" if name == "rslora" else "rslora") for name in METHODS if name != "hylorada"},
-            "landmarks": _stage("landmarks", METHODS["hylorada"].label, "rslora"),  # the same model
+            **{
+                name: method_row(name, "base" if name == "rslora" else "rslora")
+                for name in METHODS
+                if name != "hylorada"
+            },
+            "landmarks": stage_row("landmarks", METHODS["hylorada"].label, "rslora"),  # the same model
         },
     ),
     "methods_code": Study(
@@ -282,7 +185,7 @@ STUDIES: dict[str, Study] = {
         rows={
             "base_code": replace(UNTOUCHED, changes={"corpus": "code"}),
             **{
-                f"{name}_code": _method(name, "base_code" if name == "rslora" else "rslora_code", corpus="code")
+                f"{name}_code": method_row(name, "base_code" if name == "rslora" else "rslora_code", corpus="code")
                 for name in METHODS
             },
         },
@@ -307,6 +210,10 @@ STUDIES: dict[str, Study] = {
             {
                 "attention_qv": ("queries and values", ["q_proj", "v_proj"]),
                 "attention": ("attention", ["q_proj", "k_proj", "v_proj", "o_proj"]),
+                "qv_feed_forward": (
+                    "queries, values, feed-forward",
+                    ["q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"],
+                ),
                 "attention_down": ("attention and down", ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"]),
                 "all_linear": (
                     "all linear layers",
@@ -322,6 +229,7 @@ STUDIES: dict[str, Study] = {
             {
                 "attention_in": ("attention, inputs", ["c_attn"]),
                 "attention_both": ("attention", ["c_attn", "attn.c_proj"]),
+                "in_feed_forward": ("inputs and feed-forward", ["c_attn", "c_fc", "mlp.c_proj"]),
                 "attention_both_down": ("attention and both c_proj", ["c_attn", "c_proj"]),
                 "all_conv": ("all linear layers", ["c_attn", "c_proj", "c_fc"]),
             }

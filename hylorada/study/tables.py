@@ -11,6 +11,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
 from hylorada.study.columns import COLUMNS, Value, values
 from hylorada.study.records import Records
+from hylorada.study.rows import Row
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import (
     ArticleMeans,
@@ -21,7 +22,7 @@ from hylorada.study.statistics import (
     percent,
     percentile_interval,
 )
-from hylorada.study.studies import STUDIES, Row
+from hylorada.study.studies import STUDIES
 
 BASE = next(name for name, stage in STAGES.items() if stage.adapter is None)
 BUILDS_ON = {name: stage.on for name, stage in STAGES.items()}

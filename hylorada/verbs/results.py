@@ -3,12 +3,8 @@
 import argparse
 import logging
 import sys
-from typing import TYPE_CHECKING
 
 from hylorada.verbs.common import settings_of
-
-if TYPE_CHECKING:
-    pass
 
 LOG = logging.getLogger(__name__)
 DIFFERS = 3  # exit status of `compare`

@@ -2,12 +2,8 @@
 
 import argparse
 import logging
-from typing import TYPE_CHECKING
 
 from hylorada.errors import HyLoRADAError, near
-
-if TYPE_CHECKING:
-    pass
 
 LOG = logging.getLogger(__name__)
 
