@@ -53,7 +53,8 @@ def main() -> None:
     for path in given.notebooks:
         notebook = nbformat.read(path, as_version=4)
         if given.execute:
-            NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
+            resources = {"metadata": {"path": path.parent}}
+            NotebookClient(notebook, resources=resources, coalesce_streams=True).execute()
         clean(notebook)
         nbformat.write(notebook, path)
 

@@ -1,0 +1,165 @@
+"""Write the parts of ARTIFACT.md that hold numbers: `python tools/artifact_table.py`.
+
+A part stands between `<!-- made: NAME -->` and `<!-- end -->`. Its numbers come from the kept records of the default
+scale in data/reference, from the statements as judged by them, and from the tables of sources and scales.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from hylorada.files import written_beside
+from hylorada.study.claims.judgement import Judgement, judge
+from hylorada.study.claims.tables import IN_WORDS, KIND_WORDS, verdict_table
+from hylorada.study.plan import all_runs
+from hylorada.study.records import Records, study_records
+from hylorada.study.registry import CORPORA, MODELS
+from hylorada.study.settings import Settings, load_settings
+from hylorada.study.sources import project_root
+from hylorada.study.studies import STUDIES
+from hylorada.study.tables import ablation_table, study_table
+from hylorada.study.tables_compute import ABLATION, absences, compute_table
+
+SCALE = "micro"
+PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+ABLATION_QUESTION = "What does each part of the stack add, one on the other, by the corrected procedure?"
+HUB = "hub:"
+
+
+def reference() -> tuple[Settings, Records, dict[str, Records]]:
+    """Return the default scale, the kept records of its ablation, and those of its other tables by study."""
+    settings, folder = load_settings(SCALE), project_root() / "data" / "reference" / SCALE
+    studies = {name: study_records(settings, name, folder) for name in settings.studies}
+    return settings, study_records(settings, ABLATION, folder), studies
+
+
+def parts(
+    settings: Settings, records: Records, studies: dict[str, Records], judgement: Judgement
+) -> Iterator[tuple[str, str]]:
+    """Yield every part by its name, as Markdown."""
+    yield "machine", machine(records, studies)
+    yield "runs", runs(settings, records, studies)
+    yield "verdicts", verdicts(judgement)
+    yield "scales", scales()
+    yield "deviations", deviations(settings, records)
+    yield "licences", licences()
+
+
+def machine(records: Records, studies: dict[str, Records]) -> str:
+    """Say on what the kept records were made, and what they took."""
+    found = {record["name"]: record for each in (records, *studies.values()) for record in each.by_run.values()}
+    total = compute_table(records, studies).set_index("study").loc["all"]
+    minutes = (total["training"] + total["scoring"]) / 60
+    machines = {
+        f"{of['processor']}, {of['cores']} cores, {of['system']}, {of['threads']} thread a process, "
+        f"Python {of['versions']['python']}, PyTorch {of['versions']['torch']}"
+        for of in (record["machine"] for record in found.values())
+    }
+    commits = {record["git"]["commit"][:7] for record in found.values()}
+    return (
+        f"- Runs: {len(found)}, of commit {', '.join(sorted(commits))}.\n"
+        f"- Machine: {'; '.join(sorted(machines))}.\n"
+        f"- Training and scoring: {minutes:.0f} minutes in all, the wall-clock of each process added up, whatever else "
+        "the machine did; one process a core runs at a time.\n"
+        f"- Memory: {total['memory']:.1f} GiB at most in a process.\n"
+    )
+
+
+def runs(settings: Settings, records: Records, studies: dict[str, Records]) -> str:
+    """Return one row a table of the paper: question, command, runs, time, file, and what to expect."""
+    compute = compute_table(records, studies).set_index("study")
+    rows = []
+    for name, found in {ABLATION: records, **studies}.items():
+        table = ablation_table(found) if name == ABLATION else study_table(found, settings.rows(name))
+        took = compute.loc[name]
+        rows.append(
+            [
+                f"**{took['title']}.** {ABLATION_QUESTION if name == ABLATION else STUDIES[name].question}",
+                f"`hylorada run --study {name}`",
+                str(took["runs"]),
+                f"{(took['training'] + took['scoring']) / 60:.1f}",
+                f"`paper/tables/{name}.tex`",
+                expected(table),
+                "`hylorada compare`",
+            ]
+        )
+    heads = ["question", "command", "new runs", "minutes", "file", "expected", "compare by"]
+    return _table(heads, rows)
+
+
+def expected(table: pd.DataFrame) -> str:
+    """Say what a table holds: resolved steps where there are seeds, else the lowest and the highest perplexity."""
+    steps = table[table["against"] != ""]
+    if steps["effect_low"].notna().any():
+        told = [
+            f"{row.label} {row.effect:+.2f} % ({row.effect_low:+.2f} to {row.effect_high:+.2f})"
+            for row in steps[steps["resolved"]].itertuples()
+        ]
+        return f"of {len(steps)} steps these are resolved: {', '.join(told) or 'none'}"
+    low, high = (table.loc[table["perplexity"].agg(side)] for side in ("idxmin", "idxmax"))
+    return f"perplexity {low['perplexity']:.2f} ({low['label']}) to {high['perplexity']:.2f} ({high['label']})"
+
+
+def verdicts(judgement: Judgement) -> str:
+    """Return how many statements have each verdict, by kind and by protocol."""
+    table = verdict_table(judgement)
+    columns = KIND_WORDS | {"all": "all"} | {name: words for name, words in IN_WORDS.items() if table[name].any()}
+    rows = [[row["verdict"].lower(), *(str(row[name] or "") for name in columns)] for _, row in table.iterrows()]
+    return _table(["verdict", *columns.values()], rows)
+
+
+def scales() -> str:
+    """Return one row a scale: base, text, runs, and whether a hub is needed."""
+    rows = []
+    for path in sorted((project_root() / "config").glob("*.yaml")):
+        settings = load_settings(path.stem)
+        names = [settings.base, settings.corpus]
+        sources = [name.removeprefix(HUB).split("@")[0].split(":")[0] for name in names]
+        hub = "the hub" if any(name.startswith(HUB) for name in names) else "a package index"
+        seeds = f"{len(settings.seeds)}"
+        rows.append([f"`{path.stem}`", *sources, seeds, str(len(all_runs(settings))), hub])
+    return _table(["scale", "base", "text", "seeds of the ablation", "runs", "sources from"], rows)
+
+
+def deviations(settings: Settings, records: Records) -> str:
+    """Return what the kept records leave out of the full study, as a list."""
+    return "".join(f"- {_plain(sentence)}\n" for sentence in absences(settings, records))
+
+
+def licences() -> str:
+    """Return the licence of every model and text that has a name."""
+    return _table(
+        ["source", "what it is", "licence"],
+        ([f"`{name}`", row.description, row.licence] for name, row in (MODELS | CORPORA).items()),
+    )
+
+
+def filled(text: str, made: dict[str, str]) -> str:
+    """Put parts in their places; KeyError for a place without a part."""
+    return PART.sub(lambda found: f"{found[1]}\n{made[found[2]]}\n{found[3]}", text)
+
+
+def _table(heads: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _plain(latex: str) -> str:
+    """Return the text of a sentence in LaTeX."""
+    return re.sub(r"\\([&%$#_{}])", r"\1", latex.replace(r"\,", ","))
+
+
+def main() -> None:
+    """Write all parts anew."""
+    settings, records, studies = reference()
+    judgement = judge(settings, project_root() / "data" / "reference" / SCALE)
+    path: Path = project_root() / "ARTIFACT.md"
+    text = filled(path.read_text(), dict(parts(settings, records, studies, judgement)))
+    with written_beside(path) as beside:
+        beside.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
