@@ -1,6 +1,7 @@
 """The whole way from records to verdicts, tables and figure, on records with known effects."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,9 +18,11 @@ from hylorada.study.claims.finding import VERDICTS
 from hylorada.study.claims.judgement import Judgement, judge, write_judgement
 from hylorada.study.claims.measured import Holds, Inert, Level, Unmoved
 from hylorada.study.claims.measured_rows import MEASURED, step
+from hylorada.study.claims.sentences import MACROS, claims_values, write_claims_numbers
 from hylorada.study.claims.tables import claims_table, verdict_table, write_tables
 from hylorada.study.figure_claims import ROWS, published_numbers
 from hylorada.study.settings import load_settings
+from hylorada.study.tex import macros
 
 CATALOGUE = load_catalogue()
 BASE = 69.0
@@ -238,12 +241,22 @@ def test_tables_hold_every_statement_and_no_verdict_twice(own, tmp_path):
     counts = write_tables(own, tmp_path / "tables", tmp_path / "claims.csv")
     assert counts["all"].sum() == 366 and not counts["verdict"].duplicated().any()
     text = (tmp_path / "tables" / "claims.tex").read_text()
-    assert text.count("\\\\\n") >= 366 and all(f"\n{claim.id} & " in text for claim in CATALOGUE)
+    for claim in CATALOGUE:  # as a row of its own, or by its name in the list of a verdict
+        assert (rf"\claim{{{claim.id}}}" in text) != bool(re.search(rf"claimslist.*\b{claim.id}\b", text))
     assert "%" not in text.replace(r"\%", "")
     table = pd.read_csv(tmp_path / "claims.csv")
     assert len(table) == 366 and list(table["reason"]) == list(claims_table(own)["reason"])
     contradictions = (tmp_path / "tables" / "contradictions.tex").read_text()
-    assert all(f"\n{name} & " in contradictions for name in CATALOGUE.contradictions)
+    assert all(rf"\contradiction{{{name}}}" in contradictions for name in CATALOGUE.contradictions)
+
+
+def test_the_text_of_the_paper_gets_its_macros_and_words_that_fit_the_verdicts(own, tmp_path):
+    write_claims_numbers(own, tmp_path / "claims_numbers.tex")
+    values = claims_values(own)
+    assert tuple(values) == MACROS and values["HyClaims"] == "366" and values["HyContradictions"] == "42"
+    assert set(macros((tmp_path / "claims_numbers.tex").read_text())) == set(MACROS)
+    groups = [int(number) for number in re.findall(r"\d+", values["HyVerdictsSentence"])]
+    assert sum(groups) == 366 and values["HyFollowsSentence"].startswith(f"{groups[0]} of 366 statements hold")
 
 
 def test_counts_by_protocol_add_up_to_the_columns(own):

@@ -15,7 +15,7 @@ MATH = (
     r"\$[^$]*\$",
 )
 NOT_PROSE = (  # what TeX reads and nobody else
-    r"\\(?:label|ref|eqref|cite|input|place|includegraphics|begin|end|hspace|vspace|cline)\*?(?:\[[^\]]*\])?\{[^}]*\}",
+    r"\\(?:label|ref|eqref|cite|input|place|where|includegraphics|begin|end|hspace|vspace|cline)\*?(?:\[[^\]]*\])?\{[^}]*\}",
     r"\\setlength\{[^}]*\}\{[^}]*\}",
     r"\\rule\{[^}]*\}\{[^}]*\}",
     r"\[!?[htbp]+\]",

@@ -66,7 +66,8 @@ def retrieval_sentence(places: Records | None) -> str:
     for kind, label in (("key_value", "listed values"), ("passkey", "passkeys")):
         found = asked[kind]
         shares = [record["measures"]["retrieval"][kind]["share"] for record in trained]
-        told = f"{_percent(found['share'])} of {label}, where chance is {_percent(found['chance'])}"
+        trials = sum(place["trials"] for place in found["places"])
+        told = f"{_percent(found['share'])} of {trials} {label}, where chance is {_percent(found['chance'])}"
         if found["verdict"] == NOT_MEASURABLE:
             told += ", which is chance at every depth, so that nothing can be measured"
         elif shares:

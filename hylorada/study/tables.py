@@ -31,7 +31,7 @@ LONG_HEAD = 10  # characters of a column's head that stand in one line
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: rf"\{character}" for character in "&%$#_{}"
 }
-HEAD = r"""\begin{tabular}{@{}lp{40mm}rcrcrcr@{}}
+HEAD = r"""\begin{tabular}{@{}lp{36mm}rcrcrcr@{}}
 \toprule
  & & & & \multicolumn{2}{c}{perplexity} & \multicolumn{2}{c}{effect (\%)} & on base\\
 stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval & (\%)\\

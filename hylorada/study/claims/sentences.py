@@ -11,6 +11,7 @@ from hylorada.files import written_beside
 from hylorada.study import findings
 from hylorada.study.claims.catalogue import Catalogue
 from hylorada.study.claims.evidence import ABLATION
+from hylorada.study.claims.finding import DOES_NOT_TRANSFER, TRANSFERS, UNDECIDED
 from hylorada.study.claims.judgement import Judgement
 from hylorada.study.power import FAMILY_ERROR, POWER
 from hylorada.study.sentences import count
@@ -87,10 +88,11 @@ def transfer_sentence(judgement: Judgement) -> str:
     tried = [f.columns["transfers"].verdict for f in judgement.findings.values() if "transfers" in f.columns]
     if not tried:
         return "No published effect was tried on another base or text."
-    found = {word: tried.count(word) for word in dict.fromkeys(tried)}
+    found = Counter(tried)
     if len(found) == 1:
         return f"Tried on another base or text, all {len(tried)} published effects are of one verdict: {tried[0]}."
-    told = ", ".join(f"{number} {escape(word)}" for word, number in sorted(found.items(), key=lambda item: -item[1]))
+    words = {TRANSFERS: "transfer", DOES_NOT_TRANSFER: "do not transfer", UNDECIDED: "are undecided"}
+    told = ", ".join(f"{number} {words[word]}" for word, number in found.most_common())
     return f"Of {len(tried)} published effects that were tried on another base or text: {told}."
 
 
