@@ -121,7 +121,7 @@ rule run:
     threads: SETTINGS.threads
     resources:
         gpu=1 if shutil.which("nvidia-smi") else 0,
-        mem_mb=4000,
+        mem_mb=6000,
     params:
         scale=SCALE,
         runs=lambda wildcards: [run.name for run in CELLS[wildcards.cell]],
