@@ -18,6 +18,7 @@ from hylorada.study.stages import STAGES
 Reading = Callable[[dict[str, Any]], float]  # what a record says of itself
 WIDE = 1.6  # times the lowest: from there on, y is logarithmic
 PERPLEXITY = "perplexity (lower is better)"
+LONGEST_BESIDE = 22  # letters of a label that still has room for another beside it
 
 
 @in_style
@@ -114,6 +115,8 @@ def _drawn(table: pd.DataFrame, y_label: str) -> tuple[Figure, Axes]:
     axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     if table["y"].max() > WIDE * table["y"].min():
         in_decades(axes, "y")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    handles, labels = axes.get_legend_handles_labels()
+    across = 2 if max(map(len, labels)) <= LONGEST_BESIDE else 1
+    figure.legend(handles, labels, loc="outside upper center", ncols=across)
     axes.get_legend().remove()
     return figure, axes
