@@ -15,6 +15,11 @@ from hylorada.verbs import results, runs, tools
 from hylorada.verbs.common import log_to_stderr
 
 CLAIMS = Path("results/claims.json")
+KINDS = {  # what stands where a file or a folder of the other kind is asked for
+    FileExistsError: "a file, and a folder is wanted there",
+    NotADirectoryError: "not in a folder",
+    IsADirectoryError: "a folder, and a file is wanted there",
+}
 BASE_ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -38,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except HyLoRADAError as error:
         print(f"hylorada: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        print(f"hylorada: {error.filename} is {KINDS[type(error)]}; name another place.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("hylorada: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)

@@ -158,18 +158,19 @@ def states(records: Path) -> dict[Path, int]:
 
 def test_an_interrupt_stops_every_worker_and_leaves_each_run_a_state_to_go_on_from(data, tmp_path):
     scale, records = (
-        scale_of(tmp_path, num_epochs=20_000, checkpoint_every=1),
+        scale_of(tmp_path, num_epochs=4000, checkpoint_every=1),
         tmp_path / "runs",
     )  # longer than any wait
     names = [name for name in all_runs(load_settings(scale)) if name.startswith(("rslora", "magnitude"))]
     command = [sys.executable, "-m", "hylorada", "run", "--scale", scale, "--data", str(data)]
     command += ["--records", str(records), "--jobs", "2", "--runs", *names]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # else deaf where the tests are a shell's background job
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heeds)
     wait_until(lambda: process.poll() is not None or len(states(records)) == 2)
     os.killpg(process.pid, signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
+    told = process.communicate(timeout=240)[1]
     assert process.returncode == 130 and "goes on from the last checkpoint" in told and "Traceback" not in told
     locks = list(records.glob(".*.work/lock"))
     assert len(locks) == 2 and not any(map(is_held, locks))
     assert len(states(records)) == 2 and not list(records.glob("*/record.json"))
-    assert all(0 < steps < 40_000 for steps in states(records).values())
+    assert all(0 < steps < 8000 for steps in states(records).values())

@@ -466,7 +466,16 @@ def test_settings_can_be_replaced_from_the_command_line_in_budgets_too():
         asked = planned.specification
         assert (asked["block_tokens"], asked["train_tokens"], asked["training"]["num_epochs"]) == (32, None, 3)
         assert asked["adapter"]["s2_attn_enabled"] and asked["adapter"]["s2_group_size"] == 8
-    for pair, message in (("epochs=3", "no such setting"), ("num_epochs", "no NAME=VALUE"), ("seeds=[", "YAML")):
+    for pair, message in (
+        ("epochs=3", "no such setting"),
+        ("num_epochs", "no NAME=VALUE"),
+        ("=3", "no NAME=VALUE"),
+        ("seeds=[", "YAML"),
+        ("seeds=[-1]", "seeds: -1 is not allowed"),
+        ("studies=null", "studies"),
+        ("studies={direct: {rows: 3}}", "rows: 3 is no list"),
+        ("studies={direct: {rows: [3]}}", "is no list of names"),
+    ):
         with pytest.raises(HyLoRADAError, match=message):
             load_settings("smoke", read_changes([pair]))
 

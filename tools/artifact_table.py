@@ -118,6 +118,7 @@ def scales() -> str:
         names = [settings.base, settings.corpus]
         sources = [name.removeprefix(HUB).split("@")[0].split(":")[0] for name in names]
         hub = "the hub" if any(name.startswith(HUB) for name in names) else "a package index"
+        hub = "nowhere: made on the spot, and shipped" if settings.base.startswith("tiny") else hub
         seeds = f"{len(settings.seeds)}"
         rows.append([f"`{path.stem}`", *sources, seeds, str(len(all_runs(settings))), hub])
     return _table(["scale", "base", "text", "seeds of the ablation", "runs", "sources from"], rows)

@@ -41,7 +41,6 @@ OUTPUTS = (  # the first that fits counts
     Output("tables/claims*", "hylorada claims", "claims", CLAIMS),
     Output("tables/verdicts.*", "hylorada claims", "claims", CLAIMS),
     Output("tables/contradictions.*", "hylorada claims", "claims", CLAIMS),
-    Output("tables/verdicts.*", "hylorada claims", "claims", CLAIMS),
     Output("results/claims.json", "hylorada claims", "claims", CLAIMS),
     Output("tables/protocols.*", "hylorada table", "table", BOTH),
     Output("tables/efficiency.*", "hylorada table", "table", ABLATION),

@@ -111,6 +111,8 @@ class Settings:
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise self._error(f"{name}: {values} must name at least one, each once")
+        if min(self.seeds) < 0:
+            raise self._error(f"seeds: {min(self.seeds)} is not allowed; use 0 or more")
         if self.protocol not in PROTOCOLS:
             raise self._error(f"protocol: {self.protocol!r} is not known; {near(self.protocol, PROTOCOLS)}")
         if self.line_tokens < 2:
@@ -167,6 +169,8 @@ class Settings:
         """
         rows = STUDIES[study].rows or rows_by_base(self.bases)
         patterns = self.studies[study].get("rows", ["*"])
+        if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+            raise self._error(f"studies, {study}, rows: {patterns!r} is no list of names or patterns")
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in rows):
                 raise self._error(f"studies, {study}, rows: {pattern!r} keeps no row; {near(pattern, rows)}")
@@ -212,7 +216,8 @@ def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Setti
         if name not in known:
             raise HyLoRADAError(f"--set {name}: there is no such setting; {near(name, known)}")
         values[name] = value
-        values["studies"] = {study: _without(budget, name) for study, budget in values["studies"].items()}
+        if isinstance(values["studies"], dict):  # else `Settings` says what is wrong with it
+            values["studies"] = {study: _without(budget, name) for study, budget in values["studies"].items()}
     return Settings(scale=path.stem, **values)
 
 
@@ -221,7 +226,7 @@ def read_changes(pairs: Iterable[str]) -> dict[str, Any]:
     changes = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals:
+        if not equals or not name:
             raise HyLoRADAError(f"--set {pair!r} is no NAME=VALUE; write, for example, num_epochs=3")
         try:
             changes[name] = yaml.safe_load(value)

@@ -15,7 +15,16 @@ from hylorada.study.sources import folder_name
 from hylorada.study.stages import DORA, LANDMARKS, RSLORA, STAGES
 from hylorada.study.studies_published import LANDMARKS_ALONE, PUBLISHED_STUDIES
 
-RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)  # one grid for every arm; it goes on where a best rate is an edge
+RATES = (
+    5e-5,
+    1e-4,
+    2e-4,
+    5e-4,
+    1e-3,
+    2e-3,
+    5e-3,
+    1e-2,
+)  # one grid for every arm; it goes on where a best rate is an edge
 PUBLISHED_POSITIONS = 32_768  # over which the published code spread its buckets, whatever the length in use
 
 
@@ -153,6 +162,11 @@ STUDIES: dict[str, Study] = {
                 label="fixed, linear", adapter=replace(FULL, bucket_spacing="linear"), against="landmarks"
             ),
             "learned_buckets": stage_row("learned_buckets", "learnable", "landmarks"),
+            "log_buckets_wide": Row(
+                label="fixed, logarithmic, over 32,768",
+                adapter=replace(FULL, max_positions=PUBLISHED_POSITIONS),
+                against="landmarks",
+            ),
             "linear_buckets_wide": Row(
                 label="fixed, linear, over 32,768",
                 adapter=replace(FULL, bucket_spacing="linear", max_positions=PUBLISHED_POSITIONS),

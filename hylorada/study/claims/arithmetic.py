@@ -166,7 +166,7 @@ ATTRIBUTED = Recomputed(GAIN, (PPL["position_bias"], PPL["landmarks"]), also=(WH
 RECOMMENDED = Recomputed(GAIN, (PPL["base"], "LM-05"), also=(("over rsLoRA alone", GAIN, (PPL["rslora"], "LM-05")),))
 PARTS = ("RN-030", "RN-031", "RN-032")
 
-GAINS = {  # percentages that a run can be asked about too, see effects.py
+GAINS = {  # percentages that a run can be asked about too, see measured_rows.py
     "AF-021": step("rslora", "base"),
     "AF-031": step("magnitude", "base"),
     "AF-032": step("magnitude", "rslora"),

@@ -1,6 +1,7 @@
 """What checks may look at: the statements, the records of a scale, and the measured costs."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +78,12 @@ class Evidence:
             together = steps if pair in steps else [pair]
             family |= family_of_effects({step: METRICS[metric](records, step) for step in together})
         return family[pair]
+
+    def effects(self, study: str, pairs: Sequence[Pair], metric: str) -> dict[Pair, Effect]:
+        """Return the effects of comparisons that one statement makes together, adjusted for all of them."""
+        records = self.records(study)
+        assert records is not None
+        return family_of_effects({pair: METRICS[metric](records, pair) for pair in pairs})
 
     def is_own_setting(self, study: str) -> bool:
         """Whether base, text and amounts of a study are those of the published results."""

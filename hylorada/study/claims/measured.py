@@ -30,6 +30,7 @@ from hylorada.study.published_metrics import DECILE_TOKENS, line_means
 from hylorada.study.statistics import NEGLIGIBLE, Effect
 
 COLUMNS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words
+OF_THE_DOCUMENTS = ("abl", "lm", "recommended")  # settings of statements about GPT-2 and WikiText-2
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class Holds:
         """All pairs have to hold; one that fails is enough against it."""
         if not evidence.has(self.study, *(row for pair in self.pairs for row in pair)):
             return not_run(evidence, self.study)
-        effects = {pair: evidence.effect(self.study, pair, self.metric) for pair in self.pairs}
+        effects = evidence.effects(self.study, self.pairs, self.metric)
         judge = _is_better if self.better else _is_no_worse
         found = [judge(effect) for effect in effects.values()]
         verdict = REPRODUCED if all(found) else NOT_REPRODUCED if False in found else INCONCLUSIVE
@@ -196,6 +197,8 @@ class Holds:
         assert records is not None
         names = run_names(records, *dict.fromkeys(row for pair in self.pairs for row in pair))
         column = {"corrected": Column(verdict, said)}
+        if claim.setting in OF_THE_DOCUMENTS:
+            return _own_or_transferred(evidence, [self.study], column, names, evidence.command(self.study))
         return Finding(verdict, f"{said}; published {claim.shown}", column, names, evidence.command(self.study))
 
 
@@ -213,7 +216,8 @@ class Beyond:
             if study in evidence.settings.studies:
                 rows = evidence.settings.rows(study).values()
                 windows += [row.changes.get("block_tokens", 0) for row in rows]
-        said = f"the longest window of this scale is {max(windows):,} tokens, and it takes more than {self.length:,}"
+        named = ", ".join(("the ablation", *self.studies))
+        said = f"the longest window of {named} is {max(windows):,} tokens here, and it takes more than {self.length:,}"
         return Finding(NOT_RUN, f"{said}, published {claim.shown}")
 
 
@@ -234,7 +238,7 @@ def _own_or_transferred(
     """Return columns and verdict of the published base and text, or the one column about another.
 
     Whether an effect transfers is said by the published procedure, or where that is inconclusive by the corrected one;
-    a study that trains on less than was published cannot say that it does not.
+    a study that trains on less than was published can say neither.
     """
     said = "; ".join(f"{COLUMNS[name]}, {column.detail}" for name, column in judged.items())
     first = next(iter(judged.values()))
@@ -242,12 +246,10 @@ def _own_or_transferred(
         return Finding(first.verdict, said, judged, records, command)
     verdicts = [f"{COLUMNS[name]}: {column.verdict}, {column.detail}" for name, column in judged.items()]
     by_study = list(zip(studies, judged.values(), strict=True))
-    too_short = [
-        study for study, column in by_study if column.verdict == NOT_REPRODUCED and not evidence.is_whole(study)
-    ]
+    too_short = [study for study, column in by_study if column.verdict != INCONCLUSIVE and not evidence.is_whole(study)]
     decided = [c.verdict for study, c in by_study if c.verdict != INCONCLUSIVE and study not in too_short]
     if too_short:
-        verdicts.append(f"trained on less than published in {' and '.join(too_short)}, so not against it")
+        verdicts.append(f"trained on less than published in {' and '.join(too_short)}, so it decides nothing")
     column = Column(TRANSFER[(decided or [INCONCLUSIVE])[0]], "; ".join(verdicts))
     words = {TRANSFERS: "it transfers to", DOES_NOT_TRANSFER: "it does not transfer to", UNDECIDED: "undecided on"}
     said = f"{words[column.verdict]} {_elsewhere(evidence)}: {said}"
