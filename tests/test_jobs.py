@@ -164,7 +164,7 @@ def test_an_interrupt_stops_every_worker_and_leaves_each_run_a_state_to_go_on_fr
     names = [name for name in all_runs(load_settings(scale)) if name.startswith(("rslora", "magnitude"))]
     command = [sys.executable, "-m", "hylorada", "run", "--scale", scale, "--data", str(data)]
     command += ["--records", str(records), "--jobs", "2", "--runs", *names]
-    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # else deaf where the tests are a shell's background job
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heeds)
     wait_until(lambda: process.poll() is not None or len(states(records)) == 2)
     os.killpg(process.pid, signal.SIGINT)
