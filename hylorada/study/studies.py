@@ -163,7 +163,7 @@ STUDIES: dict[str, Study] = {
             ),
             "learned_buckets": stage_row("learned_buckets", "learnable", "landmarks"),
             "log_buckets_wide": Row(
-                label="fixed, logarithmic, over 32,768",
+                label="fixed, log, over 32,768",
                 adapter=replace(FULL, max_positions=PUBLISHED_POSITIONS),
                 against="landmarks",
             ),
