@@ -366,6 +366,18 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, data, tmp_path, 
     assert not list(tmp_path.rglob("record.json"))
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [([], "is a file; name a folder"), (["--seed", "-1", "--out", "new"], "seeds: -1 is not allowed")],
+)
+def test_a_training_that_could_not_be_kept_does_not_begin(tmp_path, capsys, more, message):
+    (tmp_path / "note.txt").write_text("mine")
+    command = ["train", "--scale", "smoke", "--stage", "rslora", "--out", str(tmp_path / "note.txt"), *more]
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"] and (tmp_path / "note.txt").read_text() == "mine"
+
+
 def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--scale", "gpt2", "--dry-run"]) == 0

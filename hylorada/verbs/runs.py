@@ -55,6 +55,8 @@ def do_train(options: argparse.Namespace) -> None:
     from hylorada.study.memory import told_when_full, what_to_lower
     from hylorada.study.tokens import read_tokens
 
+    if options.out.is_file():  # told before hours of training, not after
+        raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
     run = _planned(options, options.stage, options.seed)
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
