@@ -43,7 +43,8 @@ class TrainingConfig:
     `max_grad_norm=None` does not clip. `lr_schedule="linear_from_zero"` warms up from a rate of exactly zero, at which
     the first step fills the optimiser's moments alone, and falls along a line. `mixed_precision="bf16"` is for a
     float32 base; a base loaded in bfloat16 already computes in it, with float32 masters, under "no".
-    `checkpoint_every` is in steps, None: never.
+    `checkpoint_every` is in steps, None: never. With `allow_empty_steps` a step whose rows hold no target is passed
+    over, and counts; else it is an error.
 
     Raises:
         HyLoRADAError: a value outside what the field allows.
@@ -64,6 +65,7 @@ class TrainingConfig:
     mixed_precision: str = "no"
     loss_chunk_tokens: int = 512
     checkpoint_every: int | None = None
+    allow_empty_steps: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -199,8 +201,12 @@ class HyLoRADATrainer:
         step = len(self.history)
         targets = sum((batch["labels"][:, 1:] != -100).sum() for batch in micro_batches)
         targets = self.accelerator.reduce(targets, "sum").item()
+        rate = self.schedule.get_last_lr()[0]
         if targets == 0:
-            raise HyLoRADAError(f"step {step + 1} has no target: every label is -100 or alone in its sequence.")
+            if not self.config.allow_empty_steps:
+                raise HyLoRADAError(f"step {step + 1} has no target: every label is -100 or alone in its sequence.")
+            self.schedule.step()
+            return {"step": step + 1, "loss": 0.0, "learning_rate": rate, "targets": 0}
         loss = 0.0
         for index, batch in enumerate(micro_batches):
             torch.manual_seed(_mixed(self.config.seed, step, index, self.accelerator.process_index))  # of the dropout
@@ -215,7 +221,6 @@ class HyLoRADATrainer:
             raise HyLoRADAError(f"the loss became {loss} at step {step + 1}; lower learning_rate, or look at the data.")
         if self.config.max_grad_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-        rate = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -336,12 +341,20 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
     """Hold a setting to the kind of its default; None stands for a setting that is off."""
     if value is None and name in ("max_grad_norm", "checkpoint_every"):
         return
-    whole = isinstance(default, int) or name == "checkpoint_every"
-    kinds, wanted = (str, "a name") if isinstance(default, str) else (int, "a whole number")
-    if not isinstance(default, str) and not whole:
-        kinds, wanted = int | float, "a number"
-    if not isinstance(value, kinds) or isinstance(value, bool):
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, str):
+        fits, wanted = isinstance(value, str), "a name"
+    elif isinstance(default, int) or name == "checkpoint_every":
+        fits, wanted = _is_number(value, int), "a whole number"
+    else:
+        fits, wanted = _is_number(value, int | float), "a number"
+    if not fits:
         raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {wanted}.")
+
+
+def _is_number(value: Any, kinds: Any) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -465,14 +465,31 @@ def test_rows_are_filled_with_the_end_token_which_counts_as_a_target():
     assert padding_share([first, second, third]) == (LENGTH - 3 + LENGTH - 1) / (3 * (LENGTH - 1))
 
 
-def test_masked_padding_is_no_target_and_rows_without_a_target_go():
+def test_masked_padding_is_no_target_and_rows_stay_in_their_steps():
+    """The mask is all that differs: the same rows in the same steps, of which blank ones add nothing."""
     masked = replace(PROTOCOLS["padding_masked"], **SMALL)
-    (only,) = published_batches(masked, [[7, END, 9], [], [4]], END)
-    assert only["labels"].tolist() == [7, END, 9] + [-100] * (LENGTH - 3)
-    assert only["attention_mask"].sum() == 3 and padding_share([only]) == 0
-    history = train(stage("rslora", gpt2(), masked), masked)
+    batches = published_batches(masked, [[7, END, 9], [], [4]], END)
+    assert [(b["labels"] != -100).sum() for b in batches] == [3, 0, 1]
+    assert batches[0]["labels"].tolist() == [7, END, 9] + [-100] * (LENGTH - 3)
+    assert [b["attention_mask"].sum() for b in batches] == [3, 0, 1] and padding_share(batches) == 0
+    counted = replace(PROTOCOLS["as_published"], **SMALL)
+    for one, other in zip(batches, published_batches(counted, [[7, END, 9], [], [4]], END), strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in ("input_ids", "attention_mask", "position_ids"))
+    history, published = (train(stage("rslora", gpt2(), p), p) for p in (masked, counted))
     real = [min(len(row), LENGTH) - 1 for row in rows() if len(row) > 1]
-    assert sum(row["targets"] for row in history) == sum(real) and len(history) == math.ceil(len(real) / 4)
+    assert sum(row["targets"] for row in history) == sum(real) and len(history) == len(published)
+
+
+def test_a_step_of_blank_rows_alone_is_passed_over_where_padding_is_masked():
+    masked = replace(PROTOCOLS["padding_masked"], **SMALL)
+    given = {"learning_rate": 1e-3, "seed": 0}
+    config = TrainingConfig(**training_config(masked, given))
+    assert config.allow_empty_steps and not TrainingConfig(**training_config(AS_PUBLISHED, given)).allow_empty_steps
+    model = stage("rslora", gpt2(), masked)
+    batches = published_batches(masked, [[]] * 7 + [[7, 8, 9]], END)
+    result = HyLoRADATrainer(model, config, batches, progress=False, collate=default_collate).train()
+    assert sorted(row["targets"] for row in result.history) == [0, 2]
+    assert [row["loss"] > 0 for row in result.history] == [row["targets"] > 0 for row in result.history]
 
 
 def test_a_protocol_that_packs_gives_no_rows_and_no_rows_train_nothing():

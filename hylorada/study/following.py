@@ -62,11 +62,11 @@ def select_lines(wanted: Lines, characters: np.ndarray, stripped: np.ndarray) ->
 def published_batches(protocol: Protocol, rows: Sequence[Sequence[int]], end: int) -> list[dict[str, np.ndarray]]:
     """Return a padded protocol's training rows: input_ids, attention_mask, labels, position_ids, (block_tokens,) each.
 
-    rows: ids of each line, none for a blank one. Where padding is no target, rows without any target are left out: they
-    add nothing to a loss, and a batch of them alone has none.
+    rows: ids of each line, none for a blank one. All of them stay, so that a protocol that masks the padding takes the
+    same rows in the same steps as one that does not; the blank ones then hold no target.
 
     Raises:
-        HyLoRADAError: the protocol packs its text, or no row is left.
+        HyLoRADAError: the protocol packs its text, or nothing in the rows is a target.
     """
     if not protocol.padded:
         raise HyLoRADAError(f"the protocol {protocol.label!r} packs its text; take its blocks from the tokens.")
@@ -77,13 +77,10 @@ def published_batches(protocol: Protocol, rows: Sequence[Sequence[int]], end: in
         ids[:real] = row[:length]
         mask = (np.arange(length) < real).astype(np.int64)
         labels = ids.copy() if protocol.padding_in_loss else np.where(mask, ids, IGNORED)
-        if (labels[1:] != IGNORED).any():
-            batches.append(
-                {"input_ids": ids, "attention_mask": mask, "labels": labels, "position_ids": np.arange(length)}
-            )
+        batches.append({"input_ids": ids, "attention_mask": mask, "labels": labels, "position_ids": np.arange(length)})
     step = protocol.batch_size * protocol.gradient_accumulation_steps
     kept = len(batches) // step * step if protocol.whole_steps else len(batches)
-    if not kept:
+    if not any((batch["labels"][1:] != IGNORED).any() for batch in batches[:kept]):
         raise HyLoRADAError(f"{len(rows)} rows leave nothing to train on under {protocol.label!r}; give more of them.")
     return batches[:kept]
 

@@ -117,7 +117,8 @@ def training_config(protocol: Protocol, given: dict[str, Any]) -> dict[str, Any]
     fields = {name: getattr(protocol, name) for name in OPTIMISER}
     if missing := [name for name, value in fields.items() if value == GIVEN and name not in given]:
         raise HyLoRADAError(f"the protocol {protocol.label!r} does not fix {', '.join(missing)}; give them.")
-    return given | {name: value for name, value in fields.items() if value != GIVEN}
+    empty = {"allow_empty_steps": True} if protocol.padded and not protocol.padding_in_loss else {}  # of blank lines
+    return given | {name: value for name, value in fields.items() if value != GIVEN} | empty
 
 
 def adapter_config(protocol: Protocol, adapter: HyLoRADAConfig) -> HyLoRADAConfig:
