@@ -25,7 +25,7 @@ from hylorada.study.sources import fetch_corpus, fetch_model, project_root
 def make_run(stage: str, tokens: int | None = 64, epochs: int | None = 1) -> Run:
     training = None if epochs is None else {"num_epochs": epochs}
     specification = {"training": training, "train_tokens": tokens, "protocol": {"training_text": None}}
-    return Run(stage, None, specification, "base", "corpus")
+    return Run(stage, None, specification, "base", "corpus", stage)
 
 
 def note(folder: Path, run: Run, ends: dict[str, str]) -> None:

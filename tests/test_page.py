@@ -305,9 +305,9 @@ def test_what_was_claimed_comes_from_the_claims(study):
 def test_records_are_found_whatever_code_made_them(study):
     archive = read_archive(study[0] / "results" / "runs")
     record = next(r for r in archive.records.values() if r["specification"]["stage"] == "base")
-    newer = Run("base", None, record["specification"] | {"code": "f" * 64}, "smollm2-135m", "wiki")
+    newer = Run("base", None, record["specification"] | {"code": "f" * 64}, "smollm2-135m", "wiki", "base")
     assert newer.name != record["name"] and archive.of(newer) == record
-    other = Run("base", None, record["specification"] | {"dtype": "float32"}, "smollm2-135m", "wiki")
+    other = Run("base", None, record["specification"] | {"dtype": "float32"}, "smollm2-135m", "wiki", "base")
     assert archive.of(other) is None
 
 

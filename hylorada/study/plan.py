@@ -1,6 +1,7 @@
 """From settings to runs: what each run is, and the identity that tells it from every other. Needs no torch.
 
-`plan` is the ablation, `plan_study` any other table. Rows of one name, settings, data and code are one run.
+`plan` is the ablation, `plan_study` any other table. Rows of one name, settings, data and code are one run; a row of
+another name whose settings come out as those of a stage is that stage's run.
 
 A run's identity is the hash of its resolved settings, its data and the code it depends on: two runs of one identity
 are the same run, and a record is never taken for one made with other settings, data or code.
@@ -18,6 +19,7 @@ from hylorada.files import work_of
 from hylorada.study.protocol import Protocol, adapter_config, fitted, training_config
 from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.provenance import code_digest
+from hylorada.study.rows import Row, arm_of
 from hylorada.study.settings import Settings
 from hylorada.study.sources import source_identity
 from hylorada.study.stages import STAGES
@@ -38,6 +40,7 @@ class Run:
     specification: dict[str, Any]
     base: str  # a name of `hylorada.study.registry`
     corpus: str
+    row: str  # of the table that asks for it: the stage, or a row whose settings come out as the stage's
 
     @property
     def identity(self) -> str:
@@ -71,10 +74,7 @@ def plan_study(settings: Settings, name: str) -> dict[str, list[Run]]:
         HyLoRADAError: the scale does not have this study.
     """
     own = settings.for_study(name)
-    return {
-        key: _runs(replace(own, **row.changes), key, row.adapter, row.arm or key)
-        for key, row in settings.rows(name).items()
-    }
+    return {key: _runs_of_row(own, key, row) for key, row in settings.rows(name).items()}
 
 
 def all_runs(settings: Settings) -> dict[str, Run]:
@@ -103,10 +103,21 @@ def cell_name(name: str, runs: list[Run]) -> str:
     return f"{name}-{together[:8]}"
 
 
+def _runs_of_row(own: Settings, key: str, row: Row) -> list[Run]:
+    """Return the runs of a row: those of a stage where its changes leave that stage's settings as they are."""
+    changed = replace(own, **row.changes)
+    runs = _runs(changed, key, row.adapter, arm_of(key, row))
+    for stage in (name for name, stage in STAGES.items() if stage.adapter == row.adapter and name != key):
+        same = _runs(own, stage, row.adapter, stage)
+        if [run.specification for run in same] == [run.specification | {"stage": stage} for run in runs]:
+            return [replace(run, row=key) for run in same]
+    return runs
+
+
 def _runs(settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: str) -> list[Run]:
     seeds = [None] if adapter is None else settings.seeds
     return [
-        Run(name, seed, _specification(settings, name, adapter, arm, seed), settings.base, settings.corpus)
+        Run(name, seed, _specification(settings, name, adapter, arm, seed), settings.base, settings.corpus, name)
         for seed in seeds
     ]
 

@@ -126,11 +126,11 @@ def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tu
         folder = run.folder(folder_of_records)
         if kept is not None and (record := kept.of(run)) is not None:
             folder = kept.folder / record["name"]
-            by_run[run.stage, run.seed], folders[run.stage, run.seed] = record, folder
+            by_run[run.row, run.seed], folders[run.row, run.seed] = record, folder
             continue
         if not (folder / "record.json").is_file():
             raise HyLoRADAError(
-                f"{folder} holds no record of {_words((run.stage, run.seed))}; "
+                f"{folder} holds no record of {_words((run.row, run.seed))}; "
                 "`hylorada run --scale SCALE`, with the scale asked for here, makes what is missing."
             )
         record = read_json(folder / "record.json")
@@ -139,8 +139,8 @@ def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tu
                 f"{folder} holds a record of identity {record['identity'][:8]}, and {run.identity[:8]} is planned: "
                 "it was made with other settings, data or code; remove it and run `hylorada run --scale SCALE`."
             )
-        by_run[run.stage, run.seed] = record
-        folders[run.stage, run.seed] = folder
+        by_run[run.row, run.seed] = record
+        folders[run.row, run.seed] = folder
     return _checked(by_run, folders, varies)
 
 

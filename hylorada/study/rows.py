@@ -13,7 +13,7 @@ class Row:
     """One line of a table. adapter: None for the untouched base. changes: settings of the scale that it replaces.
 
     against: the row of the same table that its effect is taken against, None for none. arm: the stage or method whose
-    tuned learning rate it takes, None for the row of that name, if there is one.
+    tuned learning rate it takes, None for the one that `arm_of` finds.
     """
 
     label: str
@@ -50,3 +50,14 @@ def stage_row(name: str, label: str | None = None, against: str | None = None) -
 def method_row(name: str, against: str | None = "rslora", **changes: Any) -> Row:
     """Return a method of the comparison as a row. changes: settings of the scale that it replaces."""
     return Row(label=METHODS[name].label, adapter=method_config(name), changes=changes, against=against, arm=name)
+
+
+def arm_of(name: str, row: Row) -> str:
+    """Return the arm of the sweep whose learning rate a row takes: its own, or that of the nearest stage.
+
+    A row without one of its own is the low-rank update alone, `rslora`, or a variant of the stack, `landmarks`.
+    """
+    if row.arm or name in STAGES or row.adapter is None:
+        return row.arm or name
+    beside = ("use_dora_magnitude", "position_bias_enabled", "landmark_enabled")
+    return "landmarks" if any(getattr(row.adapter, part) for part in beside) else "rslora"

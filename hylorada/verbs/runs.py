@@ -169,11 +169,12 @@ def _wanted(settings, options: argparse.Namespace) -> list:
     else:
         rows = plan(settings) if options.study == "ablation" else plan_study(settings, options.study)
         wanted = [run for runs in rows.values() for run in runs]
-    for name, chosen in (("stage", options.stage or []), ("name", options.runs or [])):
+    for name, chosen in (("row", options.stage or []), ("name", options.runs or [])):
         known = {getattr(run, name) for run in wanted}
         for choice in chosen:
             if choice not in known:
-                raise HyLoRADAError(f"no run of this scale has the {name} {choice!r}; {near(choice, known)}")
+                what = "stage" if name == "row" else name
+                raise HyLoRADAError(f"no run of this scale has the {what} {choice!r}; {near(choice, known)}")
         wanted = [run for run in wanted if not chosen or getattr(run, name) in chosen]
     return wanted
 
