@@ -50,7 +50,6 @@ HELD = {  # what reading the documents found, and the verdicts that say the same
     "code-wrong": {"MISMATCH"},
     "untraceable": {"UNTRACEABLE"},
 }
-STRICTER = {"MT-175", "MT-178", "MT-181", "MT-184"}  # the count sees the n² of attention that the statements leave out
 
 
 def test_the_checks_agree_with_a_reading_of_the_documents():
@@ -62,7 +61,9 @@ def test_the_checks_agree_with_a_reading_of_the_documents():
             found = check.find(claim, EVIDENCE).verdict
             if claim.check in HELD and found not in HELD[claim.check]:
                 differ[name] = found
-    assert set(differ) == STRICTER
+    assert differ == {
+        "MT-186": "INCONCLUSIVE"
+    }  # "about zero": the limit lies between the quartiles of the measured cost
 
 
 @pytest.mark.parametrize(
@@ -188,8 +189,13 @@ def test_what_merges_and_what_does_not():
 def test_a_measured_cost_is_read_from_the_benchmark():
     row = EVIDENCE.costs["inference"]["our HyLoRADA, weights merged"]["ratio"]["median"]
     assert f"{row:.3f} times" in said(COSTS, "MT-186")
-    tight = Measured("inference", "our HyLoRADA", 1.0)
-    assert tight.find(CATALOGUE["MT-186"], EVIDENCE).verdict == "MISMATCH"
+    found = EVIDENCE.costs["inference"]["our HyLoRADA"]["ratio"]
+    for limit, expected in (
+        (found["low"] - 0.01, "MISMATCH"),
+        (found["median"], "INCONCLUSIVE"),
+        (found["high"], "MATCH"),
+    ):
+        assert Measured("inference", "our HyLoRADA", limit).find(CATALOGUE["MT-186"], EVIDENCE).verdict == expected
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import re
 from dataclasses import fields, replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from fake_paper import fake_paper
@@ -11,7 +12,7 @@ from paper_text import MAIN
 from hylorada.cli import main
 from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.claims.sentences import MACROS as CLAIMS_MACROS
-from hylorada.study.claims.sentences import noise_sentence
+from hylorada.study.claims.sentences import detectable_by_pair, noise_sentence, pooled_sd, without_farthest
 from hylorada.study.figure_style import save_figure
 from hylorada.study.figures import FIGURES, figures_of
 from hylorada.study.floats import PAPER_FIGURES, write_floats
@@ -115,7 +116,17 @@ def test_floats_are_only_those_that_the_scale_has(settings, tmp_path):
 
 def test_the_spread_within_families_of_published_numbers_is_computed_from_them():
     said = noise_sentence(load_catalogue())
-    assert r"4.2\,\% (8 degrees of freedom)" in said and "four of the five published steps are smaller" in said
+    assert r"4.3\,\% (8 degrees of freedom), and of 2.1\,\% without" in said  # as ratios: exp(0.0420) - 1
+    assert said.endswith("Of the five published steps five, or four, are smaller.")
+
+
+def test_the_noise_of_single_runs_by_hand():
+    """Families (1, 3) and (2, 2, 5): squares about their means 2 and 6, over one and two degrees of freedom."""
+    families = [np.array([1.0, 3.0]), np.array([2.0, 2.0, 5.0]), np.array([9.0])]
+    assert pooled_sd(families) == (pytest.approx((8 / 3) ** 0.5), 3)
+    assert [list(values) for values in without_farthest(families)] == [[1.0, 3.0], [2.0, 2.0], [9.0]]
+    assert detectable_by_pair(1.0, 10**6) == pytest.approx(2**0.5 * (1.959964 + 0.841621), rel=1e-4)
+    assert detectable_by_pair(1.0, 8) > detectable_by_pair(1.0, 10**6)  # a spread that is known less well
 
 
 @pytest.mark.skipif(TEX is None, reason="no TeX engine runs on this platform")

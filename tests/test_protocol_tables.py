@@ -121,7 +121,7 @@ def test_further_columns_are_means_over_seeds_and_empty_where_nothing_was_measur
     assert table.loc["published_magnitude", "magnitude_still"] == pytest.approx(75.0)
     seeds = [published.record("published_rslora", seed)["results"]["published_perplexity"] for seed in (0, 1)]
     assert table.loc["published_rslora", "published_metric"] == pytest.approx(np.mean(seeds))
-    assert set(columns.values(corrected, "key_value").values()) == {None}
+    assert set(columns.values(corrected, "key_value", {}).values()) == {None}
     printed = (tmp_path / "as_published.tex").read_text().splitlines()
     assert len({line.count("&") for line in printed if line.startswith(("base", "rsLoRA", "+"))}) == 1
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from fake_studies import stage_records, study_records
 
-from hylorada.study import readings
+from hylorada.study import readings, readings_cost, readings_published
 from hylorada.study.sentences import (
     bases_sentence,
     effect_sentences,
@@ -151,8 +151,8 @@ def test_the_end_token_is_told_either_way(padded, masked, said):
     found, _ = study_records("single_fixes", lambda run: 20.0, seeds=1)
     for (stage, _seed), record in found.by_run.items():
         record["measures"] = {"end_token": {"mean": masked if stage.startswith("padding") else padded}}
-    assert said in readings.end_sentence(found)
-    assert "not measured" in readings.end_sentence(None)
+    assert said in readings_published.end_sentence(found)
+    assert "not measured" in readings_published.end_sentence(None)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_magnitudes_that_stay_are_counted(changed, said):
     found, _ = study_records("as_published", lambda run: 20.0, seeds=1)
     for record in found.by_run.values():
         record["moved"] = {"magnitude": {"entries": 100, "changed": changed}, "landmark": {"largest": float(changed)}}
-    assert said in readings.still_sentence(found)
-    frozen = readings.frozen_sentence(found)
+    assert said in readings_published.still_sentence(found)
+    frozen = readings_published.frozen_sentence(found)
     assert ("adds fixed noise" in frozen) == (changed == 0) and ("moved, by up to" in frozen) == (changed > 0)
 
 
@@ -197,9 +197,9 @@ def test_cost_is_compared_with_peft_either_way():
         {"method": ["our HyLoRADA", "our DoRA", "PEFT DoRA"], "step": [1.2, 1.1, 1.4], "memory": 1.1}
         | {"inference": [1.5, 1.4, 1.9], "merged": [1.0, 1.0, math.nan]}
     )
-    assert "1.10 times, less than the 1.40" in readings.cost_sentence(table)
+    assert "1.10 times, less than the 1.40" in readings_cost.cost_sentence(table)
     slower = table.assign(step=[1.2, 1.5, 1.4])
-    assert "no less than the 1.40" in readings.cost_sentence(slower)
+    assert "no less than the 1.40" in readings_cost.cost_sentence(slower)
 
 
 def test_growth_in_length_is_read_off_the_times():
@@ -210,5 +210,5 @@ def test_growth_in_length_is_read_off_the_times():
         ]
         return {"sections": {"attention": rows}}
 
-    assert "in proportion to length" in readings.groups_sentence(bench(1.0))
-    assert "to the power 2.00" in readings.groups_sentence(bench(2.0))
+    assert "in proportion to length" in readings_cost.groups_sentence(bench(1.0))
+    assert "to the power 2.00" in readings_cost.groups_sentence(bench(2.0))

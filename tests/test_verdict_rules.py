@@ -62,7 +62,7 @@ def test_equivalence_takes_both_ninety_percent_intervals():
 def test_an_inconclusive_effect_says_what_would_be_detected_and_the_seeds_still_needed():
     said = effect_words(effect(-0.8, 3.0), -0.05)
     assert "2.02 % would be detected with a chance of 80 %, and 1 % takes 7 more seeds" in said
-    assert "perplexity -0.80 % (99 % interval -3.73 to +2.22, 10 seeds); published -4.88 %" in said
+    assert "perplexity -0.80 % (99 % interval -3.73 to +2.22, 10 seeds); published as a change of -4.88 %" in said
     without = Effect(**{**vars(effect(-0.8, 3.0)), "seeds_wanted": None})
     assert "no number of seeds shows 1 %" in effect_words(without)
     enough = Effect(**{**vars(effect(-0.8, 3.0)), "seeds_wanted": 8})

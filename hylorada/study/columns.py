@@ -1,6 +1,6 @@
 """What the table of a study shows beside perplexity and effect: columns as rows of data, each read off one record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +13,28 @@ Value = float | str | None  # None where a record has no such number
 
 @dataclass(frozen=True)
 class Column:
-    """head: its title, in LaTeX. of: the value of one record; numbers are averaged over seeds. decimals: as printed."""
+    """head: its title, in LaTeX. of: the value of one record; numbers are averaged over seeds. decimals: as printed.
+
+    is_change: shown as its change in percent against the row that a row is held to.
+    """
 
     head: str
     of: Callable[[dict[str, Any]], Value]
     decimals: int = 2
+    is_change: bool = False
 
 
-def values(records: Records, name: str) -> dict[str, Value]:
-    """Return a column by stage: the mean over seeds of a number, or the word that all seeds share."""
-    found: dict[str, Value] = {}
-    for stage in records.stages:
-        each = [COLUMNS[name].of(records.record(stage, seed)) for seed in records.seeds(stage)]
-        numbers = [value for value in each if isinstance(value, int | float)]
-        found[stage] = float(np.mean(numbers)) if len(numbers) == len(each) else each[0]
-    return found
+def values(records: Records, name: str, against: Mapping[str, str | None]) -> dict[str, Value]:
+    """Return a column by stage: the mean over seeds of a number, or the word that all seeds share.
+
+    against: the row that each is held to.
+    """
+    column = COLUMNS[name]
+    found = {
+        stage: _over_seeds([column.of(records.record(stage, s)) for s in records.seeds(stage)])
+        for stage in records.stages
+    }
+    return {stage: _change(found, stage, against[stage]) for stage in found} if column.is_change else found
 
 
 def of_lines(record: dict[str, Any], number: str) -> Value:
@@ -35,6 +42,22 @@ def of_lines(record: dict[str, Any], number: str) -> Value:
     if "lines" in record["specification"]["evaluation"]:
         return record["results"][number]
     return record["measures"]["lines"]["results"][number] if "lines" in record["measures"] else None
+
+
+def _over_seeds(each: list[Value]) -> Value:
+    numbers = [value for value in each if isinstance(value, int | float)]
+    return float(np.mean(numbers)) if len(numbers) == len(each) else each[0]
+
+
+def _change(found: dict[str, Value], stage: str, against: str | None) -> Value:
+    one, other = found[stage], found[against] if against else None
+    if not isinstance(one, int | float) or not isinstance(other, int | float):
+        return None
+    return 100 * (one / other - 1)
+
+
+def _steps(record: dict[str, Any]) -> Value:
+    return len(record["training"]["history"]) if record["training"] else None
 
 
 def _measured(measure: str, *path: str) -> Callable[[dict[str, Any]], Value]:
@@ -68,7 +91,7 @@ def _fall_over_window(record: dict[str, Any]) -> Value:
     return None if shifts is None else shifts["nll"][0] - shifts["nll"][-1]
 
 
-def _farthest_boundary(record: dict[str, Any]) -> Value:
+def farthest_boundary(record: dict[str, Any]) -> Value:
     """How many tokens the farthest learned boundary lies from its start, where boundaries are even."""
     learned = record["learned"].get("landmark.boundaries")
     if learned is None:
@@ -89,6 +112,10 @@ def _still(kind: str) -> Callable[[dict[str, Any]], Value]:
 
 COLUMNS: dict[str, Column] = {
     "published_metric": Column("mean over lines", lambda record: of_lines(record, "published_perplexity")),
+    "published_change": Column(
+        r"effect on it (\%)", lambda record: of_lines(record, "published_perplexity"), is_change=True
+    ),
+    "steps": Column("steps", _steps, 0),
     "lim": Column("LIM-PPL", lambda record: of_lines(record, "lim_perplexity") or record["results"]["lim_perplexity"]),
     "contrast": Column("$C$ (nats)", lambda record: record["results"]["middle_contrast"], 3),
     "causal": Column("causal", _is_causal),
@@ -98,5 +125,5 @@ COLUMNS: dict[str, Column] = {
     "window": Column("fall over the window (nats)", _fall_over_window, 3),
     "key_value": Column(r"key--value (\%)", _percent(_measured("retrieval", "key_value", "share")), 0),
     "passkey": Column(r"passkey (\%)", _percent(_measured("retrieval", "passkey", "share")), 0),
-    "boundary": Column("boundary moved (tokens)", _farthest_boundary, 2),
+    "boundary": Column("boundary moved (tokens)", farthest_boundary, 2),
 }

@@ -12,6 +12,7 @@ import pandas as pd
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.stages import STAGES
+from hylorada.study.statistics import why_none
 
 GROUPS = HOLDS, FAILS, OPEN = "holds", "fails", "open"
 VERDICTS = {  # what each verdict of `hylorada claims` means for the statement
@@ -98,16 +99,21 @@ def was_claimed(claims: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def was_found(protocols: pd.DataFrame, side: str, found: Sequence[Change | None]) -> str:
-    """Say what a procedure gave for the best stage, and how many steps it tells from nothing."""
+def was_found(protocols: pd.DataFrame, side: str, found: Sequence[Change | None], amount: str = "") -> str:
+    """Say what a procedure gave for the best stage, and how many steps it tells from nothing.
+
+    amount: how much of it was run, as "3 of 125 steps", where that is not all.
+    """
     if side not in protocols:
         return "Not run at this scale."
     level = protocols.set_index("stage")[side]
     change = 100 * (level[STACK] / level["base"] - 1)
-    whole = f"The same stage {_measured_moves(change)} against the untouched base."
+    after = f", after {amount}," if amount else ""
+    whole = f"The same stage{after} {_measured_moves(change)} against the untouched base."
     measured = [change for change in found if change is not None]
     if all(change.low is None for change in measured):
-        return f"{whole} With one seed of each no step can be told from chance."
+        lacking = why_none(int(protocols[f"{side}_seeds"].max()))
+        return f"{whole} With {lacking} of each no step can be told from chance."
     resolved = [change for change in measured if change.resolved]
     better = sum(change.mean < 0 for change in resolved)
     told = f"{len(resolved)} of {len(measured)} steps can be told from chance"

@@ -7,8 +7,9 @@ scale has none.
 from pathlib import Path
 
 from hylorada.files import written_beside
+from hylorada.study.amounts import fitted_to, planned_steps, published_steps
 from hylorada.study.figures import FIGURES, figures_of
-from hylorada.study.protocol import Lines, fitted
+from hylorada.study.protocol import Lines
 from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.settings import Settings
 from hylorada.study.studies import STUDIES
@@ -92,17 +93,22 @@ def _budget(settings: Settings, study: str) -> str:
         amount = "all training text" if own.train_tokens is None else f"{thousands(own.train_tokens)} tokens"
         articles = "all" if own.test_articles is None else str(own.test_articles)
         split = changed.get("evaluation_split", own.evaluation_split)
-        said += f"trained on {amount}, scored on {articles} {split} article{'s' * (articles != '1')}"
+        said += f"trained on {amount}"
+        steps = planned_steps(protocol, own)
+        said += "" if steps is None or "steps" in STUDIES[study].shows else f" in {steps} step{'s' * (steps != 1)}"
+        said += f", scored on {articles} {split} article{'s' * (articles != '1')}"
         whole = own.test_tokens_per_article
         said += "." if whole is None else f" to {thousands(whole)} tokens."
     else:
-        cut = fitted(protocol, own.train_lines, own.measures.get("lines"), own.line_tokens)
+        cut = fitted_to(protocol, own)
         rows_of = [
             _lines(cut.training_text, protocol.training_text),
             _lines(cut.evaluation_text, protocol.evaluation_text),
         ]
         said += f"trained on {rows_of[0]} lines, filled up to {cut.block_tokens} tokens"
         said += "" if cut.block_tokens == protocol.block_tokens else f" (published: {protocol.block_tokens})"
+        here, published = planned_steps(protocol, own), published_steps(protocol, own)
+        said += f", in {here} step{'s' * (here != 1)}" + ("" if here == published else f" (published: {published})")
         said += f", scored on {rows_of[1]} lines."
     left_out = len(STUDIES[study].rows or rows) - len(rows)
     return said + (f" Rows left out at this scale: {left_out}." if left_out else "")

@@ -11,15 +11,16 @@ from hylorada.files import written_beside
 from hylorada.landmark_redesigns import BOUNDARY_TEMPERATURE
 from hylorada.landmarks import START_SCALE, START_STD
 from hylorada.lora import BLEND_AT_START
-from hylorada.study import readings, sentences
+from hylorada.study import readings, readings_cost, readings_published, sentences
+from hylorada.study.amounts import cut_words
 from hylorada.study.plan import Run, all_runs
-from hylorada.study.rates import best_rates, rates_table
+from hylorada.study.rates import best_rates, mean_rates, rates_table
 from hylorada.study.records import Records
 from hylorada.study.registry import HubSource, LocalSource, find_corpus, find_model
 from hylorada.study.sentences import count, effect_sentences, joined, stage_name
 from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
-from hylorada.study.statistics import DRAWS, FAMILY_ERROR, POWER, SMALLEST_EFFECT, Effect, percent
+from hylorada.study.statistics import DRAWS, FAMILY_ERROR, POWER, SMALLEST_EFFECT, Effect, percent, why_none
 from hylorada.study.tables import (
     BASE,
     ablation_table,
@@ -33,7 +34,7 @@ from hylorada.study.tables import (
     thousands,
 )
 from hylorada.study.tables_cost import cost_table, read_benchmark
-from hylorada.study.tables_protocols import PUBLISHED, efficiency_table, largest_difference
+from hylorada.study.tables_protocols import efficiency_table
 
 NONE: Mapping[str, Records] = {}
 
@@ -66,23 +67,6 @@ def macro_values(
     )
 
 
-def zero_sentence(published: Records | None) -> str:
-    """Say how far the stage with the position bias lies from the one before it under the published procedure."""
-    if published is None:
-        return "The published procedure was not run at this scale."
-    seeds, largest = len(published.seeds(f"{PUBLISHED}magnitude")), largest_difference(published)
-    runs = f"{count(seeds)} pair{'s' * (seeds != 1)} of runs at equal seed"
-    if largest == 0:
-        return (
-            "Under the published procedure the stage with position bias equals the stage before it bit for bit: in "
-            f"{runs} the largest difference of the loss of any token is zero."
-        )
-    return (
-        "Under the published procedure the stage with position bias differs from the stage before it, which it should "
-        f"not: in {runs} by up to {scientific(largest)} nats for a token."
-    )
-
-
 def tuning_sentence(settings: Settings) -> str:
     """Say how the learning rates were chosen."""
     if not settings.tuned_rates:
@@ -95,22 +79,30 @@ def tuning_sentence(settings: Settings) -> str:
 
 
 def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
-    """Say which steps of the ablation are resolved and which way, and what the others would have needed.
+    """Say which steps of the ablation are resolved and which way, which are none, and what the others would need.
 
-    A step is resolved when its Holm-adjusted interval and the t interval that checks it both exclude zero.
+    A step is resolved when its Holm-adjusted interval and the t interval that checks it both exclude zero, and else
+    none when both of its 90 % intervals lie within the smallest effect of interest.
     """
     seeds = min(effect.seeds for effect in effects.values())
-    if seeds < 2:
-        return f"With one seed an arm no step has an interval, and all {count(len(effects))} are inconclusive."
+    if any(effect.interval is None for effect in effects.values()):
+        return f"With {why_none(seeds)} an arm no step has an interval, and all {count(len(effects))} are inconclusive."
     better = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean < 0}
     worse = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean > 0}
-    rest = {name: effect for name, effect in effects.items() if not effect.is_resolved}
+    none = {name: effect for name, effect in effects.items() if not effect.is_resolved and effect.is_negligible}
+    rest = {name: effect for name, effect in effects.items() if not effect.is_resolved and name not in none}
     said = [
         f"{verb} with {joined(_found(*step) for step in group.items())}"
         for verb, group in (("falls", better), ("rises", worse))
         if group
     ]
     sentences = [f"Perplexity {joined(said)}, intervals adjusted after Holm."] if said else []
+    if none:
+        who, verb = ("The step to", "is") if len(none) == 1 else (f"The {count(len(none))} steps to", "are")
+        sentences.append(
+            f"{who} {joined(map(stage_name, none))} {verb} equivalent to none: perplexity stays within "
+            f"{100 * SMALLEST_EFFECT:g}\\,\\% of what it was."
+        )
     if rest:
         needed = sorted({fixed(percent(effect.detectable or 0.0)) for effect in rest.values()}, key=float)
         who = "The step to" if len(rest) == 1 else f"The {count(len(rest))} steps to"
@@ -210,18 +202,22 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
     published, benchmark = studies.get("as_published"), read_benchmark()
     designs = study_table(studies["designs"], settings.rows("designs")) if "designs" in studies else None
     return {
-        "HyZeroSentence": zero_sentence(published),
-        "HyStillSentence": readings.still_sentence(published),
-        "HyFrozenSentence": readings.frozen_sentence(published),
-        "HyEndSentence": readings.end_sentence(studies.get("single_fixes")),
+        "HyZeroSentence": readings_published.zero_sentence(published),
+        "HyStillSentence": readings_published.still_sentence(published),
+        "HyFrozenSentence": readings_published.frozen_sentence(published),
+        "HyEndSentence": readings_published.end_sentence(studies.get("single_fixes")),
         "HyKindsSentence": readings.kinds_sentence(records),
         "HyMetricsSentence": readings.metrics_sentence(records),
         "HyPoolingSentence": sentences.pooling_sentence(designs),
-        "HyBoundarySentence": readings.boundary_sentence(studies.get("buckets")),
+        "HyBoundarySentence": readings.boundary_sentence(records),
+        "HyPassedSentence": readings_published.passed_sentence(studies.get("single_fixes")),
+        "HyContrastSentence": readings.contrast_sentence(studies.get("places")),
+        "HyCut": _cut(settings, ", in {}"),
+        "HyCutHere": _cut(settings, " ({})"),
         "HyRetrievalSentence": readings.retrieval_sentence(studies.get("places")),
         "HyRatesSentence": _rates_sentence(settings, studies.get("rates")),
-        "HyCostSentence": readings.cost_sentence(cost_table(benchmark)),
-        "HyGroupsSentence": readings.groups_sentence(benchmark),
+        "HyCostSentence": readings_cost.cost_sentence(cost_table(benchmark)),
+        "HyGroupsSentence": readings_cost.groups_sentence(benchmark),
         "HyBasesSentence": sentences.bases_sentence(settings, studies.get("bases")),
         "HyGridSentence": readings.grid_sentence(),
         "HyRuns": thousands(len(all_runs(settings))),
@@ -229,11 +225,18 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
     }
 
 
+def _cut(settings: Settings, words: str) -> str:
+    cut = cut_words(settings)
+    return words.format(cut) if cut else ""
+
+
 def _rates_sentence(settings: Settings, sweep: Records | None) -> str:
     if sweep is None:
-        return readings.rates_sentence(None, 0)
+        return readings.rates_sentence(None, None, 0.0)
     rows = settings.rows("rates")
-    return readings.rates_sentence(best_rates(sweep, rows), rates_table(sweep, rows)["rate"].nunique())
+    return readings.rates_sentence(
+        best_rates(sweep, rows), mean_rates(rates_table(sweep, rows)), settings.learning_rate
+    )
 
 
 def _articles(records: Records) -> int:

@@ -82,7 +82,7 @@ def page_html(
     published, corrected = [step.as_published for step in found], [step.corrected for step in found]
     summary = {
         "What was claimed": was_claimed(claims),
-        "What the claimed procedure gives": was_found(protocols, CLAIMED, published),
+        "What the claimed procedure gives": was_found(protocols, CLAIMED, published, judged["published_cut"]),
         "What the corrected one gives": was_found(protocols, CORRECTED, corrected),
         "What follows": what_follows(judged["counts"], found),
     }

@@ -39,6 +39,11 @@ class LevelRatio:
         """(seeds,) the effect at each seed."""
         return self._log_ratio(lambda part: part.by_seed)
 
+    @property
+    def articles(self) -> int:
+        """How many articles it is over."""
+        return self.arm[0].articles
+
     def drawn(self, draws: int = DRAWS) -> np.ndarray:
         """(draws,) the effect over drawn seeds and articles, the same ones for both levels."""
         return self._log_ratio(lambda part: bootstrap(part, draws))

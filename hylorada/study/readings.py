@@ -1,4 +1,4 @@
-"""Sentences of the paper about what else was measured: kinds of token, metrics, places, rates and cost. LaTeX."""
+"""Sentences of the paper about what else was measured: kinds of token, metrics, places and rates. LaTeX."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hylorada.retrieval import NOT_MEASURABLE
+from hylorada.study.columns import farthest_boundary, values
 from hylorada.study.records import Records
 from hylorada.study.sentences import FIRST, count, joined, stage_name
 from hylorada.study.studies import RATES
@@ -39,8 +40,8 @@ def kinds_sentence(records: Records) -> str:
     share, tokens = gains["layout"] / whole, base["layout"]["token_share"]
     than = "about as much as" if abs(share / tokens - 1) <= ABOUT else "more than" if share > tokens else "less than"
     return (
-        f"Of the gain of rsLoRA, {_percent(share)} falls on layout (white space, punctuation, mark-up), which is "
-        f"{_percent(tokens)} of the tokens: {than} its part."
+        f"Of the gain of rsLoRA, {share_text(share)} falls on layout (white space, punctuation, mark-up), which is "
+        f"{share_text(tokens)} of the tokens: {than} its part."
     )
 
 
@@ -62,142 +63,90 @@ def retrieval_sentence(places: Records | None) -> str:
     if places is None or not asked:
         return "At this scale retrieval by depth was not measured."
     trained = [record for (stage, _), record in places.by_run.items() if stage != BASE]
-    said = []
+    said, alike = [], []
     for kind, label in (("key_value", "listed values"), ("passkey", "passkeys")):
         found = asked[kind]
         shares = [record["measures"]["retrieval"][kind]["share"] for record in trained]
         trials = sum(place["trials"] for place in found["places"])
-        told = f"{_percent(found['share'])} of {trials} {label}, where chance is {_percent(found['chance'])}"
+        told = f"{share_text(found['share'])} of {trials} {label}, where chance is {share_text(found['chance'])}"
         if found["verdict"] == NOT_MEASURABLE:
             told += ", which is chance at every depth, so that nothing can be measured"
         elif shares:
-            low, high = _percent(min(shares)), _percent(max(shares))
+            low, high = share_text(min(shares)), share_text(max(shares))
             told += f" (trained arms {low})" if low == high else f" (trained arms {low} to {high})"
         said.append(told)
-    return f"The untouched base retrieves {joined(said)}."
+        alike.append(all(share == found["share"] for share in shares))
+    ending = " All arms retrieve the same, so that this test does not tell them apart." if all(alike) else ""
+    return f"The untouched base retrieves {joined(said)}.{ending}"
 
 
-def end_sentence(fixes: Records | None) -> str:
-    """Say what counting the padding in the loss does to the probability of the end where text goes on."""
-    stages = ("published_rslora", "padding_masked_rslora")
-    if fixes is None or not set(stages) <= set(fixes.stages):
-        return "At this scale the probability of the end token was not measured."
-    found = [_mean(fixes, stage, "end_token") for stage in stages]
-    if any(value is None for value in found):
-        return "At this scale the probability of the end token was not measured."
-    padded, masked = found
-    if masked < padded:
-        said = (
-            "Trained with the padding in the loss, rsLoRA expects the end of a text that goes on "
-            f"{padded / masked:.2g} times as often as with the padding masked"
-        )
-    else:
-        said = "Padding in the loss does not make rsLoRA expect the end of a text that goes on more often"
-    return f"{said} ({scientific(padded)} against {scientific(masked)} a token)."
-
-
-def still_sentence(published: Records | None) -> str:
-    """Say how many magnitudes a base type without masters leaves where they were."""
-    stage = "published_magnitude"
-    if published is None or stage not in published.stages:
-        return "At this scale the published magnitudes were not trained."
-    moved = [published.record(stage, seed)["moved"].get("magnitude") for seed in published.seeds(stage)]
-    shares = [1 - one["changed"] / one["entries"] for one in moved if one]
-    if not shares:
-        return "The records do not say how many magnitudes moved."
-    share = float(np.mean(shares))
-    if share == 1:
-        return "Under the published procedure not one magnitude moves: steps finer than the base's type are lost."
-    if share < 0.01:
-        return "Under the published procedure nearly every magnitude moves from where it started."
+def contrast_sentence(places: Records | None) -> str:
+    """Say between which ends the contrast C lies, on the untouched base and the trained arms."""
+    if places is None:
+        return "At this scale places in the window were not compared."
+    found = values(places, "contrast", {})
+    trained = [value for stage, value in found.items() if stage != BASE]
+    base = found[BASE]
+    if not trained or not all(isinstance(value, float) for value in (base, *trained)):
+        return "The records of places in the window hold no contrast."
+    low, high = min(trained), max(trained)
+    sign = "easier" if base < 0 else "harder"
     return (
-        f"Under the published procedure, {fixed(100 * share, 1)}\\,\\% of the magnitudes end just where they started: "
-        "steps finer than the base's type are lost."
+        f"$C$ is {fixed(base, 3)} nats on the untouched base, where the middle third is {sign} than the others, and "
+        f"{fixed(low, 3)} to {fixed(high, 3)} nats in the trained arms, single runs of which none stands out."
     )
 
 
-def frozen_sentence(published: Records | None) -> str:
-    """Say what training does to landmarks whose module is in no optimiser."""
-    stage = "published_learned_buckets"
-    if published is None or stage not in published.stages:
-        return "At this scale the published learnable buckets were not run."
-    moved = [published.record(stage, seed)["moved"].get("landmark") for seed in published.seeds(stage)]
-    if not all(moved):
-        return "The records do not say whether the module of learnable buckets moved."
-    largest = max(one["largest"] for one in moved)
-    if largest == 0:
-        return (
-            "The module of learnable buckets is in no optimiser there: when training ends, not one of its numbers has "
-            "moved, and the stage adds fixed noise."
-        )
-    return f"Under the published procedure the module of learnable buckets moved, by up to {scientific(largest)}."
-
-
-def boundary_sentence(buckets: Records | None) -> str:
-    """Say how far training moves the learned boundaries, of how many positions."""
+def boundary_sentence(ablation: Records) -> str:
+    """Say how far training moves the learned boundaries of the ablation, of how many positions, in how many steps."""
     stage = "learned_buckets"
-    if buckets is None or stage not in buckets.stages:
-        return "At this scale the learned boundaries were not looked at."
-    farthest, positions = 0.0, 0
-    for seed in buckets.seeds(stage):
-        record = buckets.record(stage, seed)
-        learned = record["learned"].get("landmark.boundaries")
-        if learned is None:
-            return "The records do not hold the learned boundaries."
-        positions = record["specification"]["adapter"]["max_positions"]
-        moved = np.abs(np.sort(learned) - np.linspace(0, 1, len(learned) + 2)[1:-1]).max() * positions
-        farthest = max(farthest, float(moved))
-    return f"No learned boundary ends farther than {farthest:.2g} tokens from its start, of {positions} positions."
+    records = [ablation.record(stage, seed) for seed in ablation.seeds(stage)]
+    moved = [farthest_boundary(record) for record in records]
+    if not records or any(value is None for value in moved):
+        return "The records do not hold the learned boundaries."
+    positions, steps = records[0]["specification"]["adapter"]["max_positions"], len(records[0]["training"]["history"])
+    return (
+        f"In the ablation's {steps} steps the farthest that a learned boundary moves is {max(moved):.2g} tokens, of "
+        f"{positions} positions."
+    )
 
 
-def rates_sentence(best: pd.DataFrame | None, tried: int) -> str:
-    """Say which rate is best for each arm, and for how many of them it is an edge of the grid.
+def rates_sentence(best: pd.DataFrame | None, means: pd.DataFrame | None, shared: float) -> str:
+    """Say each arm's best rate, how far arms lie apart there and at the shared rate, and what is an edge.
 
-    best: of `hylorada.study.rates.best_rates`, None where the scale has no sweep. tried: rates of the sweep.
+    best, means: of `hylorada.study.rates.best_rates` and `mean_rates`, None where the scale has no sweep. shared: the
+    rate of the other tables.
     """
-    if best is None:
+    if best is None or means is None:
         return "At this scale no rates were compared."
     by_rate = [(rate, joined(map(escape, found["label"]))) for rate, found in best.groupby("rate")]
     told = "; ".join(f"{scientific(rate)} for {arms}" for rate, arms in by_rate)
-    grid = "the whole grid" if tried == len(RATES) else f"{count(tried)} rates of the grid of {count(len(RATES))}"
+    tried = means.groupby("arm")["rate"].nunique()
+    few, many = (count(int(number)) for number in (tried.min(), tried.max()))
+    number = few if few == many else f"{few} to {many}"
+    grid = "the whole grid" if tried.min() == len(RATES) else f"{number} rates of the grid of {count(len(RATES))}"
     edges = int(best["on_edge"].sum())
     ending = "No best rate is an edge of what was tried."
     if edges:
         ending = f"For {count(edges)} of {count(len(best))} arms that is an edge, and a better one may lie beyond."
-    return f"Over {grid}, the lowest validation perplexity is at {told}. {ending}"
+    ordered = best.sort_values("perplexity", kind="stable")
+    levels = joined(f"{escape(row['label'])} {fixed(row['perplexity'])}" for _, row in ordered.iterrows())
+    apart = f"Each at its own, they stand at {levels}"
+    at_shared = means[np.isclose(means["rate"], shared)]["perplexity"]
+    if len(at_shared) == len(best):
+        apart += f", {_apart(best['perplexity'])} from lowest to highest; at the one rate of the tables it is "
+        apart += _apart(at_shared)
+    return f"Over {grid}, the lowest validation perplexity is at {told}. {ending} {apart}."
+
+
+def _apart(levels: pd.Series) -> str:
+    return rf"{fixed(100 * (levels.max() / levels.min() - 1), 1)}\,\%"
 
 
 def grid_sentence() -> str:
     """Say which grid of rates all methods share."""
     return f"The one grid of rates for all methods has {count(len(RATES))} values, {scientific(RATES[0])} to " + (
         f"{scientific(RATES[-1])}."
-    )
-
-
-def cost_sentence(table: pd.DataFrame) -> str:
-    """Say what a step of the stack costs; table: of `hylorada.study.tables_cost.cost_table`."""
-    row = table.set_index("method")
-    ours, dora, peft = (row.loc[name] for name in ("our HyLoRADA", "our DoRA", "PEFT DoRA"))
-    faster = "less" if dora["step"] < peft["step"] else "no less"
-    return (
-        f"A training step of the whole stack takes {fixed(ours['step'])} times as long as one of rsLoRA with "
-        f"{fixed(ours['memory'])} times its memory. DoRA takes {fixed(dora['step'])} times, {faster} than the "
-        f"{fixed(peft['step'])} of the PEFT library. With the weights merged, the stack's inference takes "
-        f"{fixed(ours['merged'])} times the base's; without, {fixed(ours['inference'])} times."
-    )
-
-
-def groups_sentence(benchmark: Mapping[str, Any]) -> str:
-    """Say what attention in groups costs against whole attention at the longest measured length."""
-    rows = {row["name"]: row for row in benchmark["sections"]["attention"]}
-    longest = [name for name in rows if name.endswith("in groups")][-1]
-    first = [name for name in rows if name.endswith("in groups")][0]
-    tokens = [int(name.split()[0].replace(",", "")) for name in (first, longest)]
-    growth = np.log(rows[longest]["milliseconds"] / rows[first]["milliseconds"]) / np.log(tokens[1] / tokens[0])
-    shape = "in proportion to length" if abs(growth - 1) < 0.15 else f"as length to the power {growth:.2f}"
-    return (
-        f"At {longest.split()[0].replace(',', chr(92) + ',')} tokens a layer's attention in groups takes "
-        f"{_percent(rows[longest]['ratio']['median'])} of the time of whole attention; its time grows {shape}."
     )
 
 
@@ -231,10 +180,6 @@ def _gain(base: Mapping[str, Any], trained: list[Mapping[str, Any]]) -> float:
     return base["token_share"] * float(np.mean([base["mean_nll"] - kinds["mean_nll"] for kinds in trained]))
 
 
-def _mean(records: Records, stage: str, measure: str) -> float | None:
-    found = [records.record(stage, seed)["measures"].get(measure) for seed in records.seeds(stage)]
-    return float(np.mean([one["mean"] for one in found])) if all(found) else None
-
-
-def _percent(share: float) -> str:
+def share_text(share: float) -> str:
+    """Return LaTeX of a share as a percentage: whole from ten percent on."""
     return rf"{fixed(100 * share, 0 if abs(share) >= 0.1 else 1)}\,\%"

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from hylorada.study.columns import values
 from hylorada.study.records import Records
 from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
-from hylorada.study.statistics import SMALLEST_EFFECT, Effect, family_of_effects, percent
+from hylorada.study.statistics import SMALLEST_EFFECT, Effect, family_of_effects, percent, why_none
 from hylorada.study.studies import STUDIES
 from hylorada.study.tables import escape, fixed, span, stage_means, study_table
 
@@ -31,7 +32,6 @@ MACROS = {  # macro -> the studies whose effects it tells, of which a scale has 
     "HyModulesSentence": ("modules", "modules_gpt2"),
     "HyContextSentence": ("context",),
     "HyLongContextSentence": ("long_context",),
-    "HyPlacesSentence": ("places",),
 }
 UNTOUCHED = ("base", "published_base", "lm_base")  # an effect against them is what fine-tuning gives
 
@@ -44,9 +44,25 @@ def effect_sentences(settings: Settings, studies: Mapping[str, Records]) -> dict
         if name is None:
             said[macro] = f"At this scale the table ``{escape(STUDIES[names[0]].title)}'' was not made."
         else:
-            table = study_table(studies[name], settings.rows(name))
-            said[macro] = effects_sentence(table, rf"Table~\ref{{tab:{name}}}")
+            rows = settings.rows(name)
+            said[macro] = effects_sentence(study_table(studies[name], rows), rf"Table~\ref{{tab:{name}}}")
+            if "published_change" in STUDIES[name].shows:
+                against = {stage: row.against for stage, row in rows.items()}
+                changes = values(studies[name], "published_change", against)
+                said[macro] += published_sentence({rows[stage].label: value for stage, value in changes.items()})
     return said
+
+
+def published_sentence(changes: Mapping[str, object]) -> str:
+    """Say between which ends the same rows lie by the published metric; changes: percent by label, some without."""
+    found = {label: float(value) for label, value in changes.items() if isinstance(value, int | float)}
+    if not found:
+        return ""
+    low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+    ends = [f"{signed(found[label])} ({escape(label.removeprefix('+ '))})" for label in dict.fromkeys((low, high))]
+    return (
+        f" These are changes of corpus perplexity; by the published mean over lines they go from {' to '.join(ends)}."
+    )
 
 
 def effects_sentence(table: pd.DataFrame, where: str) -> str:
@@ -90,7 +106,8 @@ def stack_sentence(effect: Effect) -> str:
     value = percent(effect.mean)
     if effect.interval is None:
         return (
-            f"The whole stack stands at {signed(value)} against rsLoRA alone, from one seed and so without an interval."
+            f"The whole stack stands at {signed(value)} against rsLoRA alone, from {why_none(effect.seeds)} and so without "
+            "an interval."
         )
     ends = f"{signed(value)}, {span(percent(effect.interval.low), percent(effect.interval.high))}"
     if effect.is_resolved:

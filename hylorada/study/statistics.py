@@ -18,6 +18,7 @@ from hylorada.nll import TokenNLL
 from hylorada.study.power import FAMILY_ERROR, POWER, SMALLEST_EFFECT, seeds_for, smallest_detectable
 
 DRAWS = 10_000  # of the bootstrap
+FEWEST_ARTICLES = 5  # a bootstrap over fewer says little, and over one nothing, of how texts differ
 DRAWS_SEED = 20_240_229  # one and the same for all comparisons, so that a table is the same whenever it is made
 RUN_ERROR = 0.05  # how often one more run falls outside what is predicted
 EQUIVALENCE_ERROR = 0.1  # two one-sided tests at 5 % are one interval of 90 % (Schuirmann, 1987)
@@ -51,6 +52,10 @@ class Comparison(Protocol):
     @property
     def by_seed(self) -> np.ndarray:
         """(seeds,) the effect at each seed."""
+
+    @property
+    def articles(self) -> int:
+        """How many articles it is over."""
 
     def drawn(self, draws: int = ...) -> np.ndarray:
         """(draws,) the effect over drawn seeds and articles."""
@@ -87,6 +92,11 @@ class ArticleMeans:
         """Mean over seeds and tokens."""
         return float(self.by_seed.mean())
 
+    @property
+    def articles(self) -> int:
+        """How many articles it is over."""
+        return len(self.tokens)
+
     def drawn(self, draws: int = DRAWS) -> np.ndarray:
         """(draws,) means of the crossed bootstrap."""
         return bootstrap(self, draws)
@@ -100,7 +110,7 @@ class Effect:
     effect that as many seeds and articles resolve with a chance of about 80 % at that error, the larger of what the two
     intervals need. equivalence, equivalence_check: the same two intervals at 90 %. one_run: where the effect of one
     more run would fall, 95 %. seeds_wanted: seeds whose t test finds the smallest effect of interest with a chance of
-    80 %, None beyond MOST_SEEDS. With fewer than two seeds there is the mean alone.
+    80 %, None beyond MOST_SEEDS. With fewer than two seeds, or than FEWEST_ARTICLES, there is the mean alone.
     """
 
     mean: float
@@ -200,10 +210,20 @@ def family_of_effects(differences: Mapping[str, Comparison], draws: int = DRAWS)
 
     Holm's p is the larger of bootstrap and t test, so that it rejects just where `Effect.is_resolved`.
     """
-    drawn = {name: found.drawn(draws) for name, found in differences.items() if len(found.by_seed) > 1}
+    drawn = {name: found.drawn(draws) for name, found in differences.items() if has_interval(found)}
     p_values = [max(bootstrap_p(values), t_p(differences[name].by_seed)) for name, values in drawn.items()]
     errors = dict(zip(drawn, holm_errors(p_values).tolist(), strict=True))
     return {name: _effect(found, drawn.get(name), errors.get(name)) for name, found in differences.items()}
+
+
+def has_interval(found: Comparison) -> bool:
+    """Whether there are seeds and articles enough to draw from."""
+    return len(found.by_seed) > 1 and found.articles >= FEWEST_ARTICLES
+
+
+def why_none(seeds: int) -> str:
+    """Say what a comparison of so many seeds lacks for an interval."""
+    return "one seed" if seeds < 2 else "few articles"
 
 
 def _effect(found: Comparison, drawn: np.ndarray | None, error: float | None) -> Effect:

@@ -269,6 +269,7 @@ STUDIES: dict[str, Study] = {
                 ),
             )
         },
+        shows=("steps",),
         varies=("block_tokens", "evaluation"),
     ),
     "context": Study(
@@ -284,6 +285,7 @@ STUDIES: dict[str, Study] = {
             for length in (256, 512, 1024, 2048)
             for name, label, adapter in (("rslora", "rsLoRA", RSLORA), ("landmarks", "whole stack", FULL))
         },
+        shows=("steps",),
         varies=("block_tokens", "evaluation"),
     ),
     "rates": Study(

@@ -18,9 +18,12 @@ FIXES = {  # fixes, and the stages that they could move
 
 
 def _published(protocol: str, name: str, against: str | None, label: str | None = None) -> Row:
-    stage = STAGES[name]
-    changes = {"protocol": protocol}
-    return Row(label=label or stage.label, adapter=stage.adapter, changes=changes, against=against, arm=name)
+    """Return a stage under a published protocol; the published layer had a plain magnitude, no gate and no blend."""
+    stage, changes = STAGES[name], {"protocol": protocol}
+    adapter = stage.adapter
+    if adapter is not None and adapter.use_dora_magnitude:
+        adapter = replace(adapter, magnitude_gated=False)
+    return Row(label=label or stage.label, adapter=adapter, changes=changes, against=against, arm=name)
 
 
 def _fix(kind: str, name: str) -> Row:
@@ -42,7 +45,7 @@ PUBLISHED_STUDIES: dict[str, Study] = {
             f"published_{name}": _published("as_published", name, stage.on and f"published_{stage.on}")
             for name, stage in STAGES.items()
         },
-        shows=("published_metric", "end", "magnitude_still", "landmark_still"),
+        shows=("published_metric", "published_change", "steps", "end", "magnitude_still", "landmark_still"),
     ),
     "single_fixes": Study(
         title="One fact of the published procedure mended",
@@ -53,7 +56,7 @@ PUBLISHED_STUDIES: dict[str, Study] = {
             for name in names
         },
         varies=("protocol",),
-        shows=("published_metric", "end", "magnitude_still", "landmark_still"),
+        shows=("published_metric", "published_change", "steps", "end", "magnitude_still", "landmark_still"),
     ),
     "landmark_study": Study(
         title="The landmark study as published",
@@ -70,6 +73,6 @@ PUBLISHED_STUDIES: dict[str, Study] = {
                 for design, label in (("original", "original"), ("per_layer", "per layer"))
             },
         },
-        shows=("published_metric", "lim", "causal"),
+        shows=("published_metric", "published_change", "lim", "causal"),
     ),
 }

@@ -14,6 +14,7 @@ from hylorada.study.records import Records
 from hylorada.study.rows import Row
 from hylorada.study.stages import STAGES
 from hylorada.study.statistics import (
+    FEWEST_ARTICLES,
     ArticleMeans,
     Effect,
     article_means,
@@ -21,12 +22,12 @@ from hylorada.study.statistics import (
     family_of_effects,
     percent,
     percentile_interval,
+    why_none,
 )
 from hylorada.study.studies import STUDIES
 
 BASE = next(name for name, stage in STAGES.items() if stage.adapter is None)
 BUILDS_ON = {name: stage.on for name, stage in STAGES.items()}
-ONE_SEED = "one seed"
 LONG_HEAD = 10  # characters of a column's head that stand in one line
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: rf"\{character}" for character in "&%$#_{}"
@@ -83,7 +84,8 @@ def comparison(records: Records, labels: dict[str, str], against: dict[str, str 
     for name, means in levels.items():
         effect, untrained = steps.get(name, Effect(math.nan, 0)), records.seeds(name) == [None]
         seeds = pd.NA if untrained else len(means.values)
-        level = percentile_interval(bootstrap(means)) if untrained or len(means.values) > 1 else None
+        drawn = means.articles >= FEWEST_ARTICLES and (untrained or len(means.values) > 1)
+        level = percentile_interval(bootstrap(means)) if drawn else None
         rows.append(
             {
                 "stage": name,
@@ -118,7 +120,7 @@ def write_study(records: Records, rows: dict[str, Row], name: str, tex: Path, cs
     table = study_table(records, rows)
     shown = STUDIES[name].shows
     for column in shown:
-        found = values(records, column)
+        found = values(records, column, {stage: row.against for stage, row in rows.items()})
         table[column] = [found[stage] for stage in table["stage"]]
     has_intervals = bool(table["effect_low"].notna().any())
     head = (STUDY_HEAD if has_intervals else SINGLE_HEAD).format(
@@ -202,8 +204,7 @@ def _study_line(row: pd.Series, shown: tuple[str, ...], has_intervals: bool) -> 
     if not has_intervals:
         numbers = [fixed(row["perplexity"]), "" if alone else fixed(row["effect"])]
         return " & ".join([escape(row["label"]), thousands(row["parameters"]), *numbers, *extra]) + "\\\\\n"
-    level = ONE_SEED if pd.isna(row["perplexity_low"]) else span(row["perplexity_low"], row["perplexity_high"])
-    step = ONE_SEED if pd.isna(row["effect_low"]) else span(row["effect_low"], row["effect_high"])
+    level, step = _span(row, "perplexity"), _span(row, "effect")
     cells = [
         escape(row["label"]),
         thousands(row["parameters"]),
@@ -214,6 +215,13 @@ def _study_line(row: pd.Series, shown: tuple[str, ...], has_intervals: bool) -> 
         *extra,
     ]
     return " & ".join(cells) + "\\\\\n"
+
+
+def _span(row: pd.Series, name: str) -> str:
+    """Return LaTeX of an interval, or what it lacks; the untouched base has no seed, and lacks none."""
+    if pd.isna(row[f"{name}_low"]):
+        return why_none(2 if pd.isna(row["seeds"]) else int(row["seeds"]))
+    return span(row[f"{name}_low"], row[f"{name}_high"])
 
 
 def _head(words: str) -> str:
@@ -231,8 +239,7 @@ def _shown(value: Value, decimals: int) -> str:
 
 def _line(row: pd.Series) -> str:
     is_base = row["stage"] == BASE
-    level = ONE_SEED if pd.isna(row["perplexity_low"]) else span(row["perplexity_low"], row["perplexity_high"])
-    step = ONE_SEED if pd.isna(row["effect_low"]) else span(row["effect_low"], row["effect_high"])
+    level, step = _span(row, "perplexity"), _span(row, "effect")
     cells = [
         escape(row["label"]),
         r"\raggedright " + escape(row["adds"]),

@@ -7,12 +7,12 @@ import pandas as pd
 
 from hylorada.files import read_json
 from hylorada.study.sources import project_root
-from hylorada.study.tables import FOOT, escape, fixed, write_table
+from hylorada.study.tables import FOOT, escape, fixed, span, write_table
 
-HEAD = r"""\begin{tabular}{@{}lrrrr@{}}
+HEAD = r"""\begin{tabular}{@{}lrcrrrr@{}}
 \toprule
- & \multicolumn{2}{c}{training} & \multicolumn{2}{c}{inference}\\
-method & step & memory & adapter & merged\\
+ & \multicolumn{3}{c}{training} & \multicolumn{3}{c}{inference}\\
+method & step & quartiles & memory & adapter & merged & cached\\
 \midrule
 """
 BESIDE = "our rsLoRA"  # what a training step is held to; inference is held to the base
@@ -27,11 +27,14 @@ def read_benchmark() -> dict[str, Any]:
 def cost_table(benchmark: dict[str, Any]) -> pd.DataFrame:
     """Return one row a method: ratios within one run, NaN where the benchmark has none.
 
-    step, memory: over those of rsLoRA. inference, merged: time over the untouched base's.
+    step, memory: over those of rsLoRA, the first with its quartiles over rounds. inference, merged, generation: time
+    over the untouched base's, the last token by token from a cache.
     """
     sections = benchmark["sections"]
     memory = {row["name"]: row["peak_mib"] for row in sections["training"]}
-    inference = {row["name"]: row["ratio"]["median"] for row in sections["inference"]}
+    inference, generation = (
+        {row["name"]: row["ratio"]["median"] for row in sections[section]} for section in ("inference", "generation")
+    )
     rows = []
     for row in sections["training"]:
         name = row["name"]
@@ -40,9 +43,12 @@ def cost_table(benchmark: dict[str, Any]) -> pd.DataFrame:
             {
                 "method": name,
                 "step": row["second_ratio"]["median"],
+                "step_low": row["second_ratio"]["low"],
+                "step_high": row["second_ratio"]["high"],
                 "memory": memory[name] / memory[BESIDE],
                 "inference": inference.get(name),
                 "merged": merged,
+                "generation": generation.get(name),
             }
         )
     return pd.DataFrame(rows)
@@ -51,9 +57,12 @@ def cost_table(benchmark: dict[str, Any]) -> pd.DataFrame:
 def write_cost(benchmark: dict[str, Any], tex: Path, csv: Path) -> pd.DataFrame:
     """Write the table as LaTeX and CSV."""
     table = cost_table(benchmark)
-    numbers = ["step", "memory", "inference", "merged"]
+    numbers = ["memory", "inference", "merged", "generation"]
     lines = [
-        " & ".join([escape(row["method"]), *("" if pd.isna(row[name]) else fixed(row[name]) for name in numbers)])
+        " & ".join(
+            [escape(row["method"]), fixed(row["step"]), span(row["step_low"], row["step_high"])]
+            + ["" if pd.isna(row[name]) else fixed(row[name]) for name in numbers]
+        )
         + "\\\\\n"
         for _, row in table.iterrows()
     ]

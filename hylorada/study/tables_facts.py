@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from hylorada.study.protocol import GIVEN, Buckets, Lines, Protocol
+from hylorada.study.amounts import fitted_to, planned_steps, published_steps
+from hylorada.study.protocol import GIVEN, Buckets, Protocol
 from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.settings import Settings
 from hylorada.study.stages import LANDMARKS
@@ -26,25 +27,47 @@ HEAD = r"""\begin{tabular}{@{}*{4}{>{\raggedright\arraybackslash}p{39.5mm}}@{}}
 """
 
 
+Words = Callable[[Protocol, Settings], str]
+
+
 @dataclass(frozen=True)
 class Fact:
     """One line of the table. of: the fields of `Protocol` that it tells. words: what it says of one protocol."""
 
     label: str
     of: tuple[str, ...]
-    words: Callable[[Protocol, Settings], str]
+    words: Words
 
 
-def _lines(lines: Lines | None, whole: str) -> str:
-    if lines is None:
-        return whole
-    said = f"first {thousands(lines.count)} {lines.split} lines"
-    if lines.longer_than is None:
-        return f"{said}, blank ones and headings too"
-    return f"{said} of more than {lines.longer_than} characters"
+def _lines(name: str, whole: Callable[[Settings], str]) -> Words:
+    """Tell the lines of a published protocol, and how many of them the scale takes where those are fewer."""
+
+    def said(protocol: Protocol, settings: Settings) -> str:
+        lines, here = getattr(protocol, name), getattr(fitted_to(protocol, settings), name)
+        if lines is None:
+            return whole(settings)
+        told = f"first {thousands(lines.count)} {lines.split} lines"
+        told += ", blank ones and headings too" if lines.longer_than is None else ""
+        told += "" if lines.longer_than is None else f" of more than {lines.longer_than} characters"
+        return told + (f"; here {thousands(here.count)}" if here.count < lines.count else "")
+
+    return said
 
 
-def _given(name: str, setting: str, words: Callable[[Any], str]) -> Callable[[Protocol, Settings], str]:
+def _scored(settings: Settings) -> str:
+    some = settings.test_tokens_per_article
+    part = "whole articles" if some is None else f"first {thousands(some)} tokens of the articles"
+    return f"{part} of the {settings.evaluation_split} split"
+
+
+def _steps(protocol: Protocol, settings: Settings) -> str:
+    here, published = planned_steps(protocol, settings), published_steps(protocol, settings)
+    if here is None:
+        return "as all training text gives"
+    return str(here) if published in (None, here) else f"{published}; here {here}"
+
+
+def _given(name: str, setting: str, words: Callable[[Any], str]) -> Words:
     def said(protocol: Protocol, settings: Settings) -> str:
         value = getattr(protocol, name)
         return words(getattr(settings, setting) if value == GIVEN else value)
@@ -102,11 +125,12 @@ def _types(protocol: Protocol, settings: Settings) -> str:
 
 
 FACTS = (
-    Fact("training text", ("training_text",), lambda p, s: _lines(p.training_text, "whole articles, packed")),
+    Fact("training text", ("training_text",), _lines("training_text", lambda s: "whole articles, packed")),
     Fact("length of a block or row", ("block_tokens",), _given("block_tokens", "block_tokens", thousands)),
     Fact("padding", ("padded", "padding_in_loss"), _padding),
     Fact("rows of a step", ("batch_size", "gradient_accumulation_steps", "whole_steps"), _batch),
     Fact("passes over the text", ("num_epochs",), _given("num_epochs", "num_epochs", str)),
+    Fact("steps", (), _steps),
     Fact("learning rate", ("learning_rate",), _rate),
     Fact("other rates", ("position_bias_lr", "landmark_lr", "embedding_lr"), _other_rates),
     Fact("schedule", ("warmup_ratio", "lr_schedule"), _schedule),
@@ -141,7 +165,7 @@ FACTS = (
     Fact(
         "scored text",
         ("evaluation_text",),
-        lambda p, s: _lines(p.evaluation_text, f"whole articles of the {s.evaluation_split} split"),
+        _lines("evaluation_text", _scored),
     ),
     Fact("window", ("evaluation_tokens",), _given("evaluation_tokens", "block_tokens", thousands)),
     Fact(
@@ -160,11 +184,16 @@ def facts_table(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"fact": fact.label}
-            | {name: fact.words(PROTOCOLS[name], settings) for name in COLUMNS}
+            | {name: fact.words(PROTOCOLS[name], _budget(settings, name)) for name in COLUMNS}
             | {"mended": ", ".join(mended[field] for field in fact.of if field in mended)}
             for fact in FACTS
         ]
     )
+
+
+def _budget(settings: Settings, protocol: str) -> Settings:
+    """Return the settings of the study that runs a published protocol, where the scale has it."""
+    return settings.for_study(protocol) if protocol in settings.studies else settings
 
 
 def mended_alone() -> dict[str, str]:

@@ -12,8 +12,8 @@ from hylorada.nll import TokenNLL
 from hylorada.study.published_metrics import line_means, line_ratio
 from hylorada.study.records import Records
 from hylorada.study.stages import STAGES
-from hylorada.study.statistics import Effect, family_of_effects, percent
-from hylorada.study.tables import BASE, FOOT, ONE_SEED, escape, fixed, span, step_effects, thousands, write_table
+from hylorada.study.statistics import Effect, family_of_effects, percent, why_none
+from hylorada.study.tables import BASE, FOOT, escape, fixed, span, step_effects, thousands, write_table
 
 PUBLISHED = "published_"  # before a stage's name: its row in the study `as_published`
 HEAD = r"""\begin{tabular}{@{}lrrcrrcrrc@{}}
@@ -50,6 +50,7 @@ def protocol_table(published: Records | None, corrected: Records) -> pd.DataFram
         rows[f"{name}_step"] = [percent(effect.mean) for effect in found]
         rows[f"{name}_low"] = [percent(effect.interval.low) if effect.interval else math.nan for effect in found]
         rows[f"{name}_high"] = [percent(effect.interval.high) if effect.interval else math.nan for effect in found]
+        rows[f"{name}_seeds"] = [effect.seeds for effect in found]
         rows[f"{name}_resolved"] = [effect.is_resolved for effect in found]
     return rows
 
@@ -73,6 +74,7 @@ def efficiency_table(records: Records) -> pd.DataFrame:
                 "stage": name,
                 "label": STAGES[name].label.removeprefix("+ "),
                 "parameters": added,
+                "seeds": effect.seeds,
                 "gain": -percent(effect.mean),
                 "gain_low": low,
                 "gain_high": high,
@@ -116,7 +118,7 @@ def write_efficiency(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
     table = efficiency_table(records)
     lines = []
     for _, row in table.iterrows():
-        gain = ONE_SEED if pd.isna(row["gain_low"]) else span(row["gain_low"], row["gain_high"])
+        gain = why_none(row["seeds"]) if pd.isna(row["gain_low"]) else span(row["gain_low"], row["gain_high"])
         cost = "unbounded"
         if not pd.isna(row["cost"]):
             cost = thousands(round(row["cost"]))
@@ -146,5 +148,6 @@ def _cells(row: pd.Series, side: str) -> list[str]:
     if pd.isna(row[f"{side}_step"]):
         return [fixed(row[side]), "", ""]
     low, high = row[f"{side}_low"], row[f"{side}_high"]
-    interval = ONE_SEED if pd.isna(low) else span(low, high) + "*" * bool(row[f"{side}_resolved"])
+    lacking = why_none(row[f"{side}_seeds"])
+    interval = lacking if pd.isna(low) else span(low, high) + "*" * bool(row[f"{side}_resolved"])
     return [fixed(row[side]), fixed(row[f"{side}_step"]), interval]

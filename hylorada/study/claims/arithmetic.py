@@ -31,7 +31,6 @@ SHARE = Formula("100 * {0} / {1}", lambda part, whole: 100 * part / whole)
 DIFFERENCE = Formula("{0} - {1}", lambda one, other: one - other)
 REST = Formula("100 - {0}", lambda part: 100 - part)
 INVERSE = Formula("100 / {0}", lambda part: 100 / part)
-SAME = Formula("{0}", lambda value: value)
 
 
 def added(count: int) -> Formula:
@@ -66,7 +65,7 @@ class Recomputed:
             verdict, gives = compare(self.formula, inputs, part)
             worst = max(worst, verdict, key=(MATCH, WITHIN_ROUNDING, MISMATCH).index)
             shown = self.formula.text.format(*map(_shown, inputs))
-            said.append(shown if self.formula is SAME else f"{shown} = {rounded(gives, part)}")
+            said.append(f"{shown} = {rounded(gives, part)}")
         more = [
             f"{words} {formula.text.format(*(_shown(_ends(evidence.catalogue, v)[0]) for v in inputs))} = "
             + rounded(formula.of(*(_number(_ends(evidence.catalogue, v)[0]) for v in inputs)), parts[0])
@@ -219,17 +218,13 @@ ARITHMETIC = {
     "RN-013": Recomputed(RATIO, ("RN-012", "RN-010")),
     "RN-017": Recomputed(RATIO, ("RN-016", "RN-014")),
     "RN-021": NoRatio("RN-020", "RN-018"),
-    "RN-030": Recomputed(multiplied(2), ("RN-034", 768)),
-    "RN-031": Recomputed(multiplied(2), ("RN-035", "RN-034")),
-    "RN-032": Recomputed(multiplied(2), (768, "RN-034")),
-    "RN-041": Recomputed(DIFFERENCE, ("RN-035", 1)),
-    **dict.fromkeys(("RN-050", "RN-051"), Recomputed(SAME, ("RN-030",))),
+    **dict.fromkeys(("RN-030", "RN-050", "RN-051"), Recomputed(multiplied(2), ("RN-034", 768))),
+    **dict.fromkeys(("RN-031", "RN-056", "RN-057"), Recomputed(multiplied(2), ("RN-035", "RN-034"))),
+    **dict.fromkeys(("RN-032", "RN-059", "RN-060"), Recomputed(multiplied(2), (768, "RN-034"))),
+    **dict.fromkeys(("RN-041", "RN-054"), Recomputed(DIFFERENCE, ("RN-035", 1))),
     "RN-052": Recomputed(DIFFERENCE, ("RN-051", "RN-050")),
-    "RN-054": Recomputed(SAME, ("RN-041",)),
     "RN-055": Recomputed(DIFFERENCE, ("RN-054", "RN-053")),
-    **dict.fromkeys(("RN-056", "RN-057"), Recomputed(SAME, ("RN-031",))),
     "RN-058": Recomputed(DIFFERENCE, ("RN-057", "RN-056")),
-    **dict.fromkeys(("RN-059", "RN-060"), Recomputed(SAME, ("RN-032",))),
     "RN-061": Recomputed(DIFFERENCE, ("RN-060", "RN-059")),
     "RN-062": Recomputed(added(3), PARTS),
     "RN-063": Recomputed(added(4), (*PARTS, "RN-041")),
@@ -240,6 +235,7 @@ ARITHMETIC = {
     "MT-070": Recomputed(multiplied(2), (50_000, 4_000)),
     "MT-163": Recomputed(INVERSE, ("MT-164",)),
     **dict.fromkeys(("MT-168", "MT-251"), Recomputed(REST, ("MT-164",))),
-    "MT-085": Recomputed(added(5), ("MT-080", "MT-081", "MT-082", "MT-083", "MT-084")),
-    **dict.fromkeys(("MT-115", "MT-240"), Recomputed(SAME, ("MT-085",))),
+    **dict.fromkeys(
+        ("MT-085", "MT-115", "MT-240"), Recomputed(added(5), ("MT-080", "MT-081", "MT-082", "MT-083", "MT-084"))
+    ),
 }

@@ -22,6 +22,7 @@ from hylorada.study.protocols import PROTOCOLS
 from hylorada.study.stages import STAGES
 
 DEFAULTS = HyLoRADAConfig()
+BY_DEFAULT = "by default, as in the published configuration class so in `HyLoRADAConfig`"
 ABLATION, LANDMARK_STUDY = PROTOCOLS["as_published"], PROTOCOLS["landmark_study"]
 SWITCHES = {"true": True, "enabled": True, "done": True, "false": False, "disabled": False}
 READ = "read in the public code, commit b27f597"
@@ -84,12 +85,12 @@ def inside(span: list[float], value: float) -> bool:
 
 def rate(words: str, field: str) -> Fact:
     """Return the fact that a field of the ablation's protocol is."""
-    return Fact(f"{words} behind the published numbers", getattr(ABLATION, field))
+    return Fact(f"{words} behind the published numbers of the ablation", getattr(ABLATION, field))
 
 
 LINEAR = Fact("spacing of the landmarks' buckets in the published programs", ABLATION.landmark_buckets.spacing)
 STUDY_LINEAR = Fact("spacing of the landmarks' buckets in the landmark study", LANDMARK_STUDY.landmark_buckets.spacing)
-LANDMARKS_ON = Fact("landmarks by default", DEFAULTS.landmark_enabled)
+LANDMARKS_ON = Fact(f"landmarks {BY_DEFAULT}", DEFAULTS.landmark_enabled)
 BIAS_NUMBERS = Fact(
     "numbers of the position bias in the earlier layers",
     TABLE + SCALARS,
@@ -128,21 +129,21 @@ FACTS = {
         "AF-093",
         lambda order, least: int(order.split()[0]) <= least,
     ),
-    "AF-111": Fact("alpha of the published runs", DEFAULTS.lora_alpha),
-    "AF-112": Fact("dropout of the published runs", DEFAULTS.lora_dropout),
+    "AF-111": Fact(f"alpha of the published runs, {BY_DEFAULT}", DEFAULTS.lora_alpha),
+    "AF-112": Fact(f"dropout of the published runs, {BY_DEFAULT}", DEFAULTS.lora_dropout),
     "AF-113": Fact("magnitude in the stage with the best figure", STAGES["landmarks"].adapter.use_dora_magnitude),
     **dict.fromkeys(("AF-140", "RN-084"), Fact("stages of the ablation", len(STAGES))),
     "AF-141": Fact("the script in the public repository", "in no commit", READ),
     "RN-001": Fact("training lines of the landmark study", LANDMARK_STUDY.training_text.count),
     "RN-002": Fact("epochs of the landmark study", LANDMARK_STUDY.num_epochs),
     "RN-022": Clash("two published gains of the same part fall on its two sides", "AF-052", lambda x, gain: gain >= x),
-    "RN-034": Fact("landmarks by default", DEFAULTS.num_landmarks),
-    "RN-035": Fact("buckets by default", DEFAULTS.num_position_buckets),
+    "RN-034": Fact(f"landmarks {BY_DEFAULT}", DEFAULTS.num_landmarks),
+    "RN-035": Fact(f"buckets {BY_DEFAULT}", DEFAULTS.num_position_buckets),
     "RN-043": Fact("temperature of the boundaries", BOUNDARY_TEMPERATURE),
     **dict.fromkeys(("RN-070", "RN-071", "RN-091"), Clash(LEARNABLE_LOSS, "AF-062", inside)),
     "RN-072": Clash("a total expected and another reported", "AF-051", inside),
     "RN-073": Fact(
-        "width of GPT-2, landmarks, buckets and dropout by default",
+        f"width of GPT-2, landmarks, buckets and dropout {BY_DEFAULT}",
         (GPT2Config().n_embd, DEFAULTS.num_landmarks, DEFAULTS.num_position_buckets, DEFAULTS.lora_dropout),
     ),
     "RN-082": Clash(
@@ -162,8 +163,8 @@ FACTS = {
     "RM-020": Fact("methods of the published table", 6, READ, lambda: len(METHODS)),
     "RM-021": Fact("the argument of this name", "absent", READ),
     "RM-022": Fact("the argument of this name", "absent", READ),
-    "MT-003": Fact("alpha by default", DEFAULTS.lora_alpha),
-    "MT-004": Fact("rank by default", DEFAULTS.lora_rank),
+    "MT-003": Fact(f"alpha {BY_DEFAULT}", DEFAULTS.lora_alpha),
+    "MT-004": Fact(f"rank {BY_DEFAULT}", DEFAULTS.lora_rank),
     **dict.fromkeys(("MT-010", "MT-122"), NO_GATE),
     "MT-261": NO_GATE,
     "MT-013": Clash(
@@ -173,9 +174,9 @@ FACTS = {
     **dict.fromkeys(("MT-032", "MT-091"), BIAS_SCALARS),
     **dict.fromkeys(("MT-033", "MT-093", "MT-096", "MT-116"), BIAS_NUMBERS),
     "MT-035": Fact("what the earlier code scales, when positions are passed", "the low-rank update", READ),
-    "MT-040": Fact("landmarks by default", DEFAULTS.num_landmarks),
+    "MT-040": Fact(f"landmarks {BY_DEFAULT}", DEFAULTS.num_landmarks),
     "MT-041": Fact("scale of the landmarks at the start", START_SCALE),
-    "MT-050": Fact("group size by default", DEFAULTS.s2_group_size),
+    "MT-050": Fact(f"group size {BY_DEFAULT}", DEFAULTS.s2_group_size),
     **dict.fromkeys(
         ("MT-062", "MT-072", "MT-247"),
         Clash("two thresholds for the same advice", "MT-226", lambda tokens, all_: tokens == all_[2]),
@@ -189,12 +190,12 @@ FACTS = {
     "MT-206": rate("learning rate of the position bias", "position_bias_lr"),
     "MT-207": rate("learning rate of embeddings", "embedding_lr"),
     "MT-208": rate("weight decay", "weight_decay"),
-    "MT-209": Fact("warm-up behind the published numbers, percent", 100 * ABLATION.warmup_ratio),
+    "MT-209": Fact("warm-up behind the published numbers of the ablation, percent", 100 * ABLATION.warmup_ratio),
     "MT-210": rate("clipping", "max_grad_norm"),
     "MT-211": Fact(
-        "precision behind the published numbers",
+        "precision behind the published numbers of the ablation",
         "all in the type of the base, without masters" if ABLATION.adapter_dtype == "base" else "float32 masters",
     ),
     "MT-212": Fact("checkpointing in the published configuration", True, READ),
-    "MT-245": Fact("magnitude by default", DEFAULTS.use_dora_magnitude),
+    "MT-245": Fact(f"magnitude {BY_DEFAULT}", DEFAULTS.use_dora_magnitude),
 }

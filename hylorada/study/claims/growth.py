@@ -4,11 +4,13 @@ O(g) says that a count grows no faster than g. Each size is doubled where it is 
 it multiplies dominates; the count may then grow by 2 to the highest power of that size in g, and a tenth more, for what
 is not yet small.
 Operations are those that torch's counter sees in products of matrices, two for a multiplication and an addition.
+The documents count attention apart (MT-154), and leave its n n d L out where they count a step: so does their check,
+which says what the whole step does beside it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -37,16 +39,25 @@ Sizes = dict[str, int]
 
 @dataclass(frozen=True)
 class Growth:
-    """words: what is counted. count: sizes -> number. powers: the highest power of each size that is doubled."""
+    """words: what is counted. count: sizes -> number. powers: the highest power of each size that is doubled.
+
+    whole: the same with attention's products, whose growth with n is told and decides nothing.
+    """
 
     words: str
     count: Callable[[Sizes], float]
     powers: tuple[tuple[str, int], ...]
+    whole: Callable[[Sizes], float] | None = None
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Say how the count grew, and hold that against the statement."""
         grown = _grown(self.count, self.powers)
         said = [f"times {by:.2f} as {name} doubles, where {2**power} is allowed" for name, power, by in grown]
+        if self.whole is not None:
+            ((_, _, by),) = _grown(self.whole, (("n", 2),))
+            from_n, width = LARGE["n"], SIZES["d"]
+            said.append(f"with attention's n n d L, which the statement leaves out, times {by:.2f} as n doubles")
+            said[-1] += f" from {from_n} at width {width}"
         holds = all(by <= ROOM * 2**power for _, power, by in grown)
         return Finding(
             MATCH if holds else MISMATCH, f"counted, {self.words}: {', '.join(said)}; published {claim.shown}"
@@ -64,11 +75,17 @@ def _grown(count: Callable[[Sizes], float], powers: tuple[tuple[str, int], ...])
     return tuple(found)
 
 
-def operations(run: Callable[[], Any]) -> float:
-    """Return the operations of the matrix products in a call."""
+def operations(run: Callable[[], Any], attention: bool = True) -> float:
+    """Return the operations of the matrix products in a call, without attention's own on request."""
     with FlopCounterMode(display=False) as counter:
         run()
-    return float(counter.get_total_flops())
+    counts = counter.get_flop_counts()["Global"]
+    return float(sum(n for op, n in counts.items() if attention or not is_attention(op)))
+
+
+def is_attention(op: Any) -> bool:
+    """Tell whether an operation multiplies queries, keys or values: of all products those alone come in batches."""
+    return "bmm" in str(op) or "attention" in str(op)
 
 
 def small_gpt2(sizes: Sizes, device: str = "cpu") -> PreTrainedModel:
@@ -110,19 +127,19 @@ def per_token(sizes: Sizes) -> float:
     return forward_operations(sizes) / sizes["n"]
 
 
-def full_training(sizes: Sizes) -> float:
+def full_training(sizes: Sizes, attention: bool = True) -> float:
     """Count a pass and its gradients, all weights trained."""
     base = small_gpt2(sizes, "meta")
-    return operations(lambda: base(input_ids=_ids(sizes, "meta")).logits.sum().backward())
+    return operations(lambda: base(input_ids=_ids(sizes, "meta")).logits.sum().backward(), attention)
 
 
-def adapter_training(method: str, **parts: Any) -> Callable[[Sizes], float]:
+def adapter_training(method: str, attention: bool = True, **parts: Any) -> Callable[[Sizes], float]:
     """Return what counts a pass and its gradients with the adapters of a method."""
 
     def count(sizes: Sizes) -> float:
         extra = {"s2_group_size": sizes["g"]} if parts.get("s2_attn_enabled") else {}
         model = adapted(sizes, method, **parts | extra).train()
-        return operations(lambda: model(input_ids=_ids(sizes, "cpu")).logits.sum().backward())
+        return operations(lambda: model(input_ids=_ids(sizes, "cpu")).logits.sum().backward(), attention)
 
     return count
 
@@ -210,6 +227,12 @@ def grows(words: str, count: Callable[[Sizes], float], *terms: str, over: str = 
     return Growth(words, count, tuple((k, power) for k, power in powers.items() if power or k in over.split()))
 
 
+def step_grows(training: Callable[..., Callable[[Sizes], float]], *terms: str) -> Growth:
+    """Return the row for a training step; training: whether attention counts -> sizes -> number."""
+    row = grows("operations of a training step outside attention", training(attention=False), *terms)
+    return replace(row, whole=training(attention=True))
+
+
 PER_TOKEN = grows("operations of the base for each token", per_token, "d d")
 NO_TABLE_GROWTH = grows("entries that a token reads", looked_up, "1", over="n")
 TRAINING = ("n d d L", "n r d L")
@@ -230,13 +253,13 @@ GROWTH = {
     "MT-159": grows("numbers kept for the gradients with checkpointing", checkpointed, "n d L"),
     "MT-160": NO_TABLE_GROWTH,
     "MT-161": grows("operations of landmarks for each token", landmarks_per_token, "K d"),
-    "MT-175": grows("operations of a training step", full_training, "n d d L"),
+    "MT-175": step_grows(partial(partial, full_training), "n d d L"),
     "MT-176": grows("weights of all layers", block_numbers, "d d L"),
-    "MT-178": grows("operations of a training step", adapter_training("rslora"), *TRAINING),
+    "MT-178": step_grows(partial(adapter_training, "rslora"), *TRAINING),
     "MT-179": grows("trained numbers", trained_numbers("rslora"), "r d L"),
-    "MT-181": grows("operations of a training step", adapter_training("dora"), *TRAINING),
+    "MT-181": step_grows(partial(adapter_training, "dora"), *TRAINING),
     "MT-182": grows("trained numbers", trained_numbers("dora"), "r d L", "d L"),
-    "MT-184": grows("operations of a training step", adapter_training("hylorada"), *TRAINING),
+    "MT-184": step_grows(partial(adapter_training, "hylorada"), *TRAINING),
     "MT-185": grows("trained numbers", trained_numbers("hylorada"), "r d L", "d L", "1"),
     "MT-187": grows(
         "operations of a training step", adapter_training("hylorada", s2_attn_enabled=True), "n g d L", "n r d L"

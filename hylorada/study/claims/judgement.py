@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.files import write_json
+from hylorada.study.amounts import cut_words
 from hylorada.study.claims.catalogue import Catalogue, Claim, load_catalogue
 from hylorada.study.claims.evidence import ABLATION, Evidence
 from hylorada.study.claims.finding import VERDICTS, Finding, settle
@@ -60,7 +61,7 @@ class Judgement:
             "kind": claim.kind,
             "verdict": finding.verdict,
             "columns": columns,
-            "reason": f"{finding.reason[0].upper()}{finding.reason[1:]}.",
+            "reason": _reason(claim, finding),
             "command": finding.command,
             "records": list(finding.records),
             "contradicted_by": list(claim.contradicted_by),
@@ -78,6 +79,7 @@ class Judgement:
         return {
             "scale": self.settings.scale,
             "records_digest": self.digest,
+            "published_cut": cut_words(self.settings),
             "base": self.settings.base,
             "corpus": self.settings.corpus,
             "counts": self.counts,
@@ -110,6 +112,12 @@ def judge(
     evidence.records(ABLATION)
     findings = {claim.id: settle([check.find(claim, evidence) for check in rules[claim.id]]) for claim in catalogue}
     return Judgement(evidence, findings)
+
+
+def _reason(claim: Claim, finding: Finding) -> str:
+    """Return what the check says and, after it, what reading the documents found, where the check does not say it."""
+    said = f"{finding.reason[0].upper()}{finding.reason[1:]}."
+    return said if not claim.note or claim.note in said else f"{said} Found in reading: {claim.note}."
 
 
 def write_judgement(judgement: Judgement, path: Path) -> None:

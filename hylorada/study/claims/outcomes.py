@@ -20,7 +20,7 @@ from hylorada.study.claims.finding import (
     Column,
 )
 from hylorada.study.power import POWER, SMALLEST_EFFECT
-from hylorada.study.statistics import Effect, percent, prediction_interval
+from hylorada.study.statistics import Effect, percent, prediction_interval, why_none
 
 SAME_BASELINE = 0.005  # relative: the untouched base has nothing random
 TRANSFER = {
@@ -49,13 +49,13 @@ def effect_words(effect: Effect, published: float | None = None) -> str:
     """Say the effect in percent of perplexity, its interval, what was published, and what more seeds would show."""
     said = f"perplexity {_signed(effect.mean)} %"
     if effect.interval is None:
-        said += f" with {_seeds(effect.seeds)}, so without an interval"
+        said += f" with {why_none(effect.seeds)}, so without an interval"
     else:
         level = 100 * (1 - effect.interval.error)
         said += f" ({level:.3g} % interval {_signed(effect.interval.low)} to {_signed(effect.interval.high)}, "
         said += f"{_seeds(effect.seeds)})"
     if published is not None:
-        said += f"; published {_signed(published)} %"
+        said += f"; published as a change of {_signed(published)} %"
     if effect.detectable is not None and not effect.is_resolved and not effect.is_negligible:
         said += f"; {_signed(effect.detectable).lstrip('+')} % would be detected with a chance of {100 * POWER:g} %, "
         said += still_needed(effect)

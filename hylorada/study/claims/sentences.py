@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ from scipy import stats
 
 from hylorada.files import written_beside
 from hylorada.study import findings
+from hylorada.study.amounts import cut_words
 from hylorada.study.claims.catalogue import Catalogue
 from hylorada.study.claims.evidence import ABLATION
-from hylorada.study.claims.finding import DOES_NOT_TRANSFER, TRANSFERS, UNDECIDED
+from hylorada.study.claims.finding import DOES_NOT_TRANSFER, NOT_RUN, TRANSFERS, UNDECIDED
 from hylorada.study.claims.judgement import Judgement
+from hylorada.study.claims.outcomes import log_ratio
 from hylorada.study.power import FAMILY_ERROR, POWER
 from hylorada.study.sentences import count
+from hylorada.study.statistics import percent
 from hylorada.study.tables import escape, fixed
 from hylorada.study.tables_protocols import protocol_table
 
@@ -40,7 +44,8 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
     assert corrected is not None
     protocols = protocol_table(judgement.evidence.records("as_published"), corrected)
     steps = findings.steps(rows, protocols)
-    published = findings.was_found(protocols, findings.CLAIMED, [step.as_published for step in steps])
+    cut = cut_words(judgement.settings)
+    published = findings.was_found(protocols, findings.CLAIMED, [step.as_published for step in steps], cut)
     found = findings.was_found(protocols, findings.CORRECTED, [step.corrected for step in steps])
     return {
         "HyClaims": str(len(catalogue.claims)),
@@ -62,25 +67,51 @@ def verdicts_sentence(counts: dict[str, int]) -> str:
     for verdict, number in counts.items():
         groups[findings.verdict_group(verdict)] += number
     hold, fail, rest = (groups[group] for group in findings.GROUPS)
-    return f"{hold} hold, {fail} do not, and {rest} stay open."
+    said = f"{hold} hold, {fail} do not, and {rest} stay open."
+    waiting = counts.get(NOT_RUN, 0)
+    if waiting:
+        said += f" Among the last, {waiting} levels and gains wait for a run on the model and text that they speak of."
+    return said
 
 
 def noise_sentence(catalogue: Catalogue) -> str:
     """Say how far published numbers lie apart that differ in name only, and what single runs of such a spread tell."""
     families = [np.log([catalogue[name].number for name in names]) for names in catalogue.families.values()]
+    sd, freedom = pooled_sd(families)
+    told = detectable_by_pair(sd, freedom)
+    less_sd, less_freedom = pooled_sd(without_farthest(families))
+    less_told = detectable_by_pair(less_sd, less_freedom)
+    claimed = [abs(log_ratio(catalogue[name].number)) for name in findings.STEP_CLAIMS.values()]
+    below, less_below = (sum(step < least for step in claimed) for least in (told, less_told))
+    return (
+        f"Within a family they spread with a standard deviation of {_percent(sd)} ({freedom} degrees of freedom), and "
+        f"of {_percent(less_sd)} without the one number that lies farthest off. A $t$ test on a pair of single runs of "
+        f"that spread finds a difference of {_percent(told)}, or of {_percent(less_told)}, with a chance of "
+        f"{100 * POWER:g}\\,\\%. Of the {count(len(claimed))} published steps {count(below)}, or {count(less_below)}, "
+        "are smaller."
+    )
+
+
+def pooled_sd(families: Sequence[np.ndarray]) -> tuple[float, int]:
+    """Return the standard deviation within families of log perplexities, and its degrees of freedom."""
     spread = [values for values in families if len(values) > 1]
     freedom = sum(len(values) - 1 for values in spread)
-    sd = math.sqrt(sum(((values - values.mean()) ** 2).sum() for values in spread) / freedom)
-    told = (stats.norm.ppf(1 - FAMILY_ERROR / 2) + stats.norm.ppf(POWER)) * math.sqrt(2) * sd
-    claimed = [abs(catalogue[name].number) for name in findings.STEP_CLAIMS.values()]
-    below = sum(step < 100 * told for step in claimed)
-    share = "all" if below == len(claimed) else count(below) if below else "none"
-    verb = "is" if below == 1 else "are"
-    return (
-        f"Within a family they spread with a standard deviation of {fixed(100 * sd, 1)}\\,\\% ({freedom} degrees of "
-        f"freedom). A pair of single runs of that spread tells apart {fixed(100 * told, 1)}\\,\\% and more with a "
-        f"chance of {100 * POWER:g}\\,\\%; {share} of the {count(len(claimed))} published steps {verb} smaller."
-    )
+    return math.sqrt(sum(((values - values.mean()) ** 2).sum() for values in spread) / freedom), freedom
+
+
+def without_farthest(families: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the families without the one number that lies farthest from its family's mean."""
+    largest = [float(np.abs(values - values.mean()).max()) for values in families]
+    index = int(np.argmax(largest))
+    values = families[index]
+    kept = np.delete(values, np.argmax(np.abs(values - values.mean())))
+    return [kept if k == index else other for k, other in enumerate(families)]
+
+
+def detectable_by_pair(sd: float, freedom: int) -> float:
+    """Return the log ratio that a t test on two single runs finds, the spread being known with so much freedom."""
+    needed = stats.t.ppf(1 - FAMILY_ERROR / 2, freedom) + stats.t.ppf(POWER, freedom)
+    return float(needed * math.sqrt(2) * sd)
 
 
 def transfer_sentence(judgement: Judgement) -> str:
@@ -94,6 +125,10 @@ def transfer_sentence(judgement: Judgement) -> str:
     words = {TRANSFERS: "transfer", DOES_NOT_TRANSFER: "do not transfer", UNDECIDED: "are undecided"}
     told = ", ".join(f"{number} {words[word]}" for word, number in found.most_common())
     return f"Of {len(tried)} published effects that were tried on another base or text: {told}."
+
+
+def _percent(log: float) -> str:
+    return rf"{fixed(percent(log), 1)}\,\%"
 
 
 def plain_tex(text: str) -> str:
