@@ -1,8 +1,8 @@
 """The methods that are compared, as rows of one table. Needs no torch.
 
 A row says which parts a method has. Everything else (target layers, rank, alpha, dropout, scale, sizes) comes from one
-configuration shared by all, so that a benchmark compares like with like; only `lora` has a scale of its own, alpha/r,
-because that is what tells it from `rslora`.
+configuration shared by all, so that a benchmark compares like with like; only `lora` has a scale and a start of its
+own, alpha/r and a random A, as it was published: both tell it from `rslora`.
 """
 
 from dataclasses import dataclass, replace

@@ -18,6 +18,7 @@ def fake_claims(names: list[str], scale: str = "micro", digest: str = "ab" * 32)
     return {
         "scale": scale,
         "records_digest": digest,
+        "published_cut": "3 of 125 steps",
         "base": "a base",
         "corpus": "a text",
         "counts": dict(Counter(claim["verdict"] for claim in claims)) | {"direction only": 0},

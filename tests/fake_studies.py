@@ -39,7 +39,7 @@ def stage_records(seeds: int = 3, stages: tuple[str, ...] = tuple(STAGES)) -> Re
     """Records of the ablation with `LEVELS`, views, learned gates and measures."""
     planned = plan(replace(load_settings("micro"), seeds=list(range(seeds))))
     kept = {stage: planned[stage] for stage in stages}
-    found = as_records(kept, lambda run: LEVELS[run.stage] + 0.1 * (run.seed or 0))
+    found = as_records(kept, lambda run: LEVELS[run.row] + 0.1 * (run.seed or 0))
     for (stage, seed), record in found.by_run.items():
         record |= {"views": views(LEVELS[stage], seed), "learned": learned(record), "measures": measures(stage, seed)}
         lines = results(1.4 * record["results"]["perplexity"]) | {"lim_perplexity": None}
@@ -54,7 +54,7 @@ def base_records(seeds: int = 2) -> tuple[Records, dict[str, Row]]:
     for name, row in bases.items():
         size = BASE_SIZES[row.changes["base"].removeprefix("local:")]
         for seed in [None] if row.adapter is None else range(seeds):
-            run = replace(planned[row.arm][0], stage=name, seed=seed)
+            run = replace(planned[row.arm][0], stage=name, row=name, seed=seed)
             trained = 0 if row.adapter is None else size // 100
             record = fake_record(run, LEVELS[row.arm] * (size / 124e6) ** -0.2 * (1 + 0.01 * (seed or 0)))
             found[name, seed] = record | {"parameters": {"trainable": trained, "total": size + trained}}
@@ -63,7 +63,7 @@ def base_records(seeds: int = 2) -> tuple[Records, dict[str, Row]]:
 
 def as_records(planned: dict[str, list[Run]], perplexity: Callable[[Run], float]) -> Records:
     runs = [run for runs in planned.values() for run in runs]
-    return Records({(run.stage, run.seed): fake_record(run, perplexity(run)) for run in runs}, {})
+    return Records({(run.row, run.seed): fake_record(run, perplexity(run)) for run in runs}, {})
 
 
 def fake_record(run: Run, perplexity: float) -> dict[str, Any]:

@@ -278,14 +278,18 @@ def test_what_follows_is_chosen_by_the_numbers(found, said):
 
 
 def test_what_was_found_is_chosen_by_the_numbers():
-    table = pd.DataFrame({"stage": ["base", "landmarks"], "corpus": [20.0, 15.0]})
+    table = pd.DataFrame({"stage": ["base", "landmarks"], "corpus": [20.0, 15.0], "corpus_seeds": [0, 3]})
     said = was_found(table, "corpus", [change(-5.0, True), change(1.0, True), change(0.1, False)])
     assert "lowers perplexity by 25.00 % against the untouched base" in said
     assert "2 of 3 steps can be told from chance: 1 lower perplexity, 1 raise it." in said
     worse = was_found(table.assign(corpus=[15.0, 20.0]), "corpus", [change(-5.0, False)])
     assert "raises perplexity by 33.33 %" in worse and "0 of 1 steps can be told from chance." in worse
     assert "leaves perplexity as it was" in was_found(table.assign(corpus=15.0), "corpus", [change(0.0, False)])
-    assert "With one seed of each no step" in was_found(table, "corpus", [change(-5.0, False, seeds=1)])
+    single = table.assign(corpus_seeds=1)
+    assert "With one seed of each no step" in was_found(single, "corpus", [change(-5.0, False, seeds=1)])
+    assert "With few articles of each no step" in was_found(table, "corpus", [change(-5.0, False, seeds=1)])
+    cut = was_found(table, "corpus", [change(0.1, False)], "3 of 125 steps")
+    assert cut.startswith("The same stage, after 3 of 125 steps, lowers perplexity by 25.00 %")
     assert was_found(table, "published", [None]) == "Not run at this scale."
 
 

@@ -11,8 +11,9 @@ from fake_records import fake_record, fake_store, fake_study
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
 from hylorada.study import columns
-from hylorada.study.numbers import tuning_sentence, zero_sentence
+from hylorada.study.numbers import tuning_sentence
 from hylorada.study.plan import plan_study
+from hylorada.study.readings_published import zero_sentence
 from hylorada.study.records import load_records, study_records
 from hylorada.study.settings import load_settings
 from hylorada.study.stages import STAGES

@@ -85,9 +85,20 @@ def test_the_interval_of_a_known_ratio_holds_it_nineteen_times_in_twenty():
 
 
 def test_equal_models_have_an_effect_of_exactly_zero():
-    same = [store(lines(np.random.default_rng(4), ARTICLES), ARTICLES)] * 3
+    articles = list(range(5)) * 2
+    same = [store(lines(np.random.default_rng(4), articles), articles)] * 3
     effect = family_of_effects({"step": line_ratio(same, same)})["step"]
     assert (effect.mean, effect.interval.low, effect.interval.high) == (0, 0, 0)
+
+
+def test_lines_of_too_few_articles_have_an_effect_without_an_interval():
+    """The published evaluation takes the first lines of a split: at a small count all are of one article."""
+    for count, has in ((1, False), (4, False), (5, True)):
+        articles = [k % count for k in range(10)]
+        arms = [store(lines(np.random.default_rng(seed), articles), articles) for seed in range(6)]
+        effect = family_of_effects({"step": line_ratio(arms[:3], arms[3:])})["step"]
+        assert (effect.interval is not None) == has and effect.seeds == 3 and effect.mean != 0
+        assert has or not (effect.is_resolved or effect.is_negligible)
 
 
 def test_other_lines_and_other_seeds_are_refused():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from fake_records import fake_store
 from fake_studies import stage_records, study_records
 
 from hylorada.study import readings, readings_cost, readings_published
@@ -15,6 +16,7 @@ from hylorada.study.sentences import (
     efficiency_sentence,
     one_run_sentence,
     pooling_sentence,
+    published_sentence,
     stack_sentence,
 )
 from hylorada.study.settings import load_settings
@@ -147,12 +149,66 @@ def test_retrieval_says_when_nothing_can_be_measured():
 @pytest.mark.parametrize(
     ("padded", "masked", "said"), [(2e-4, 1e-4, "2 times as often"), (1e-4, 2e-4, "does not make rsLoRA")]
 )
-def test_the_end_token_is_told_either_way(padded, masked, said):
+def test_the_end_token_is_told_either_way_with_its_price(padded, masked, said):
     found, _ = study_records("single_fixes", lambda run: 20.0, seeds=1)
     for (stage, _seed), record in found.by_run.items():
-        record["measures"] = {"end_token": {"mean": masked if stage.startswith("padding") else padded}}
-    assert said in readings_published.end_sentence(found)
-    assert "not measured" in readings_published.end_sentence(None)
+        mean = masked if stage.startswith("padding") else padded
+        record["measures"] = {"end_token": {"mean": mean, "perplexity_factor": 1 + mean}}
+    base, _ = study_records("as_published", lambda run: 20.0, seeds=1)
+    base.record("published_base", None)["measures"] = {"end_token": {"mean": 3e-5, "perplexity_factor": 1.0}}
+    told = readings_published.end_sentence(found, base)
+    assert said in told and r"raises perplexity by 0.020\,\% at most" in told
+    assert r"the untouched base: \ensuremath{3\cdot10^{-5}}" in told
+    assert "untouched" not in readings_published.end_sentence(found, None)
+    assert "not measured" in readings_published.end_sentence(None, base)
+
+
+@pytest.mark.parametrize(
+    ("largest", "acts", "said"),
+    [
+        (1e-3, False, "is one in the base's type, so that this fix needs single precision too"),
+        (1e-1, False, "and yet no token's loss does."),
+        (1e-3, True, "3 of the 4 numbers of the bias move."),
+    ],
+)
+def test_positions_that_are_passed_alone_are_told_as_they_act(largest, acts, said):
+    found, _ = study_records("single_fixes", lambda run: 20.0, seeds=1)
+    stage = "positions_passed_position_bias"
+    record = found.record(stage, 0)
+    record["moved"] = {"position_bias": {"changed": 3, "entries": 4, "largest": largest}}
+    reference = fake_store("position_bias", 0, 64, 0.0, 0.0)
+    found.tokens["published_position_bias", 0] = reference
+    found.tokens[stage, 0] = replace(reference, nll=reference.nll + 0.5 * acts)
+    assert said in readings_published.passed_sentence(found)
+    assert "not passed alone" in readings_published.passed_sentence(None)
+
+
+def test_the_contrast_is_told_for_the_base_and_between_the_arms():
+    found, _ = study_records("places", lambda run: 20.0, seeds=1)
+    for index, ((stage, _seed), record) in enumerate(found.by_run.items()):
+        record["results"]["middle_contrast"] = -0.1 if stage == "base" else 0.01 * index
+    said = readings.contrast_sentence(found)
+    assert "$-$0.100 nats on the untouched base, where the middle third is easier" in said
+    assert "0.010 to 0.0" in said and "were not compared" in readings.contrast_sentence(None)
+
+
+def test_the_farthest_boundary_of_the_ablation_is_told_with_its_steps():
+    found = stage_records()
+    for seed in found.seeds("learned_buckets"):
+        record = found.record("learned_buckets", seed)
+        boundaries = [(k + 1) / 4 for k in range(3)]
+        boundaries[1] += 0.01 * (seed + 1)
+        record["learned"] = {"landmark.boundaries": boundaries}
+        record["specification"]["adapter"]["max_positions"] = 100
+        record["training"] = {"history": [{}] * 12}
+    said = readings.boundary_sentence(found)
+    assert said.startswith("In the ablation's 12 steps") and " is 3 tokens, of 100 positions" in said
+
+
+def test_effects_by_the_published_metric_are_told_by_their_ends():
+    said = published_sentence({"reference": None, "+ one": -1.5, "two": 0.25})
+    assert said.endswith(r"they go from $-$1.50\,\% (one) to 0.25\,\% (two).")
+    assert published_sentence({"reference": None}) == ""
 
 
 @pytest.mark.parametrize(
@@ -172,11 +228,19 @@ def test_magnitudes_that_stay_are_counted(changed, said):
     [([False, False], "No best rate is an edge"), ([True, False], "For one of two arms that is an edge")],
 )
 def test_an_edge_of_the_grid_is_told(edges, said):
-    best = pd.DataFrame({"label": ["LoRA", "rsLoRA"], "rate": [5e-4, 2e-3], "on_edge": edges})
-    told = readings.rates_sentence(best, 3)
+    best = pd.DataFrame(
+        {"label": ["LoRA", "rsLoRA"], "rate": [5e-4, 2e-3], "perplexity": [15.15, 15.0], "on_edge": edges}
+    )
+    means = pd.DataFrame({"arm": ["lora", "rslora"] * 3, "rate": [5e-4, 5e-4, 1e-3, 1e-3, 2e-3, 2e-3]})
+    means["perplexity"] = [15.15, 15.3, 16, 16, 17, 15.0]
+    told = readings.rates_sentence(best, means, 5e-4)
     assert said in told and r"at \ensuremath{5\cdot10^{-4}} for LoRA; \ensuremath{2\cdot10^{-3}} for rsLoRA" in told
     assert "Over three rates of the grid" in told
-    assert "no rates were compared" in readings.rates_sentence(None, 0)
+    assert (
+        "rsLoRA 15.00 and LoRA 15.15, 1.0\\,\\% from lowest to highest; at the one rate of the tables it is 1.0" in told
+    )
+    assert "Over two to three rates" in readings.rates_sentence(best, means.head(5), 5e-4)
+    assert "no rates were compared" in readings.rates_sentence(None, None, 5e-4)
 
 
 @pytest.mark.parametrize(
@@ -194,21 +258,37 @@ def test_the_share_of_the_first_stage_is_told_as_it_is(changes, said):
 
 def test_cost_is_compared_with_peft_either_way():
     table = pd.DataFrame(
-        {"method": ["our HyLoRADA", "our DoRA", "PEFT DoRA"], "step": [1.2, 1.1, 1.4], "memory": 1.1}
-        | {"inference": [1.5, 1.4, 1.9], "merged": [1.0, 1.0, math.nan]}
+        {
+            "method": [
+                "our HyLoRADA",
+                "our DoRA",
+                "PEFT DoRA",
+                "PEFT DoRA, adapter as base",
+                "PEFT rsLoRA, adapter as base",
+            ],
+            "step": [1.2, 1.1, 1.6, 1.4, 0.9],
+            "memory": 1.1,
+            "inference": [1.5, 1.4, 1.9, math.nan, math.nan],
+            "merged": [1.0, 1.0, math.nan, math.nan, math.nan],
+            "generation": [2.5, 2.0, 3.3, math.nan, math.nan],
+        }
     )
-    assert "1.10 times, less than the 1.40" in readings_cost.cost_sentence(table)
-    slower = table.assign(step=[1.2, 1.5, 1.4])
+    said = readings_cost.cost_sentence(table)
+    assert "1.10 times, less than the 1.40 of the PEFT library with the adapter in the base's type (1.60 as it" in said
+    assert "PEFT's rsLoRA in that type takes 0.90." in said and "from a cache 2.50 times" in said
+    slower = table.assign(step=[1.2, 1.5, 1.6, 1.4, 0.9])
     assert "no less than the 1.40" in readings_cost.cost_sentence(slower)
 
 
 def test_growth_in_length_is_read_off_the_times():
     def bench(power: float) -> dict:
         rows = [
-            {"name": f"{n:,} tokens, in groups", "milliseconds": n**power, "ratio": {"median": 0.1}}
+            {"name": f"{n:,} tokens, {how}", "milliseconds": n**power, "ratio": {"median": 0.1}, "peak_mib": mib}
             for n in (512, 4096)
+            for how, mib in (("full", 40.0), ("in groups", 60.0))
         ]
         return {"sections": {"attention": rows}}
 
     assert "in proportion to length" in readings_cost.groups_sentence(bench(1.0))
+    assert "and 1.50 times its memory" in readings_cost.groups_sentence(bench(1.0))
     assert "to the power 2.00" in readings_cost.groups_sentence(bench(2.0))

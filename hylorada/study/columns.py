@@ -116,7 +116,7 @@ COLUMNS: dict[str, Column] = {
         r"effect on it (\%)", lambda record: of_lines(record, "published_perplexity"), is_change=True
     ),
     "steps": Column("steps", _steps, 0),
-    "lim": Column("LIM-PPL", lambda record: of_lines(record, "lim_perplexity") or record["results"]["lim_perplexity"]),
+    "lim": Column("LIM-PPL", lambda record: record["results"]["lim_perplexity"]),  # of the text that perplexity is of
     "contrast": Column("$C$ (nats)", lambda record: record["results"]["middle_contrast"], 3),
     "causal": Column("causal", _is_causal),
     "end": Column(r"$p$(end) (\%)", _percent(_measured("end_token", "mean")), 3),

@@ -74,9 +74,9 @@ FIGURES: dict[str, FigureRow] = {
     "metric_bridge": FigureRow(
         drawn_by="figure_metrics.metric_bridge",
         reads=ABLATION,
-        caption="How far apart are the perplexities of one model on one text? Six of them, for the base and for "
-        "rsLoRA, on whole articles and, where they were scored, on the lines of the published evaluation; numbers go "
-        "from the one model to the other, none where no text is long enough for deciles. The last panel stacks the "
+        caption="How far apart are the perplexities of one model on the text of a panel? Six of them, for the base and "
+        "for rsLoRA, on whole articles and, where they were scored, on the lines of the published evaluation; numbers "
+        "go from the one model to the other, none where no text is long enough for deciles. The last panel stacks the "
         "five worst texts' shares of the sum behind the arithmetic mean; the tick is what five texts have when all are "
         "alike.",
     ),
@@ -125,19 +125,19 @@ FIGURES: dict[str, FigureRow] = {
         drawn_by="figure_scaling.rank_scaling",
         reads="ranks",
         caption="How does perplexity go with rank, under alpha over its square root (rsLoRA) and under alpha over it "
-        "(LoRA)? Dots are seeds, lines go through their means.",
+        "(LoRA, whose start is random too)? Dots are seeds, lines go through their means.",
     ),
     "context_scaling": FigureRow(
         drawn_by="figure_scaling.context_scaling",
         reads="context",
-        caption="How does perplexity go with the length of blocks and windows? All lengths score the same tokens. Dots "
-        "are seeds, lines go through their means.",
+        caption="How does perplexity go with the length of blocks and windows? All lengths train on as many tokens, in "
+        "fewer steps where blocks are longer, and score the same tokens. Dots are seeds, lines go through their means.",
     ),
     "long_context_scaling": FigureRow(
         drawn_by="figure_scaling.context_scaling",
         reads="long_context",
         caption="How does perplexity go with length on whole articles, with S²-Attn in training and with scaled rotary "
-        "positions? Dots are seeds, lines go through their means.",
+        "positions? Longer blocks train in fewer steps. Dots are seeds, lines go through their means.",
     ),
     "module_scaling": FigureRow(
         drawn_by="figure_scaling.module_scaling",

@@ -30,7 +30,9 @@ def forecast(wanted: Sequence[Run], done: Collection[str], records: Path, refere
         return [*lines, f"{len(done)} done, nothing to do"]
     known = [tokens for tokens in left if tokens is not None]
     estimate = f"about {_brief(pace * sum(known))} of one process, {source}" if pace else "no record to estimate from"
-    open_ended = f"; {len(left) - len(known)} on all their text are not in it" if len(known) < len(left) else ""
+    if not known:
+        estimate = "no estimate, since all of them train on all their text"
+    open_ended = f"; {len(left) - len(known)} on all their text are not in it" if 0 < len(known) < len(left) else ""
     return [*lines, f"{len(done)} done, {len(left)} to do: {estimate}{open_ended}"]
 
 

@@ -20,7 +20,17 @@ from hylorada.study.registry import HubSource, LocalSource, find_corpus, find_mo
 from hylorada.study.sentences import count, effect_sentences, joined, stage_name
 from hylorada.study.settings import Settings
 from hylorada.study.stages import STAGES
-from hylorada.study.statistics import DRAWS, FAMILY_ERROR, POWER, SMALLEST_EFFECT, Effect, percent, why_none
+from hylorada.study.statistics import (
+    DRAWS,
+    EQUIVALENCE_ERROR,
+    FAMILY_ERROR,
+    FEWEST_ARTICLES,
+    POWER,
+    SMALLEST_EFFECT,
+    Effect,
+    percent,
+    why_none,
+)
 from hylorada.study.tables import (
     BASE,
     ablation_table,
@@ -186,6 +196,8 @@ def _results(settings: Settings, records: Records) -> dict[str, str]:
         "HySeeds": str(len(settings.seeds)),
         "HyDraws": thousands(DRAWS),
         "HyLevelPercent": f"{100 * FAMILY_ERROR:g}",
+        "HyEquivalencePercent": f"{100 * (1 - EQUIVALENCE_ERROR):g}",
+        "HyFewestArticles": count(FEWEST_ARTICLES),
         "HySmallestEffect": f"{100 * SMALLEST_EFFECT:g}",
         "HyBasePPL": fixed(math.exp(stage_means(records, BASE).mean)),
         "HyLoraPPL": fixed(math.exp(stage_means(records, first).mean)),
@@ -205,15 +217,15 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
         "HyZeroSentence": readings_published.zero_sentence(published),
         "HyStillSentence": readings_published.still_sentence(published),
         "HyFrozenSentence": readings_published.frozen_sentence(published),
-        "HyEndSentence": readings_published.end_sentence(studies.get("single_fixes")),
+        "HyEndSentence": readings_published.end_sentence(studies.get("single_fixes"), published),
         "HyKindsSentence": readings.kinds_sentence(records),
         "HyMetricsSentence": readings.metrics_sentence(records),
         "HyPoolingSentence": sentences.pooling_sentence(designs),
         "HyBoundarySentence": readings.boundary_sentence(records),
         "HyPassedSentence": readings_published.passed_sentence(studies.get("single_fixes")),
         "HyContrastSentence": readings.contrast_sentence(studies.get("places")),
+        **_benchmark(benchmark),
         "HyCut": _cut(settings, ", in {}"),
-        "HyCutHere": _cut(settings, " ({})"),
         "HyRetrievalSentence": readings.retrieval_sentence(studies.get("places")),
         "HyRatesSentence": _rates_sentence(settings, studies.get("rates")),
         "HyCostSentence": readings_cost.cost_sentence(cost_table(benchmark)),
@@ -222,6 +234,19 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
         "HyGridSentence": readings.grid_sentence(),
         "HyRuns": thousands(len(all_runs(settings))),
         "HyTables": count(len(settings.studies)),
+    }
+
+
+def _benchmark(benchmark: Mapping[str, Any]) -> dict[str, str]:
+    setting = benchmark["setting"]
+    rows = {row["name"]: row for row in benchmark["sections"]["training"]}
+    threads = benchmark["machine"]["threads"]
+    return {
+        "HyBenchDate": benchmark["started"][:10],
+        "HyBenchRounds": count(setting["rounds"]),
+        "HyBenchSetting": f"{escape(Path(setting['model']).name)} in {setting['dtype']}, {setting['tokens']} tokens a "
+        f"step, the library's default layers ({thousands(rows['our rsLoRA']['trained'])} parameters in rsLoRA), "
+        f"{count(threads)} thread{'s' * (threads != 1)} of a processor",
     }
 
 

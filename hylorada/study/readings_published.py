@@ -25,9 +25,9 @@ def zero_sentence(published: Records | None) -> str:
     )
 
 
-def end_sentence(fixes: Records | None) -> str:
+def end_sentence(fixes: Records | None, published: Records | None) -> str:
     """Say what counting the padding in the loss does to the probability of the end where text goes on."""
-    stages = ("published_base", "published_rslora", "padding_masked_rslora")
+    stages = ("published_rslora", "padding_masked_rslora")
     absent = "At this scale the probability of the end token was not measured."
     if fixes is None or not set(stages) <= set(fixes.stages):
         return absent
@@ -35,7 +35,7 @@ def end_sentence(fixes: Records | None) -> str:
     factors = [_means(fixes, stage, "end_token", "perplexity_factor") for stage in stages]
     if any(value is None for value in found + factors):
         return absent
-    base, padded, masked = found
+    padded, masked = found
     if masked < padded:
         said = (
             "Trained with the padding in the loss, rsLoRA expects the end of a text that goes on "
@@ -43,14 +43,11 @@ def end_sentence(fixes: Records | None) -> str:
         )
     else:
         said = "Padding in the loss does not make rsLoRA expect the end of a text that goes on more often"
-    steps = [_steps(fixes, stage) for stage in stages[1:]]
-    fewer = ""
-    if steps[0] != steps[1]:
-        fewer = f" Masked, rows of nothing but padding have no target and are left out, so that it takes {steps[1]} "
-        fewer += f"steps in place of {steps[0]}."
+    base = None if published is None else _means(published, "published_base", "end_token", "mean")
+    untouched = "" if base is None else f"; the untouched base: {scientific(base)}"
     return (
-        f"{said} ({scientific(padded)} against {scientific(masked)} a token; the untouched base: {scientific(base)}). "
-        f"What is spent on the end raises perplexity by {fixed(100 * (max(factors[1:]) - 1), 3)}\\,\\% at most.{fewer}"
+        f"{said} ({scientific(padded)} against {scientific(masked)} a token{untouched}). What is spent on the end "
+        f"raises perplexity by {fixed(100 * (max(factors) - 1), 3)}\\,\\% at most."
     )
 
 
@@ -112,7 +109,3 @@ def frozen_sentence(published: Records | None) -> str:
 def _means(records: Records, stage: str, measure: str, number: str) -> float | None:
     found = [records.record(stage, seed)["measures"].get(measure) for seed in records.seeds(stage)]
     return float(np.mean([one[number] for one in found])) if all(found) else None
-
-
-def _steps(records: Records, stage: str) -> int:
-    return len(records.record(stage, records.seeds(stage)[0])["training"]["history"])

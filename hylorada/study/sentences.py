@@ -106,8 +106,8 @@ def stack_sentence(effect: Effect) -> str:
     value = percent(effect.mean)
     if effect.interval is None:
         return (
-            f"The whole stack stands at {signed(value)} against rsLoRA alone, from {why_none(effect.seeds)} and so without "
-            "an interval."
+            f"The whole stack stands at {signed(value)} against rsLoRA alone, from {why_none(effect.seeds)} and so "
+            "without an interval."
         )
     ends = f"{signed(value)}, {span(percent(effect.interval.low), percent(effect.interval.high))}"
     if effect.is_resolved:

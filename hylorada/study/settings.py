@@ -122,6 +122,11 @@ class Settings:
                 raise self._error(f"measures: {name!r} is not known; {near(name, MEASURES)}")
             if amount is None and name == "retrieval" or amount is not None and amount < 1:
                 raise self._error(f"measures, {name}: {amount} is no amount; use 1 or more ({MEASURES[name]})")
+        if "shifts" in self.measures and PROTOCOLS[self.protocol].evaluation_text is not None:
+            raise self._error(
+                f"measures: shifts need texts as long as a window, and the protocol {self.protocol!r} scores single "
+                "lines; leave shifts out"
+            )
         self._check_adapter()
         for arm, rate in self.tuned_rates.items():
             if arm not in ARMS:

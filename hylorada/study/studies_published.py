@@ -45,7 +45,7 @@ PUBLISHED_STUDIES: dict[str, Study] = {
             f"published_{name}": _published("as_published", name, stage.on and f"published_{stage.on}")
             for name, stage in STAGES.items()
         },
-        shows=("published_metric", "published_change", "steps", "end", "magnitude_still", "landmark_still"),
+        shows=("published_metric", "published_change", "end", "magnitude_still", "landmark_still"),
     ),
     "single_fixes": Study(
         title="One fact of the published procedure mended",
@@ -56,7 +56,7 @@ PUBLISHED_STUDIES: dict[str, Study] = {
             for name in names
         },
         varies=("protocol",),
-        shows=("published_metric", "published_change", "steps", "end", "magnitude_still", "landmark_still"),
+        shows=("published_metric", "published_change", "end", "magnitude_still", "landmark_still"),
     ),
     "landmark_study": Study(
         title="The landmark study as published",
