@@ -20,7 +20,7 @@ from hylorada.study.figure_style import (
 from hylorada.study.records import Records
 from hylorada.study.rows import Row
 from hylorada.study.stages import STAGES
-from hylorada.study.statistics import bootstrap, percentile_interval
+from hylorada.study.statistics import bootstrap, has_interval, percentile_interval
 from hylorada.study.tables import BASE, stage_means
 
 FIRST_BIN = 8  # tokens; the bins after it grow by the square root of two
@@ -45,7 +45,7 @@ def ablation(records: Records) -> Figure:
         if stage == BASE:
             axes.plot(base_perplexity, row, MARKERS[stage], markersize=5, **look)
             continue
-        if len(means.values) > 1:
+        if has_interval(means - base):
             interval = percentile_interval(bootstrap(means - base))
             ends = base_perplexity * np.exp([interval.low, interval.high])
             axes.plot(ends, [row - 0.15] * 2, linewidth=1.2, solid_capstyle="butt", **look)
@@ -99,7 +99,7 @@ def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
             start = np.exp(means[against].mean)
             axes.plot([start, at], [row] * 2, color=PALE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
             axes.plot(start, row, "|", color=PALE, markersize=7, zorder=0)
-            if len(found.values) > 1:
+            if has_interval(found - means[against]):
                 interval = percentile_interval(bootstrap(found - means[against]))
                 ends = start * np.exp([interval.low, interval.high])
                 axes.plot(ends, [row - 0.2] * 2, color="black", linewidth=1.2, solid_capstyle="butt")
@@ -108,6 +108,7 @@ def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
         seeds = dict(color=COLOURS["rslora"], markersize=3.5, alpha=0.7, markeredgewidth=0)
         axes.plot(np.exp(found.by_seed), np.full(len(found.values), row + 0.2), marker, **seeds)
     rows_down(axes, [rows[name].label for name in means])
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("perplexity (lower is better)")
     return figure
 

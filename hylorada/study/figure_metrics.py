@@ -29,13 +29,14 @@ KINDS = {
 
 @in_style
 def metric_bridge(records: Records) -> Figure:
-    """Six perplexities of one model on one text, for the base and rsLoRA, and how much of a mean five texts make.
+    """Six perplexities of one model on one text a panel, for base and rsLoRA, and how much five texts make of a mean.
 
     The main text and, where they were scored too, the published evaluation lines. Right: the share of the arithmetic
     mean's sum that each of the five worst texts has, stacked; the tick is their share were all texts alike.
     """
     texts = _texts(records)
     figure = Figure(figsize=(PAGE, 2.4), layout="constrained")
+    figure.get_layout_engine().set(w_pad=5 / 72)  # inches: numbers of a panel apart from the next one's labels
     widths = [1] * len(texts) + [0.7]
     *panels, shares = figure.subplots(1, len(widths), gridspec_kw={"width_ratios": widths})
     for axes, (title, of) in zip(panels, texts.items(), strict=True):

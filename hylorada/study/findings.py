@@ -58,12 +58,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Change:
-    """A measured change of perplexity in percent. low, high: None with one seed."""
+    """A measured change of perplexity in percent. low, high: None for want of what `lacking` says."""
 
     mean: float
     low: float | None
     high: float | None
     resolved: bool
+    lacking: str = ""
 
 
 def verdict_group(verdict: str) -> str:
@@ -178,7 +179,8 @@ def _change(protocols: pd.DataFrame, side: str, stage: str) -> Change | None:
     row = protocols.set_index("stage").loc[stage]
     single = pd.isna(row[f"{side}_low"])
     low, high = (None, None) if single else (float(row[f"{side}_low"]), float(row[f"{side}_high"]))
-    return Change(float(row[f"{side}_step"]), low, high, bool(row[f"{side}_resolved"]))
+    lacking = why_none(int(row[f"{side}_seeds"])) if single else ""
+    return Change(float(row[f"{side}_step"]), low, high, bool(row[f"{side}_resolved"]), lacking)
 
 
 def _same_side(step: Step) -> bool:

@@ -33,7 +33,7 @@ from hylorada.study.findings import (
 )
 from hylorada.study.lineage import lineage
 from hylorada.study.markup import link, soft
-from hylorada.study.page_tables import ONE_SEED, Cell, Table
+from hylorada.study.page_tables import Cell, Table
 from hylorada.study.sources import project_root
 from hylorada.study.stages import STAGES
 
@@ -148,7 +148,9 @@ def _steps(found: Sequence[Step]) -> str:
 def _change(change: Change | None, row: str) -> str:
     if change is None:
         return "not run"
-    ends = ONE_SEED if change.low is None else f"{percent_text(change.low, '')} to {percent_text(change.high, '')}"
+    ends = (
+        change.lacking if change.low is None else f"{percent_text(change.low, '')} to {percent_text(change.high, '')}"
+    )
     return f"{link(row, percent_text(change.mean) + '*' * change.resolved)} {soft(f'({ends})')}"
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from hylorada.errors import HyLoRADAError
 from hylorada.study.columns import COLUMNS
 from hylorada.study.findings import CLAIMED, CORRECTED, percent_text
+from hylorada.study.statistics import why_none
 
-ONE_SEED = "one seed"
 SIDES = {  # of the table of both protocols
     CLAIMED: "as published, mean over lines",
     "lines": "corrected, mean over lines",
@@ -98,7 +98,8 @@ def protocols_table(table: pd.DataFrame, runs: Runs) -> Table:
             cells[heading] = [] if side not in table else [Cell(f"{row[side]:.2f}")]
             if side in table and not pd.isna(row[f"{side}_step"]):
                 step = _starred(row[f"{side}_step"], row[f"{side}_resolved"])
-                cells[heading].append(Cell(step, _interval(row[f"{side}_low"], row[f"{side}_high"], _bare)))
+                ends = _interval(row, f"{side}_low", f"{side}_high", row[f"{side}_seeds"], _bare)
+                cells[heading].append(Cell(step, ends))
         cells["runs"] = [_run(record, _under(record)) for record in runs[row["stage"]]]
         lines.append(Line(row["stage"], row["label"], cells))
     note = "What does each stage give by the published procedure and by the corrected one? Perplexity, then the step."
@@ -111,10 +112,12 @@ def efficiency_table(table: pd.DataFrame, runs: Runs) -> Table:
     for _, row in table.iterrows():
         cost = [Cell("unbounded: the gain may be nothing")]
         if not pd.isna(row["cost"]):
-            cost = [Cell(f"{row['cost']:,.0f}", _interval(row["cost_low"], row["cost_high"], "{:,.0f}".format))]
+            cost = [
+                Cell(f"{row['cost']:,.0f}", _interval(row, "cost_low", "cost_high", row["seeds"], "{:,.0f}".format))
+            ]
         cells = {
             "parameters": [Cell(f"{row['parameters']:,}")],
-            "own gain": [Cell(percent_text(row["gain"]), _interval(row["gain_low"], row["gain_high"], _bare))],
+            "own gain": [Cell(percent_text(row["gain"]), _interval(row, "gain_low", "gain_high", row["seeds"], _bare))],
             "parameters per 1 % of gain": cost,
             "runs": [_run(record) for record in runs[row["stage"]]],
         }
@@ -150,11 +153,11 @@ def _under(record: Mapping[str, Any]) -> str:
 def _ends(row: pd.Series, name: str, write: Callable[[float], str]) -> str:
     if pd.isna(row["seeds"]) and pd.isna(row[f"{name}_low"]):
         return ""  # the untouched base has no seed
-    return _interval(row[f"{name}_low"], row[f"{name}_high"], write)
+    return _interval(row, f"{name}_low", f"{name}_high", row["seeds"], write)
 
 
-def _interval(low: float, high: float, write: Callable[[float], str]) -> str:
-    return f"({ONE_SEED})" if pd.isna(low) else f"({write(low)} to {write(high)})"
+def _interval(row: pd.Series, low: str, high: str, seeds: int, write: Callable[[float], str]) -> str:
+    return f"({why_none(int(seeds))})" if pd.isna(row[low]) else f"({write(row[low])} to {write(row[high])})"
 
 
 def _starred(change: float, resolved: bool) -> str:

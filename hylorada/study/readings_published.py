@@ -63,7 +63,7 @@ def passed_sentence(fixes: Records | None) -> str:
     if any(not np.array_equal(one, other) for one, other in pairs):
         return f"{said}."
     said += f", by at most {scientific(moved['largest'])}, and yet no token's loss does"
-    half_a_step = {"bfloat16": 2.0**-9, "float16": 2.0**-12}.get(record["specification"]["base"]["dtype"], 0.0)
+    half_a_step = {"bfloat16": 2.0**-9, "float16": 2.0**-12}.get(record["specification"]["dtype"], 0.0)
     if moved["largest"] / 2 < half_a_step:  # the gate is a half at the start
         said += ": a factor so close to one is one in the base's type, so that this fix needs single precision too"
     return f"{said}."

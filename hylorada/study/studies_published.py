@@ -55,7 +55,7 @@ PUBLISHED_STUDIES: dict[str, Study] = {
             for kind, names in {"published": tuple(STAGES)[1:], **FIXES}.items()
             for name in names
         },
-        varies=("protocol",),
+        varies=("protocol", "allow_empty_steps"),
         shows=("published_metric", "published_change", "end", "magnitude_still", "landmark_still"),
     ),
     "landmark_study": Study(
