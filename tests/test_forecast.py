@@ -41,6 +41,9 @@ def test_lines_count_with_their_padding_and_runs_on_all_text_stay_out_of_the_est
     lines = forecast([published, whole], set(), tmp_path, tmp_path)
     assert f"{12 * 512:,} tokens" in lines[0] and " all tokens" in lines[1] and lines[1].endswith(" -")
     assert lines[2].endswith("; 1 on all their text are not in it")
+    assert forecast([whole], set(), tmp_path, tmp_path)[-1] == (
+        "0 done, 1 to do: no estimate, since all of them train on all their text"
+    )
 
 
 def test_without_any_record_there_is_no_estimate_and_with_all_of_them_nothing_to_do(tmp_path):

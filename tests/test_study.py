@@ -95,6 +95,8 @@ def test_scales_explain_every_setting_in_micro():
         ({"measures": {"lines": 0}}, "measures, lines: 0 is no amount"),
         ({"measures": {"retrieval": None}}, "measures, retrieval: None is no amount"),
         ({"line_tokens": 1}, "line_tokens: 1 leaves nothing"),
+        ({"protocol": "as_published", "measures": {"shifts": 2}}, "shifts need texts as long as a window"),
+        ({"studies": {"landmark_study": {"measures": {"shifts": None}}}}, "in the study 'landmark_study'"),
         ({"train_lines": 0}, "train_lines: 0"),
         ({"adapter": {"lora_rnk": 4}}, "adapter: 'lora_rnk' cannot be set here; did you mean 'lora_rank'"),
         ({"adapter": {"lora_target_modules": ["q_proj"]}}, "adapter: 'lora_target_modules' cannot be set here"),
@@ -356,6 +358,7 @@ def test_an_adapter_trained_by_hand_is_exported_or_refused_by_the_part_that_cann
         (["fetch", "--model", "smollm3"], "did you mean 'smollm2-135m'"),
         (["run", "--scale", "smoke", "--data", "nowhere"], "run `hylorada tokens` first"),
         (["evaluate", "--scale", "smoke", "--adapter", "nowhere", "--data", "DATA"], "no adapter folder"),
+        (["evaluate", "--scale", "smoke", "--adapter", "nowhere", "--data", "neither"], "no adapter folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, message, data, tmp_path, monkeypatch, capsys):

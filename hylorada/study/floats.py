@@ -31,7 +31,8 @@ PAPER_FIGURES = {  # drawn at the width that they have in print; the others are 
     "s2_cost": TWO,
 }
 NOT_SHOWN = ("as_published", "rates")  # tables whose rows stand in another, or in a figure
-MOST_NARROW = 1  # further columns of a table that stands in one column of the page
+NARROWEST = 36  # characters of a label that a column of the page has room for beside the numbers
+FURTHER = 8  # of these go to a further column
 WHERE = {ONE: "!htb", TWO: "t"}
 NARROW = r"\scriptsize\setlength{\tabcolsep}{2.5pt}"
 WIDE = r"\scriptsize\setlength{\tabcolsep}{4pt}"
@@ -76,7 +77,8 @@ def has_sizes(settings: Settings) -> bool:
 
 def _table(settings: Settings, name: str) -> str:
     study, one_seed = STUDIES[name], len(settings.for_study(name).seeds) == 1
-    width = ONE if one_seed and len(study.shows) <= MOST_NARROW else TWO
+    label = max(len(row.label) for row in settings.rows(name).values())
+    width = ONE if one_seed and label + FURTHER * len(study.shows) <= NARROWEST else TWO
     size = NARROW if width == ONE or one_seed else WIDE
     said = {"title": escape(study.title), "budget": _budget(settings, name)}
     return TABLE.format(name=name, width=width, where=WHERE[width], size=size, **said)

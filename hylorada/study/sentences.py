@@ -49,7 +49,8 @@ def effect_sentences(settings: Settings, studies: Mapping[str, Records]) -> dict
             if "published_change" in STUDIES[name].shows:
                 against = {stage: row.against for stage, row in rows.items()}
                 changes = values(studies[name], "published_change", against)
-                said[macro] += published_sentence({rows[stage].label: value for stage, value in changes.items()})
+                kept = {stage: v for stage, v in changes.items() if not (against[stage] or "").startswith(UNTOUCHED)}
+                said[macro] += published_sentence({rows[stage].label: value for stage, value in kept.items()})
     return said
 
 

@@ -40,7 +40,7 @@ def _landmark_study(label: str, adapter: HyLoRADAConfig | None, against: str | N
 PUBLISHED_STUDIES: dict[str, Study] = {
     "as_published": Study(
         title="The six stages as published",
-        question="What does the published procedure give, each of its facts followed, with seeds?",
+        question="What does the published procedure give, with seeds?",
         rows={
             f"published_{name}": _published("as_published", name, stage.on and f"published_{stage.on}")
             for name, stage in STAGES.items()

@@ -78,6 +78,7 @@ def do_evaluate(options: argparse.Namespace) -> None:
 
     from transformers import AutoTokenizer
 
+    from hylorada.checkpoint import read_adapter
     from hylorada.model import HyLoRADAModel
     from hylorada.study import runs
     from hylorada.study.measures import metrics
@@ -86,6 +87,8 @@ def do_evaluate(options: argparse.Namespace) -> None:
     from hylorada.study.tokens import read_tokens
 
     run = _planned(options, "base", None)
+    if options.adapter is not None:
+        read_adapter(options.adapter)  # what is wrong with it is told before a base is loaded
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
     runs.check_sources(run.specification, model, text)
