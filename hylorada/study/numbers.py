@@ -225,7 +225,7 @@ def _readings(settings: Settings, records: Records, studies: Mapping[str, Record
         "HyPassedSentence": readings_published.passed_sentence(studies.get("single_fixes")),
         "HyContrastSentence": readings.contrast_sentence(studies.get("places")),
         **_benchmark(benchmark),
-        "HyCut": _cut(settings, ", in {}"),
+        "HyCut": f" ({cut})" if (cut := cut_words(settings)) else "",
         "HyRetrievalSentence": readings.retrieval_sentence(studies.get("places")),
         "HyRatesSentence": _rates_sentence(settings, studies.get("rates")),
         "HyCostSentence": readings_cost.cost_sentence(cost_table(benchmark)),
@@ -248,11 +248,6 @@ def _benchmark(benchmark: Mapping[str, Any]) -> dict[str, str]:
         f"step, the library's default layers ({thousands(rows['our rsLoRA']['trained'])} parameters in rsLoRA), "
         f"{count(threads)} thread{'s' * (threads != 1)} of a processor",
     }
-
-
-def _cut(settings: Settings, words: str) -> str:
-    cut = cut_words(settings)
-    return words.format(cut) if cut else ""
 
 
 def _rates_sentence(settings: Settings, sweep: Records | None) -> str:
