@@ -19,12 +19,26 @@ def write_adapter(folder: Path, config: dict[str, Any], base: dict[str, Any], te
     """Write an adapter folder; config and base (what the base model must look like) hold plain values.
 
     Raises:
-        HyLoRADAError: a tensor is not finite, or the disk refuses; the folder is then as it was.
+        HyLoRADAError: a tensor is not finite, the folder holds other things, or the disk refuses; it is then as it was.
     """
+    check_only_adapter(Path(folder))
     with written_beside(Path(folder)) as beside:
         beside.mkdir()
         write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
         write_tensors(beside / TENSOR_FILE, tensors)
+
+
+def check_only_adapter(folder: Path) -> None:
+    """Hold a folder to write to against what is in it, for the new adapter takes its place.
+
+    Raises:
+        HyLoRADAError: it is there and holds more than an earlier adapter.
+    """
+    others = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if others := sorted(others - {CONFIG_FILE, TENSOR_FILE}):
+        raise HyLoRADAError(
+            f"{folder} holds other things ({others[0]}); give a new folder, or that of an earlier adapter."
+        )
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:

@@ -47,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         print(f"hylorada: {error.filename} is {KINDS[type(error)]}; name another place.", file=sys.stderr)
         return 2
+    except OSError as error:  # of a place that may not be read or written
+        if error.filename is None or error.strerror is None:
+            raise
+        print(f"hylorada: {error.filename}: {error.strerror}; allow it, or name another place.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("hylorada: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130

@@ -36,6 +36,16 @@ def untouched(base) -> bool:
     )
 
 
+def test_saving_replaces_an_earlier_adapter_and_nothing_else(tmp_path):
+    model = adapt(llama(), PLAIN)
+    model.save_pretrained(tmp_path / "out")
+    model.save_pretrained(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(HyLoRADAError, match="holds other things .notes.txt."):
+        model.save_pretrained(tmp_path / "out")
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -524,3 +524,18 @@ def test_a_package_installed_without_its_checkout_says_so(tmp_path, monkeypatch)
 def test_loading_a_corpus_that_was_not_fetched_is_an_error(tmp_path):
     with pytest.raises(HyLoRADAError, match="holds no fetched corpus"):
         sources.load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize(("words", "part", "refused"), [(20, "test", True), (20, "train", False), (19, "test", False)])
+def test_a_corpus_of_the_users_own_is_refused_when_a_text_is_in_two_splits(words, part, refused):
+    text = " ".join(map(str, range(words)))
+    columns = {name: {"title": ["", ""], "text": [name, "other"]} for name in ("train", "validation", "test")}
+    columns["train"]["text"].append(text)
+    columns[part]["text"].append(f" {text}\n")
+    if refused:
+        with pytest.raises(
+            HyLoRADAError, match="mine: a text is in train and in test .0 1 2 3 4 5 ....; keep it in one"
+        ):
+            texts.hold_apart(columns, "mine")
+    else:
+        assert texts.hold_apart(columns, "mine") is columns

@@ -103,6 +103,8 @@ def test_scales_explain_every_setting_in_micro():
         ({"adapter": {"lora_rank": 0}}, "adapter: lora_rank=0"),
         ({"bases": []}, "bases: [] must name at least one"),
         ({"landmark_lr": 0.0}, "landmark_lr: 0.0"),
+        ({"seeds": [2**32]}, "seeds: 4294967296 is not allowed; use 0 to 4294967295"),
+        ({"seeds": [-1]}, "seeds: -1 is not allowed"),
         ({"warmup_ratio": 1.0}, "warmup_ratio must be"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: 0"),
     ],
@@ -111,6 +113,18 @@ def test_misused_scales_say_what_is_wrong(tmp_path, changes, message):
     with pytest.raises(HyLoRADAError) as error:
         load_settings(quick(tmp_path, **changes))
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_numbers_may_be_written_as_people_write_them_and_a_key_once(tmp_path):
+    scale = Path(quick(tmp_path))
+    asked = read_changes(["learning_rate=1e-3", "max_grad_norm=2", "weight_decay=0"])
+    settings = load_settings(str(scale), asked)
+    assert (settings.learning_rate, settings.max_grad_norm, settings.weight_decay) == (1e-3, 2.0, 0.0)
+    with pytest.raises(HyLoRADAError, match="learning_rate"):
+        load_settings(str(scale), {"learning_rate": "fast"})
+    scale.write_text(scale.read_text() + "\nthreads: 2\n")
+    with pytest.raises(HyLoRADAError, match="'threads' is given twice"):
+        load_settings(str(scale))
 
 
 def test_missing_keys_and_unknown_scales_are_told(tmp_path):
@@ -379,6 +393,24 @@ def test_a_training_that_could_not_be_kept_does_not_begin(tmp_path, capsys, more
     assert main(command) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"] and (tmp_path / "note.txt").read_text() == "mine"
+
+
+def test_a_folder_of_other_things_is_never_replaced_by_an_adapter(tmp_path, capsys):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "notes.txt").write_text("mine")
+    command = ["train", "--scale", "smoke", "--stage", "rslora", "--out", str(tmp_path / "precious")]
+    assert main(command) == 2
+    assert "holds other things (notes.txt)" in capsys.readouterr().err
+    assert (tmp_path / "precious" / "notes.txt").read_text() == "mine"
+
+
+def test_a_place_that_may_not_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied", "closed/runs")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert main(["fetch", "--model", "tiny-gpt2", "--data", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "hylorada: closed/runs: Permission denied; allow it, or name another place.\n"
 
 
 def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):

@@ -111,8 +111,9 @@ class Settings:
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise self._error(f"{name}: {values} must name at least one, each once")
-        if min(self.seeds) < 0:
-            raise self._error(f"seeds: {min(self.seeds)} is not allowed; use 0 or more")
+        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
+            wrong = min(self.seeds) if min(self.seeds) < 0 else max(self.seeds)
+            raise self._error(f"seeds: {wrong} is not allowed; use 0 to {2**32 - 1}")
         if self.protocol not in PROTOCOLS:
             raise self._error(f"protocol: {self.protocol!r} is not known; {near(self.protocol, PROTOCOLS)}")
         if self.line_tokens < 2:
@@ -223,6 +224,10 @@ def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Setti
         values[name] = value
         if isinstance(values["studies"], dict):  # else `Settings` says what is wrong with it
             values["studies"] = {study: _without(budget, name) for study, budget in values["studies"].items()}
+    kinds = get_type_hints(Settings)
+    values = {
+        name: _as_number(value) if kinds[name] in (float, float | None) else value for name, value in values.items()
+    }
     return Settings(scale=path.stem, **values)
 
 
@@ -240,9 +245,31 @@ def read_changes(pairs: Iterable[str]) -> dict[str, Any]:
     return changes
 
 
+def _as_number(value: Any) -> Any:
+    """Return a number that YAML reads as a whole one or, for want of a point as in 1e-3, as text; the rest as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error, where the last one would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping (ConstructorError for a repeated key)."""
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values: Any = yaml.safe_load(path.read_text())
+        values: Any = yaml.load(path.read_text(), Loader=_EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise HyLoRADAError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

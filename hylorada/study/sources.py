@@ -97,9 +97,9 @@ def fetch_corpus(name: str, data_dir: Path, progress: bool = True) -> Path:
                 return texts.save(texts.read_files(_sample_files(row)), folder, progress)
             case HubSource():
                 files = hub.data_set_files(row.repository, row.configuration, row.revision)
-                return texts.save(texts.read_files(files), folder, progress)
+                return texts.save(texts.hold_apart(texts.read_files(files), name), folder, progress)
             case LocalSource():
-                return texts.save(texts.read_files(find_files(row.folder)), folder, progress)
+                return texts.save(texts.hold_apart(texts.read_files(find_files(row.folder)), name), folder, progress)
 
     return _fetch("corpus", name, row, corpus_folder(name, data_dir), build)
 

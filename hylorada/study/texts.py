@@ -16,6 +16,8 @@ from hylorada.study.registry import SPLITS
 from hylorada.study.split_files import SplitFiles
 from hylorada.study.wikitext import Columns, group_articles
 
+NO_ACCIDENT = 20  # words from which two texts are not alike by chance, as headings are
+
 
 def save(columns: Mapping[str, Columns], folder: Path, progress: bool) -> dict[str, Any]:
     """Write the splits with `save_to_disk`; return their counts. Raises when a split has no text at all."""
@@ -34,6 +36,25 @@ def save(columns: Mapping[str, Columns], folder: Path, progress: bool) -> dict[s
         if bars:
             enable_progress_bars()
     return {"counts": counts}
+
+
+def hold_apart(columns: dict[str, Columns], name: str) -> dict[str, Columns]:
+    """Return the splits of a corpus of the user's, none of whose longer texts is in two of them.
+
+    Raises:
+        HyLoRADAError: a text of NO_ACCIDENT words or more is; what is scored must not have been trained on.
+    """
+    first: dict[str, str] = {}
+    for part in SPLITS:
+        for text in {text.strip() for text in columns[part]["text"]}:
+            if len(text.split()) < NO_ACCIDENT:
+                continue
+            if first.setdefault(text, part) != part:
+                raise HyLoRADAError(
+                    f"{name}: a text is in {first[text]} and in {part} ({' '.join(text.split()[:6])} ...); "
+                    "keep it in one of them."
+                )
+    return columns
 
 
 def count(texts: Any) -> dict[str, int]:

@@ -51,12 +51,14 @@ def do_tokens(options: argparse.Namespace) -> None:
 
 def do_train(options: argparse.Namespace) -> None:
     """Train one stage outside the records."""
+    from hylorada.checkpoint import check_only_adapter
     from hylorada.study import runs
     from hylorada.study.memory import told_when_full, what_to_lower
     from hylorada.study.tokens import read_tokens
 
     if options.out.is_file():  # told before hours of training, not after
         raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
+    check_only_adapter(options.out)
     run = _planned(options, options.stage, options.seed)
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
