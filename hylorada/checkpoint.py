@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, write_json, written_beside
+from hylorada.files import check_only, read_json, write_json, written_beside
 
 CONFIG_FILE = "hylorada_config.json"
 TENSOR_FILE = "hylorada.safetensors"
@@ -34,11 +34,7 @@ def check_only_adapter(folder: Path) -> None:
     Raises:
         HyLoRADAError: it is there and holds more than an earlier adapter.
     """
-    others = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if others := sorted(others - {CONFIG_FILE, TENSOR_FILE}):
-        raise HyLoRADAError(
-            f"{folder} holds other things ({others[0]}); give a new folder, or that of an earlier adapter."
-        )
+    check_only(folder, (CONFIG_FILE, TENSOR_FILE), "adapter")
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:

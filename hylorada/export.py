@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from hylorada.checkpoint import check_same_names, read_tensors, write_tensors
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, write_json, written_beside
+from hylorada.files import check_only, read_json, write_json, written_beside
 from hylorada.find import TARGETS, find_layers
 from hylorada.lora import HyLoRADAUnified, weight_rows
 from hylorada.model import PARTS, HyLoRADAModel
@@ -237,9 +237,7 @@ def _public_name(name: str) -> str | None:
 def _write_folder(
     folder: Path, settings: dict[str, Any], tensors: dict[str, Tensor], svd: dict[str, Any] | None = None
 ) -> None:
-    others = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if others := sorted(others - {CONFIG_FILE, TENSOR_FILE, SVD_FILE}):
-        raise HyLoRADAError(f"{folder} holds other things ({others[0]}); give a new folder, or an earlier export.")
+    check_only(folder, (CONFIG_FILE, TENSOR_FILE, SVD_FILE), "export")
     with written_beside(folder) as beside:
         beside.mkdir()
         write_json(beside / CONFIG_FILE, settings)

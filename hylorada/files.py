@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,17 @@ def written_beside(target: Path) -> Iterator[Path]:
         raise HyLoRADAError(f"{target} could not be written: {error.strerror or error}; it is as it was.") from error
     finally:
         discard(beside)
+
+
+def check_only(folder: Path, names: Collection[str], kind: str) -> None:
+    """Hold a folder that is to be replaced to the files that one of its kind has.
+
+    Raises:
+        HyLoRADAError: it holds anything else.
+    """
+    others = sorted({path.name for path in folder.iterdir()} - set(names)) if folder.is_dir() else []
+    if others:
+        raise HyLoRADAError(f"{folder} holds other things ({others[0]}); give a new folder, or an earlier {kind}.")
 
 
 def discard(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,16 @@ def test_the_sentence_names_what_is_resolved_with_its_direction_and_calls_the_re
 def test_an_interval_that_its_check_does_not_bear_out_is_called_inconclusive():
     said = ablation_sentence({"rslora": effect(-0.2, -0.1, check=(-0.4, 0.1))}, articles=13)
     assert said.startswith("The step to rsLoRA is inconclusive") and "falls" not in said
+
+
+def test_a_step_within_the_smallest_effect_of_interest_is_called_none_and_not_inconclusive():
+    none = replace(
+        effect(-0.004, 0.003), equivalence=Interval(-0.003, 0.002, 0.1), equivalence_check=Interval(-0.004, 0.003, 0.1)
+    )
+    wide = replace(none, equivalence_check=Interval(-0.02, 0.003, 0.1))
+    said = ablation_sentence({"magnitude": none, "landmarks": wide}, articles=13)
+    assert said.startswith(r"The step to gated magnitude is equivalent to none: perplexity stays within 1\,\% of what")
+    assert "The step to landmarks is inconclusive" in said
 
 
 def test_with_everything_resolved_nothing_is_called_inconclusive():

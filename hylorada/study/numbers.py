@@ -108,17 +108,14 @@ def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
     ]
     sentences = [f"Perplexity {joined(said)}, intervals adjusted after Holm."] if said else []
     if none:
-        who, verb = ("The step to", "is") if len(none) == 1 else (f"The {count(len(none))} steps to", "are")
         sentences.append(
-            f"{who} {joined(map(stage_name, none))} {verb} equivalent to none: perplexity stays within "
+            f"{_steps_are(none)} equivalent to none: perplexity stays within "
             f"{100 * SMALLEST_EFFECT:g}\\,\\% of what it was."
         )
     if rest:
         needed = sorted({fixed(percent(effect.detectable or 0.0)) for effect in rest.values()}, key=float)
-        who = "The step to" if len(rest) == 1 else f"The {count(len(rest))} steps to"
-        verb = "is" if len(rest) == 1 else "are"
         sentences.append(
-            f"{who} {joined(map(stage_name, rest))} {verb} inconclusive: at {seeds} seeds and {articles} articles, "
+            f"{_steps_are(rest)} inconclusive: at {seeds} seeds and {articles} articles, "
             f"an effect has to be {' to '.join(dict.fromkeys((needed[0], needed[-1])))}\\,\\% "
             f"to be resolved with a chance of {100 * POWER:g}\\,\\%."
         )
@@ -254,9 +251,8 @@ def _rates_sentence(settings: Settings, sweep: Records | None) -> str:
     if sweep is None:
         return readings.rates_sentence(None, None, 0.0)
     rows = settings.rows("rates")
-    return readings.rates_sentence(
-        best_rates(sweep, rows), mean_rates(rates_table(sweep, rows)), settings.learning_rate
-    )
+    shared = math.nan if settings.tuned_rates else settings.learning_rate
+    return readings.rates_sentence(best_rates(sweep, rows), mean_rates(rates_table(sweep, rows)), shared)
 
 
 def _articles(records: Records) -> int:
@@ -291,6 +287,11 @@ def _versions(records: Records, library: str) -> str:
 def _brief(value: float) -> str:
     """Two digits, or all of those before the point."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _steps_are(group: Mapping[str, Effect]) -> str:
+    names = joined(map(stage_name, group))
+    return f"The step to {names} is" if len(group) == 1 else f"The {count(len(group))} steps to {names} are"
 
 
 def _found(name: str, effect: Effect) -> str:

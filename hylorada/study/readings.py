@@ -93,7 +93,7 @@ def contrast_sentence(places: Records | None) -> str:
     sign = "easier" if base < 0 else "harder"
     return (
         f"$C$ is {fixed(base, 3)} nats on the untouched base, where the middle third is {sign} than the others, and "
-        f"{fixed(low, 3)} to {fixed(high, 3)} nats in the trained arms, single runs of which none stands out."
+        f"{fixed(low, 3)} to {fixed(high, 3)} nats in the trained arms."
     )
 
 

@@ -52,16 +52,15 @@ class Measured:
     section: str
     row: str
     limit: float
-    ratio: str = "ratio"
     beside: str = ""
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Read the record; its quartiles are over rounds on one machine."""
         rows = evidence.costs[self.section]
-        found = rows[self.row][self.ratio]
+        found = rows[self.row]["ratio"]
         said = f"measured, {self.row}: {found['median']:.3f} times, quartiles {found['low']:.3f} to {found['high']:.3f}"
         if self.beside:
-            said += f"; {self.beside}: {rows[self.beside][self.ratio]['median']:.3f} times"
+            said += f"; {self.beside}: {rows[self.beside]['ratio']['median']:.3f} times"
         said += f"; at most {self.limit:g} times is taken for it, published {claim.shown}"
         verdict = MATCH if found["high"] <= self.limit else MISMATCH if found["low"] > self.limit else INCONCLUSIVE
         return Finding(verdict, said, command="hylorada bench")
