@@ -23,7 +23,8 @@ def _published(protocol: str, name: str, against: str | None, label: str | None 
     adapter = stage.adapter
     if adapter is not None and adapter.use_dora_magnitude:
         adapter = replace(adapter, magnitude_gated=False)
-    return Row(label=label or stage.label, adapter=adapter, changes=changes, against=against, arm=name)
+    label = (label or stage.label).replace("gated magnitude", "magnitude")
+    return Row(label=label, adapter=adapter, changes=changes, against=against, arm=name)
 
 
 def _fix(kind: str, name: str) -> Row:
