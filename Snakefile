@@ -6,13 +6,13 @@ from its identity (settings, data, code), so a result of other settings, data or
 
 import shutil
 
-from hylorada.study.encode import tokens_path
-from hylorada.study.figures import FIGURES, figures_of
-from hylorada.study.plan import cells
-from hylorada.study.provenance import code_digest
-from hylorada.study.settings import load_settings
-from hylorada.study.sources import corpus_folder, model_folder, source_identity
-from hylorada.study.tex import find_tex, tex_advice
+from hylorada.study.sources.encode import tokens_path
+from hylorada.study.figures.rows import FIGURES, figures_of
+from hylorada.study.plan.runs import cells
+from hylorada.study.plan.digest import code_digest
+from hylorada.study.plan.scales import load_settings
+from hylorada.study.sources.identity import corpus_folder, model_folder, source_identity
+from hylorada.study.paper.compile import find_tex, tex_advice
 
 SCALE = config.get("scale", "micro")
 SETTINGS = load_settings(SCALE)
@@ -22,10 +22,26 @@ RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
-SUMMARIES = ["protocols", "efficiency", "cost", "facts", "parts", "compute"]  # tables beside those of the ablation and the studies
+SUMMARIES = [
+    "protocols",
+    "efficiency",
+    "cost",
+    "facts",
+    "parts",
+    "compute",
+]  # tables beside those of the ablation and the studies
 JUDGED = ["verdicts", "claims", "contradictions", "claims_numbers"]  # tables that `hylorada claims` writes
-TABLE_CODE = ["tables_facts", "tables_parts", "tables_compute"]  # beside what the numbers rest on
-SECTIONS = ["introduction", "method", "protocols", "results", "statements", "limitations", "reproducibility", "appendix"]
+TABLE_CODE = ["macros", "tables", "floats", "protocol_facts", "parts", "absences"]  # what writes all of it
+SECTIONS = [
+    "introduction",
+    "method",
+    "protocols",
+    "results",
+    "statements",
+    "limitations",
+    "reproducibility",
+    "appendix",
+]
 ENVIRONMENT = "environment.yml"  # names what a rule needs; jobs run in the active environment that holds this checkout
 TEX = find_tex()
 
@@ -101,7 +117,7 @@ rule tokens:
             source_identity("model", MODELS[wildcards.model]),
             source_identity("corpus", CORPORA[wildcards.corpus]),
         ],
-        code=code_digest("hylorada.study.tokens"),
+        code=code_digest("hylorada.study.sources.tokens"),
     shell:
         "hylorada tokens --model {params.model:q} --corpus {params.corpus:q} > {log} 2>&1"
 
@@ -153,7 +169,7 @@ rule table:
     params:
         scale=SCALE,
         records=RECORDS,
-        code=[code_digest(f"hylorada.study.{part}") for part in ("numbers", "floats", *TABLE_CODE)],
+        code=[code_digest(f"hylorada.study.paper.{part}") for part in TABLE_CODE],
     shell:
         "hylorada table --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
@@ -198,7 +214,7 @@ rule claims:
     params:
         scale=SCALE,
         records=RECORDS,
-        code=[code_digest(f"hylorada.study.claims.{part}") for part in ("judgement", "tables", "sentences")],
+        code=[code_digest(f"hylorada.study.paper.{part}") for part in ("verdicts", "sentences.claims")],
     shell:
         "hylorada claims --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
@@ -219,7 +235,7 @@ rule page:
     params:
         scale=SCALE,
         records=RECORDS,
-        code=code_digest("hylorada.study.page_inputs"),
+        code=code_digest("hylorada.study.page.inputs"),
     shell:
         "hylorada page --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
@@ -244,6 +260,6 @@ rule paper:
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("hylorada.study.tex"),
+        code=code_digest("hylorada.study.paper.compile"),
     shell:
         "hylorada paper > {log} 2>&1"

@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--csv", type=Path, default=csv, help=f"the table unrounded ({csv})")
 
     figure = _verb(verbs, "figure", results.do_figure, "draw one figure, as PDF and PNG", "scale records")
-    figure.add_argument("name", help="a row of hylorada/study/figures.py, or a study of the scale")
+    figure.add_argument("name", help="a row of hylorada/study/figures/rows.py, or a study of the scale")
     figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
 
     choosing = "say the best learning rate of each arm by the sweep of the scale, as the setting tuned_rates"

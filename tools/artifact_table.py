@@ -11,16 +11,19 @@ from pathlib import Path
 import pandas as pd
 
 from hylorada.files import written_beside
+from hylorada.study.checkout import project_root
 from hylorada.study.claims.judgement import Judgement, judge
-from hylorada.study.claims.tables import IN_WORDS, KIND_WORDS, verdict_table
-from hylorada.study.plan import all_runs
-from hylorada.study.records import Records, study_records
-from hylorada.study.registry import CORPORA, MODELS
-from hylorada.study.settings import Settings, load_settings
-from hylorada.study.sources import project_root
-from hylorada.study.studies import STUDIES
-from hylorada.study.tables import ablation_table, study_table
-from hylorada.study.tables_compute import ABLATION, absences, compute_table
+from hylorada.study.claims.tables import verdict_table
+from hylorada.study.paper.absences import absences
+from hylorada.study.paper.verdicts import IN_WORDS, KIND_WORDS
+from hylorada.study.plan.runs import all_runs
+from hylorada.study.plan.scales import load_settings
+from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.studies import STUDIES
+from hylorada.study.records.records import Records, study_records
+from hylorada.study.results.compute import ABLATION, compute_table
+from hylorada.study.results.tables import ablation_table, study_table
+from hylorada.study.sources.registry import CORPORA, MODELS
 
 SCALE = "micro"
 PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

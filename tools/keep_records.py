@@ -1,7 +1,7 @@
 """Copy the records of a finished study into a folder that is kept: `python tools/keep_records.py SCALE [FROM [TO]]`.
 
 Only what a scale plans is copied, without adapters; a file beside the records says that they are kept while the code
-goes on (`hylorada.study.records.KEPT`).
+goes on (`hylorada.study.records.records.KEPT`).
 """
 
 import shutil
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import write_json, written_beside
-from hylorada.study.plan import all_runs
-from hylorada.study.provenance import git_state
-from hylorada.study.records import KEPT
-from hylorada.study.settings import load_settings
-from hylorada.study.sources import project_root
+from hylorada.study.checkout import project_root
+from hylorada.study.plan.runs import all_runs
+from hylorada.study.plan.scales import load_settings
+from hylorada.study.records.records import KEPT
+from hylorada.study.run.machine import git_state
 
 FILES = ("record.json", "nll.npz", "lines.npz")
 

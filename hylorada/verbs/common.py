@@ -6,12 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hylorada.study.settings import Settings
+    from hylorada.study.plan.settings import Settings
 
 
 def settings_of(options: argparse.Namespace) -> "Settings":
     """Return the scale's settings with what --set replaces in them."""
-    from hylorada.study.settings import load_settings, read_changes
+    from hylorada.study.plan.scales import load_settings, read_changes
 
     return load_settings(options.scale, read_changes(options.set))
 

@@ -12,25 +12,25 @@ DIFFERS = 3  # exit status of `compare`
 
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
-    from hylorada.study import floats, numbers, tables, tables_compute, tables_cost, tables_facts, tables_parts
-    from hylorada.study import tables_protocols as protocols
-    from hylorada.study.records import study_records
-    from hylorada.study.studies import STUDIES
+    from hylorada.study.paper import absences, floats, macros, parts, protocol_facts, tables
+    from hylorada.study.plan.studies import STUDIES
+    from hylorada.study.records.records import study_records
+    from hylorada.study.results import cost
 
     settings, planned, records = _records(options)
     tex, csv = options.out / "tables", options.csv.parent
     found = {name: study_records(settings, name, options.records) for name in settings.studies}
     studies = {name: tables.write_study(found[name], settings.rows(name), name, tex, csv) for name in settings.studies}
     table = tables.write_ablation(records, tex / "ablation.tex", options.csv)
-    protocols.write_protocols(found.get("as_published"), records, tex / "protocols.tex", csv / "protocols.csv")
-    protocols.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
-    tables_cost.write_cost(tables_cost.read_benchmark(), tex / "cost.tex", csv / "cost.csv")
-    tables_facts.write_facts(settings, tex / "facts.tex", csv / "facts.csv")
-    tables_parts.write_parts(records, found, tex / "parts.tex", csv / "parts.csv")
-    tables_compute.write_compute(records, found, tex / "compute.tex", csv / "compute.csv")
-    tables_compute.write_absences(settings, records, tex / "absent.tex")
+    tables.write_protocols(found.get("as_published"), records, tex / "protocols.tex", csv / "protocols.csv")
+    tables.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
+    tables.write_cost(cost.read_benchmark(), tex / "cost.tex", csv / "cost.csv")
+    protocol_facts.write_facts(settings, tex / "facts.tex", csv / "facts.csv")
+    parts.write_parts(records, found, tex / "parts.tex", csv / "parts.csv")
+    tables.write_compute(records, found, tex / "compute.tex", csv / "compute.csv")
+    absences.write_absences(settings, records, tex / "absent.tex")
     floats.write_floats(settings, tex / "floats.tex")
-    numbers.write_numbers(settings, planned, records, found, options.out / "numbers.tex")
+    macros.write_numbers(settings, planned, records, found, options.out / "numbers.tex")
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
     print(table[shown].to_string(index=False))
     for name, study in studies.items():
@@ -40,10 +40,10 @@ def do_table(options: argparse.Namespace) -> None:
 def do_figure(options: argparse.Namespace) -> None:
     """Draw one figure."""
     from hylorada.files import read_json
-    from hylorada.study.figure_style import save_figure
-    from hylorada.study.figures import BENCHMARK, figure_row
-    from hylorada.study.records import study_records
-    from hylorada.study.sources import project_root
+    from hylorada.study.checkout import project_root
+    from hylorada.study.figures.rows import BENCHMARK, figure_row
+    from hylorada.study.figures.style import save_figure
+    from hylorada.study.records.records import study_records
 
     settings = settings_of(options)
     row = figure_row(settings, options.name)
@@ -59,10 +59,10 @@ def do_figure(options: argparse.Namespace) -> None:
 def do_claims(options: argparse.Namespace) -> None:
     """Judge every published statement."""
     from hylorada.study.claims.judgement import judge, write_judgement
-    from hylorada.study.claims.sentences import write_claims_numbers
-    from hylorada.study.claims.tables import write_tables
-    from hylorada.study.figure_claims import published_numbers
-    from hylorada.study.figure_style import save_figure
+    from hylorada.study.figures.published import published_numbers
+    from hylorada.study.figures.style import save_figure
+    from hylorada.study.paper.sentences.claims import write_claims_numbers
+    from hylorada.study.paper.verdicts import write_tables
 
     judgement = judge(settings_of(options), options.records)
     write_judgement(judgement, options.json)
@@ -76,8 +76,8 @@ def do_rates(options: argparse.Namespace) -> None:
     """Print the best rate of each arm, and the lines for the scale's file."""
     import yaml
 
-    from hylorada.study.rates import best_rates, tuned_rates
-    from hylorada.study.records import study_records
+    from hylorada.study.records.records import study_records
+    from hylorada.study.results.rates import best_rates, tuned_rates
 
     settings = settings_of(options)
     best = best_rates(study_records(settings, "rates", options.records), settings.rows("rates"))
@@ -89,8 +89,8 @@ def do_rates(options: argparse.Namespace) -> None:
 
 def do_paper(options: argparse.Namespace) -> None:
     """Compile the paper."""
-    from hylorada.study.sources import project_root
-    from hylorada.study.tex import build_pdf, find_tex
+    from hylorada.study.checkout import project_root
+    from hylorada.study.paper.compile import build_pdf, find_tex
 
     source = project_root() / "paper" / "main.tex"
     wide = build_pdf(source, options.out, find_tex(), generated=options.generated, figures=options.figures)
@@ -101,7 +101,7 @@ def do_paper(options: argparse.Namespace) -> None:
 
 def do_page(options: argparse.Namespace) -> None:
     """Write the page."""
-    from hylorada.study.page_inputs import make_page
+    from hylorada.study.page.inputs import make_page
 
     settings = settings_of(options)
     absent = make_page(settings, options.records, options.claims, options.tables, options.figures, options.out)
@@ -112,8 +112,8 @@ def do_page(options: argparse.Namespace) -> None:
 
 def do_compare(options: argparse.Namespace) -> int:
     """Hold records against others; return the exit status."""
-    from hylorada.study import compare
-    from hylorada.study.archive import read_archive
+    from hylorada.study.records import compare
+    from hylorada.study.records.archive import read_archive
 
     compared = compare.compare(read_archive(options.records), read_archive(options.reference))
     print("\n".join(compare.summary(compared)))
@@ -124,7 +124,7 @@ def do_compare(options: argparse.Namespace) -> int:
 
 def do_why(options: argparse.Namespace) -> None:
     """Print where something comes from."""
-    from hylorada.study.why import why
+    from hylorada.study.trace.why import why
 
     settings = settings_of(options)
     print("\n".join(why(options.what, settings, options.records, options.claims, options.row)))
@@ -132,8 +132,8 @@ def do_why(options: argparse.Namespace) -> None:
 
 def _records(options: argparse.Namespace):
     """Return settings, plan and loaded records of the scale."""
-    from hylorada.study.plan import plan
-    from hylorada.study.records import study_records
+    from hylorada.study.plan.runs import plan
+    from hylorada.study.records.records import study_records
 
     settings = settings_of(options)
     return settings, plan(settings), study_records(settings, "ablation", options.records)

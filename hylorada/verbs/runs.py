@@ -10,16 +10,16 @@ from hylorada.errors import HyLoRADAError, near
 from hylorada.verbs.common import log_to_stderr, settings_of
 
 if TYPE_CHECKING:
-    from hylorada.study.plan import Run
+    from hylorada.study.plan.runs import Run
 
 LOG = logging.getLogger(__name__)
 
 
 def do_fetch(options: argparse.Namespace) -> None:
     """Fetch what the scale needs, or what was named."""
-    from hylorada.study.plan import all_runs
-    from hylorada.study.registry import CORPORA, MODELS
-    from hylorada.study.sources import fetch_corpus, fetch_model
+    from hylorada.study.plan.runs import all_runs
+    from hylorada.study.sources.fetch import fetch_corpus, fetch_model
+    from hylorada.study.sources.registry import CORPORA, MODELS
 
     if options.list:
         for kind, table in (("model", MODELS), ("corpus", CORPORA)):
@@ -38,8 +38,8 @@ def do_fetch(options: argparse.Namespace) -> None:
 
 def do_tokens(options: argparse.Namespace) -> None:
     """Encode each corpus of the scale's runs with each base that reads it, or what was named."""
-    from hylorada.study.encode import make_tokens
-    from hylorada.study.plan import all_runs
+    from hylorada.study.plan.runs import all_runs
+    from hylorada.study.sources.encode import make_tokens
 
     settings = settings_of(options)
     pairs = {(options.model or settings.base, options.corpus or settings.corpus): None}
@@ -52,9 +52,9 @@ def do_tokens(options: argparse.Namespace) -> None:
 def do_train(options: argparse.Namespace) -> None:
     """Train one stage outside the records."""
     from hylorada.checkpoint import check_only_adapter
-    from hylorada.study import runs
-    from hylorada.study.memory import told_when_full, what_to_lower
-    from hylorada.study.tokens import read_tokens
+    from hylorada.study.run import execute
+    from hylorada.study.run.memory import told_when_full, what_to_lower
+    from hylorada.study.sources.tokens import read_tokens
 
     if options.out.is_file():  # told before hours of training, not after
         raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
@@ -62,14 +62,14 @@ def do_train(options: argparse.Namespace) -> None:
     run = _planned(options, options.stage, options.seed)
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
-    runs.check_sources(run.specification, model, text)
-    base = runs.load_base(model, run.specification["dtype"])
+    execute.check_sources(run.specification, model, text)
+    base = execute.load_base(model, run.specification["dtype"])
     with (
         told_when_full(what_to_lower(run.specification)),
-        runs.work_folder(options.out) as work,
+        execute.work_folder(options.out) as work,
         _watched(options, options.out.name, run.specification) as watch,
     ):
-        adapted, result = runs.train(base, run.specification, text, work, not options.quiet, watch)
+        adapted, result = execute.train(base, run.specification, text, work, not options.quiet, watch)
         adapted.save_pretrained(options.out)
     print(f"{options.out}: {len(result.history)} steps, last loss {result.history[-1]['loss']:.4f} nats a token")
 
@@ -82,19 +82,19 @@ def do_evaluate(options: argparse.Namespace) -> None:
 
     from hylorada.checkpoint import read_adapter
     from hylorada.model import HyLoRADAModel
-    from hylorada.study import runs
-    from hylorada.study.measures import metrics
-    from hylorada.study.memory import told_when_full, what_to_lower
-    from hylorada.study.scoring import score
-    from hylorada.study.tokens import read_tokens
+    from hylorada.study.run import execute
+    from hylorada.study.run.measures import metrics
+    from hylorada.study.run.memory import told_when_full, what_to_lower
+    from hylorada.study.run.score import score
+    from hylorada.study.sources.tokens import read_tokens
 
     run = _planned(options, "base", None)
     if options.adapter is not None:
         read_adapter(options.adapter)  # what is wrong with it is told before a base is loaded
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
-    runs.check_sources(run.specification, model, text)
-    subject = runs.load_base(model, run.specification["dtype"])
+    execute.check_sources(run.specification, model, text)
+    subject = execute.load_base(model, run.specification["dtype"])
     if options.adapter is not None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -108,9 +108,9 @@ def do_evaluate(options: argparse.Namespace) -> None:
 def do_run(options: argparse.Namespace) -> None:
     """Make every record of the scale, or of one stage, that is not there yet."""
     from hylorada.files import read_json, write_json
-    from hylorada.study.forecast import forecast
-    from hylorada.study.jobs import run_at_once
-    from hylorada.study.sources import project_root
+    from hylorada.study.checkout import project_root
+    from hylorada.study.run.forecast import forecast
+    from hylorada.study.run.jobs import run_at_once
 
     if options.jobs < 1:
         raise HyLoRADAError(f"--jobs {options.jobs} is too small; use 1 or more.")
@@ -137,8 +137,8 @@ def do_run(options: argparse.Namespace) -> None:
 
 def _make(options: argparse.Namespace, run: "Run", progress: bool) -> None:
     """Make the record of one run."""
-    from hylorada.study.memory import told_when_full, what_to_lower
-    from hylorada.study.runs import execute  # torch loads only when there is something to run
+    from hylorada.study.run.execute import execute  # torch loads only when there is something to run
+    from hylorada.study.run.memory import told_when_full, what_to_lower
 
     model, tokens = _inputs(options, run.base, run.corpus)
     with (
@@ -167,7 +167,7 @@ def _watched(options: argparse.Namespace, name: str, specification: dict):
 
 def _wanted(settings, options: argparse.Namespace) -> list:
     """Return the runs that the options of `run` leave."""
-    from hylorada.study.plan import all_runs, plan, plan_study
+    from hylorada.study.plan.runs import all_runs, plan, plan_study
 
     if options.study is None:
         wanted = list(all_runs(settings).values())
@@ -188,8 +188,8 @@ def _planned(options: argparse.Namespace, stage: str, seed: int | None):
     """Return the scale's run of a stage, with a seed of the caller's choice."""
     from dataclasses import replace
 
-    from hylorada.study.plan import plan
-    from hylorada.study.stages import STAGES
+    from hylorada.study.plan.runs import plan
+    from hylorada.study.plan.stages import STAGES
 
     settings = settings_of(options)
     if stage not in STAGES:
@@ -204,8 +204,8 @@ def _inputs(options: argparse.Namespace, base: str | None = None, corpus: str | 
     """Take the scale's number of threads; return the folder of a model and its token file, by default the scale's."""
     import torch
 
-    from hylorada.study.encode import tokens_path
-    from hylorada.study.sources import model_folder
+    from hylorada.study.sources.encode import tokens_path
+    from hylorada.study.sources.identity import model_folder
 
     settings = settings_of(options)
     torch.set_num_threads(settings.threads)

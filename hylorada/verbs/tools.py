@@ -42,10 +42,9 @@ def do_bench(options: argparse.Namespace) -> None:
 
     from hylorada.bench.competitors import Setting
     from hylorada.bench.report import page, run_benchmark, save
-    from hylorada.study.memory import told_when_full
-    from hylorada.study.provenance import describe_machine
-    from hylorada.study.runs import device_name
-    from hylorada.study.sources import model_folder
+    from hylorada.study.run.machine import describe_machine, device_name
+    from hylorada.study.run.memory import told_when_full
+    from hylorada.study.sources.identity import model_folder
 
     for name in ("tokens", "rounds", "threads"):
         if getattr(options, name) < 1:

@@ -1,1 +1,1 @@
-"""Every published statement and what a program finds about it: rules as rows of data, verdicts computed."""
+"""The published statements, and what settles each."""

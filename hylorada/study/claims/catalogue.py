@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.study.sources import project_root
+from hylorada.study.checkout import project_root
 
 KINDS = ("ppl", "percent", "params", "count", "text")
 RANGES = ("estimate", "guideline", "general", "separate benchmark", "planned")  # settings whose pairs are two ends

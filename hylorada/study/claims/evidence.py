@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.files import read_json
-from hylorada.nll import TokenNLL
+from hylorada.study.checkout import project_root
 from hylorada.study.claims.catalogue import Catalogue
-from hylorada.study.protocols import AS_PUBLISHED
-from hylorada.study.published_metrics import DECILE_TOKENS, decile_ratio, line_ratio
-from hylorada.study.records import Records, study_records
-from hylorada.study.settings import Settings
-from hylorada.study.sources import project_root
-from hylorada.study.statistics import Comparison, Effect, family_of_effects
-from hylorada.study.studies import STUDIES
-from hylorada.study.tables import BUILDS_ON, stage_means
+from hylorada.study.plan.protocols import AS_PUBLISHED
+from hylorada.study.plan.published import OWN_BASE, OWN_CORPUS
+from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.studies import STUDIES
+from hylorada.study.records.records import Records, study_records
+from hylorada.study.results.effects import BUILDS_ON, stage_means
+from hylorada.study.results.published_metrics import DECILE_TOKENS, decile_ratio, line_ratio, published_lines
+from hylorada.study.results.statistics import Comparison, Effect, family_of_effects
 
 ABLATION = "ablation"
-OWN_BASE, OWN_CORPUS = r"hub:openai-community/gpt2@.*", r"hub:Salesforce/wikitext:wikitext-2-raw-v1@.*"
 Pair = tuple[str, str]  # a row and the one that it is held against
 
 
@@ -123,11 +122,6 @@ def own_steps(study: str) -> list[Pair]:
     """Return the rows of a study with those that they are held against."""
     against = BUILDS_ON if study == ABLATION else {name: row.against for name, row in STUDIES[study].rows.items()}
     return [(name, on) for name, on in against.items() if on is not None]
-
-
-def published_lines(records: Records, row: str) -> list[TokenNLL]:
-    """Return the scored published evaluation lines of a row, a store a seed."""
-    return [records.lines(row, seed) for seed in records.seeds(row)]
 
 
 def run_names(records: Records, *rows: str) -> tuple[str, ...]:

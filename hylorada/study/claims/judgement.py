@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.files import write_json
-from hylorada.study.amounts import cut_words
 from hylorada.study.claims.catalogue import Catalogue, Claim, load_catalogue
 from hylorada.study.claims.evidence import ABLATION, Evidence
-from hylorada.study.claims.finding import VERDICTS, Finding, settle
 from hylorada.study.claims.rules import Rules, all_rules, check_rules
-from hylorada.study.settings import Settings
+from hylorada.study.claims.verdict import VERDICTS, Finding, settle
+from hylorada.study.plan.budget import cut_words
+from hylorada.study.plan.settings import Settings
 
 COLUMN_ORDER = ("as_published", "corrected", "transfers")
 

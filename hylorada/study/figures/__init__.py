@@ -1,0 +1,1 @@
+"""Frames in, `Figure` out; figures are rows of data."""

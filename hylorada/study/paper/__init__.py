@@ -1,0 +1,1 @@
+"""The results as LaTeX, and the paper compiled from it."""

@@ -1,0 +1,80 @@
+"""What this copy of the study leaves out, in sentences read off the settings and the records."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from hylorada.files import written_beside
+from hylorada.study.paper.latex import escape, thousands
+from hylorada.study.paper.sentences.words import short_name
+from hylorada.study.plan.protocols import PROTOCOLS
+from hylorada.study.plan.published import OWN_BASE, OWN_CORPUS
+from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.studies import STUDIES
+from hylorada.study.records.records import Records
+from hylorada.study.sources.registry import find_corpus, find_model
+
+OTHER_FAMILY = {"modules": "modules_gpt2", "modules_gpt2": "modules"}  # the same question for other layer names
+
+
+def absences(settings: Settings, records: Records) -> Iterator[str]:
+    """Yield, as sentences in LaTeX, what a reader may miss in this copy of the study."""
+    base, corpus = find_model(settings.base), find_corpus(settings.corpus)
+    if not _own(settings):
+        yield (
+            "The published base and text. Published numbers are of GPT-2 and WikiText-2; this copy runs on "
+            f"{short_name(base)} and {short_name(corpus)}, so that of its numbers none repeats a published one, "
+            "and each is judged as one on another base and text."
+        )
+    if all(record["machine"]["device"] == "cpu" for record in records.by_run.values()):
+        yield (
+            "A GPU. All runs of this copy ran on a processor, which is what bounds their steps, seeds and lengths; "
+            "memory and time on a GPU are not measured."
+        )
+    absent = [
+        study.title.lower()
+        for name, study in STUDIES.items()
+        if name not in settings.studies and OTHER_FAMILY.get(name) not in settings.studies
+    ]
+    if absent:
+        yield f"Whole tables: {', '.join(map(escape, absent))}."
+    left_out = {
+        STUDIES[name].title.lower(): len(STUDIES[name].rows) - len(settings.rows(name))
+        for name in settings.studies
+        if STUDIES[name].rows and len(STUDIES[name].rows) > len(settings.rows(name))
+    }
+    if left_out:
+        told = ", ".join(f"{escape(title)} ({count})" for title, count in left_out.items())
+        yield f"Rows of tables, with their number: {told}. The full scale has them all."
+    single = [name for name in settings.studies if len(settings.for_study(name).seeds) == 1]
+    if single:
+        yield (
+            f"Seeds. {len(single)} of {len(settings.studies)} tables beside the ablation have one seed a row, which "
+            "shows that each row runs and supports no conclusion about an effect."
+        )
+    published = PROTOCOLS["as_published"]
+    if settings.train_lines is not None and settings.train_lines < published.training_text.count:
+        yield (
+            f"The published amounts. The published procedure trains on {thousands(published.training_text.count)} "
+            f"lines and scores {thousands(published.evaluation_text.count)}; here it trains on "
+            f"{thousands(settings.train_lines)} and scores {_scored(settings)}."
+        )
+    if len(settings.bases) == 1 and "bases" in settings.studies:
+        yield "Larger bases. There is one base here, so that the table by size of the base has no second one."
+
+
+def write_absences(settings: Settings, records: Records, path: Path) -> None:
+    """Write what is absent as the items of a list, or one sentence where nothing is."""
+    items = [f"\\item {sentence}\n" for sentence in absences(settings, records)]
+    items = items or ["\\item At this scale, everything that the study plans was run.\n"]
+    with written_beside(path) as beside:
+        beside.write_text("".join(items))
+
+
+def _scored(settings: Settings) -> str:
+    lines = settings.measures.get("lines")
+    return "as many" if lines is None else thousands(lines)
+
+
+def _own(settings: Settings) -> bool:
+    return bool(re.fullmatch(OWN_BASE, settings.base) and re.fullmatch(OWN_CORPUS, settings.corpus))

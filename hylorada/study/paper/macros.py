@@ -1,0 +1,217 @@
+r"""numbers.tex: every setting, source and result that the paper's text names, as a \Hy... macro."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hylorada.files import written_beside
+from hylorada.landmark_redesigns import BOUNDARY_TEMPERATURE
+from hylorada.landmarks import START_SCALE, START_STD
+from hylorada.lora import BLEND_AT_START
+from hylorada.study.paper.latex import escape, fixed, scientific, thousands
+from hylorada.study.paper.sentences import effects, measures, published
+from hylorada.study.paper.sentences.effects import ablation_sentence, effect_sentences, tuning_sentence
+from hylorada.study.paper.sentences.words import count, joined, long_name, short_name
+from hylorada.study.plan.budget import cut_words
+from hylorada.study.plan.runs import Run, all_runs
+from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.stages import STAGES
+from hylorada.study.records.records import Records
+from hylorada.study.results.cost import cost_table, read_benchmark
+from hylorada.study.results.effects import BASE, stage_means, step_effects
+from hylorada.study.results.protocols import efficiency_table
+from hylorada.study.results.rates import best_rates, mean_rates, rates_table
+from hylorada.study.results.statistics import (
+    DRAWS,
+    EQUIVALENCE_ERROR,
+    FAMILY_ERROR,
+    FEWEST_ARTICLES,
+    SMALLEST_EFFECT,
+)
+from hylorada.study.results.tables import ablation_table, study_table
+from hylorada.study.sources.registry import find_corpus, find_model
+
+NONE: Mapping[str, Records] = {}
+
+
+def write_numbers(
+    settings: Settings, plan: dict[str, list[Run]], records: Records, studies: Mapping[str, Records] | None, path: Path
+) -> None:
+    """Write the macros of one scale; the first line names the records of the ablation that they came from.
+
+    studies: the records of the scale's other tables, by name.
+    """
+    lines = [f"% made by `hylorada table` from the records of digest {records.digest}"]
+    values = macro_values(settings, plan, records, studies or NONE)
+    lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in values.items()]
+    with written_beside(path) as beside:
+        beside.write_text("\n".join(lines) + "\n")
+
+
+def macro_values(
+    settings: Settings, plan: dict[str, list[Run]], records: Records, studies: Mapping[str, Records] = NONE
+) -> dict[str, str]:
+    """Return LaTeX by the name of each macro, without its backslash."""
+    return (
+        _sources(settings, records)
+        | _method(plan)
+        | _training(settings, records)
+        | _results(settings, records)
+        | _readings(settings, records, studies)
+        | effect_sentences(settings, studies)
+    )
+
+
+def _sources(settings: Settings, records: Records) -> dict[str, str]:
+    model, corpus = find_model(settings.base), find_corpus(settings.corpus)
+    scope = "Each test article" if settings.test_articles is None else f"Each of the first {settings.test_articles}"
+    scope += " is scored " if settings.test_articles is None else " test articles is scored "
+    some = settings.test_tokens_per_article
+    trained = [record for record in records.by_run.values() if record["training"]]
+    seconds = np.array([record["training"]["seconds"] + record["evaluation_seconds"] for record in trained])
+    return {
+        "HyScale": escape(settings.scale),
+        "HyBaseName": short_name(model),
+        "HyBaseDescription": long_name(model),
+        "HyBaseParams": thousands(records.record(BASE, None)["parameters"]["total"]),
+        "HyBaseLicence": escape(model.licence),
+        "HyTargets": joined(rf"\texttt{{{escape(name)}}}" for name in settings.target_modules),
+        "HyCorpusName": short_name(corpus),
+        "HyCorpusDescription": long_name(corpus),
+        "HyCorpusLicence": escape(corpus.licence),
+        "HyTestArticles": thousands(_articles(records)),
+        "HyTestTokens": thousands(records.record(BASE, None)["results"]["scored_tokens"]),
+        "HyTestScope": scope + ("whole" if some is None else f"over its first {thousands(some)} tokens"),
+        "HyHardware": "; ".join(dict.fromkeys(_hardware(record["machine"]) for record in records.by_run.values())),
+        "HyTorch": _versions(records, "torch"),
+        "HyTransformers": _versions(records, "transformers"),
+        "HyRunSeconds": f"{_brief(np.median(seconds))} ({_brief(seconds.min())} to {_brief(seconds.max())})",
+    }
+
+
+def _method(plan: dict[str, list[Run]]) -> dict[str, str]:
+    adapter = plan[list(STAGES)[-1]][0].specification["adapter"]  # the last stage has every part
+    return {
+        "HyRank": str(adapter["lora_rank"]),
+        "HyAlpha": f"{adapter['lora_alpha']:g}",
+        "HyDropout": f"{adapter['lora_dropout']:g}",
+        "HyBiasBuckets": str(adapter["position_num_buckets"]),
+        "HyLandmarks": str(adapter["num_landmarks"]),
+        "HyBuckets": str(adapter["num_position_buckets"]),
+        "HyMaxPositions": thousands(adapter["max_positions"]),
+        "HyBlendStart": f"{BLEND_AT_START:g}",
+        "HyLandmarkStd": f"{START_STD:g}",
+        "HyLandmarkScale": f"{START_SCALE:g}",
+        "HyTemperature": f"{BOUNDARY_TEMPERATURE:g}",
+    }
+
+
+def _training(settings: Settings, records: Records) -> dict[str, str]:
+    history = next(record["training"]["history"] for record in records.by_run.values() if record["training"])
+    blocks = sum(row["targets"] for row in history) // (settings.block_tokens - 1)  # a block's first token is no target
+    return {
+        "HyTrainTokens": thousands(blocks * settings.block_tokens),
+        "HyPrecision": settings.dtype,
+        "HyBlock": thousands(settings.block_tokens),
+        "HyBatchBlocks": str(settings.batch_size * settings.gradient_accumulation_steps),
+        "HySteps": thousands(len(history)),
+        "HyLearningRate": scientific(settings.learning_rate),
+        "HyPositionLR": scientific(settings.position_bias_lr),
+        "HyLandmarkLR": scientific(settings.landmark_lr),
+        "HyWarmupPercent": f"{100 * settings.warmup_ratio:g}",
+        "HyWeightDecay": f"{settings.weight_decay:g}",
+        "HyClip": f"{settings.max_grad_norm:g}",
+        "HyTuningSentence": tuning_sentence(settings),
+        "HyEvalWindow": thousands(settings.block_tokens),
+        "HyEvalStride": thousands(min(settings.evaluation_stride, settings.block_tokens - 1)),
+    }
+
+
+def _results(settings: Settings, records: Records) -> dict[str, str]:
+    first = next(name for name, stage in STAGES.items() if stage.on == BASE)
+    return {
+        "HySeeds": str(len(settings.seeds)),
+        "HyDraws": thousands(DRAWS),
+        "HyLevelPercent": f"{100 * FAMILY_ERROR:g}",
+        "HyEquivalencePercent": f"{100 * (1 - EQUIVALENCE_ERROR):g}",
+        "HyFewestArticles": count(FEWEST_ARTICLES),
+        "HySmallestEffect": f"{100 * SMALLEST_EFFECT:g}",
+        "HyBasePPL": fixed(math.exp(stage_means(records, BASE).mean)),
+        "HyLoraPPL": fixed(math.exp(stage_means(records, first).mean)),
+        "HyAblationSentence": ablation_sentence(step_effects(records), _articles(records)),
+        "HyOneRunSentence": effects.one_run_sentence(step_effects(records)),
+        "HyStackSentence": effects.stack_sentence(effects.stack_effect(records)),
+        "HyShareSentence": measures.share_sentence(ablation_table(records)),
+        "HyBestStageSentence": measures.best_stage_sentence(ablation_table(records)),
+        "HyEfficiencySentence": effects.efficiency_sentence(efficiency_table(records)),
+    }
+
+
+def _readings(settings: Settings, records: Records, studies: Mapping[str, Records]) -> dict[str, str]:
+    followed, benchmark = studies.get("as_published"), read_benchmark()
+    designs = study_table(studies["designs"], settings.rows("designs")) if "designs" in studies else None
+    return {
+        "HyZeroSentence": published.zero_sentence(followed),
+        "HyStillSentence": published.still_sentence(followed),
+        "HyFrozenSentence": published.frozen_sentence(followed),
+        "HyEndSentence": published.end_sentence(studies.get("single_fixes"), followed),
+        "HyKindsSentence": measures.kinds_sentence(records),
+        "HyMetricsSentence": measures.metrics_sentence(records),
+        "HyPoolingSentence": effects.pooling_sentence(designs),
+        "HyBoundarySentence": measures.boundary_sentence(records),
+        "HyPassedSentence": published.passed_sentence(studies.get("single_fixes")),
+        "HyContrastSentence": measures.contrast_sentence(studies.get("places")),
+        **_benchmark(benchmark),
+        "HyCut": f" ({cut})" if (cut := cut_words(settings)) else "",
+        "HyRetrievalSentence": measures.retrieval_sentence(studies.get("places")),
+        "HyRatesSentence": _rates_sentence(settings, studies.get("rates")),
+        "HyCostSentence": measures.cost_sentence(cost_table(benchmark)),
+        "HyGroupsSentence": measures.groups_sentence(benchmark),
+        "HyBasesSentence": effects.bases_sentence(settings, studies.get("bases")),
+        "HyGridSentence": measures.grid_sentence(),
+        "HyRuns": thousands(len(all_runs(settings))),
+        "HyTables": count(len(settings.studies)),
+    }
+
+
+def _benchmark(benchmark: Mapping[str, Any]) -> dict[str, str]:
+    setting = benchmark["setting"]
+    rows = {row["name"]: row for row in benchmark["sections"]["training"]}
+    threads = benchmark["machine"]["threads"]
+    return {
+        "HyBenchDate": benchmark["started"][:10],
+        "HyBenchRounds": count(setting["rounds"]),
+        "HyBenchSetting": f"{escape(Path(setting['model']).name)} in {setting['dtype']}, {setting['tokens']} tokens a "
+        f"step, the library's default layers ({thousands(rows['our rsLoRA']['trained'])} parameters in rsLoRA), "
+        f"{count(threads)} thread{'s' * (threads != 1)} of a processor",
+    }
+
+
+def _rates_sentence(settings: Settings, sweep: Records | None) -> str:
+    if sweep is None:
+        return measures.rates_sentence(None, None, 0.0)
+    rows = settings.rows("rates")
+    shared = math.nan if settings.tuned_rates else settings.learning_rate
+    return measures.rates_sentence(best_rates(sweep, rows), mean_rates(rates_table(sweep, rows)), shared)
+
+
+def _articles(records: Records) -> int:
+    return len(stage_means(records, BASE).tokens)
+
+
+def _hardware(machine: dict[str, Any]) -> str:
+    threads = machine["threads"]
+    processor = f"{machine['processor']}, {machine['cores']} cores, {threads} thread{'s' * (threads != 1)} a run"
+    return escape(processor if machine["device"] == "cpu" else f"{machine['device']} beside {processor}")
+
+
+def _versions(records: Records, library: str) -> str:
+    return joined(dict.fromkeys(escape(record["machine"]["versions"][library]) for record in records.by_run.values()))
+
+
+def _brief(value: float) -> str:
+    """Two digits, or all of those before the point."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

@@ -1,0 +1,1 @@
+"""Sentences of the paper, whose words the numbers choose."""

@@ -1,0 +1,136 @@
+"""What the paper says of the published statements as a whole: macros, whose words the verdicts choose."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from hylorada.files import written_beside
+from hylorada.study.claims import summary
+from hylorada.study.claims.catalogue import Catalogue
+from hylorada.study.claims.evidence import ABLATION
+from hylorada.study.claims.judgement import Judgement
+from hylorada.study.claims.thresholds import log_ratio
+from hylorada.study.claims.verdict import DOES_NOT_TRANSFER, NOT_RUN, TRANSFERS, UNDECIDED
+from hylorada.study.paper.latex import escape, fixed
+from hylorada.study.paper.sentences.words import count
+from hylorada.study.plan.budget import cut_words
+from hylorada.study.results.power import FAMILY_ERROR, POWER
+from hylorada.study.results.protocols import protocol_table
+from hylorada.study.results.statistics import percent
+
+MACROS = (  # what `claims_values` gives
+    *("HyClaims", "HyContradictions", "HySameDay", "HyClaimedSentence", "HyPublishedFoundSentence"),
+    *("HyCorrectedFoundSentence", "HyFollowsSentence", "HyVerdictsSentence", "HyTransferSentence", "HyNoiseSentence"),
+)
+
+
+def write_claims_numbers(judgement: Judgement, path: Path) -> None:
+    """Write the macros that the text of the paper names; the first line names the records they came from."""
+    lines = [f"% made by `hylorada claims` from the records of digest {judgement.digest}"]
+    lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in claims_values(judgement).items()]
+    with written_beside(path) as beside:
+        beside.write_text("\n".join(lines) + "\n")
+
+
+def claims_values(judgement: Judgement) -> dict[str, str]:
+    """Return LaTeX by the name of each macro, without its backslash."""
+    catalogue = judgement.catalogue
+    rows = [judgement.row(claim) for claim in catalogue]
+    corrected = judgement.evidence.records(ABLATION)
+    assert corrected is not None
+    protocols = protocol_table(judgement.evidence.records("as_published"), corrected)
+    steps = summary.steps(rows, protocols)
+    cut = cut_words(judgement.settings)
+    published = summary.was_found(protocols, summary.CLAIMED, [step.as_published for step in steps], cut)
+    found = summary.was_found(protocols, summary.CORRECTED, [step.corrected for step in steps])
+    return {
+        "HyClaims": str(len(catalogue.claims)),
+        "HyContradictions": str(len(catalogue.contradictions)),
+        "HySameDay": str(sum(map(len, catalogue.families.values()))),
+        "HyClaimedSentence": plain_tex(summary.was_claimed(rows).partition(". ")[2]),  # the text has said how many
+        "HyPublishedFoundSentence": plain_tex(published[0].lower() + published[1:]),
+        "HyCorrectedFoundSentence": plain_tex(found[0].lower() + found[1:]),
+        "HyFollowsSentence": plain_tex(summary.what_follows(judgement.counts, steps)),
+        "HyVerdictsSentence": verdicts_sentence(judgement.counts),
+        "HyTransferSentence": transfer_sentence(judgement),
+        "HyNoiseSentence": noise_sentence(catalogue),
+    }
+
+
+def verdicts_sentence(counts: dict[str, int]) -> str:
+    """Say how many statements hold, do not, and stay open."""
+    groups = Counter({group: 0 for group in summary.GROUPS})
+    for verdict, number in counts.items():
+        groups[summary.verdict_group(verdict)] += number
+    hold, fail, rest = (groups[group] for group in summary.GROUPS)
+    said = f"{hold} hold, {fail} do not, and {rest} stay open."
+    waiting = counts.get(NOT_RUN, 0)
+    if waiting:
+        said += f" Among the last, {waiting} levels and gains wait for a run on the model and text that they speak of."
+    return said
+
+
+def noise_sentence(catalogue: Catalogue) -> str:
+    """Say how far published numbers lie apart that differ in name only, and what single runs of such a spread tell."""
+    families = [np.log([catalogue[name].number for name in names]) for names in catalogue.families.values()]
+    sd, freedom = pooled_sd(families)
+    told = detectable_by_pair(sd, freedom)
+    less_sd, less_freedom = pooled_sd(without_farthest(families))
+    less_told = detectable_by_pair(less_sd, less_freedom)
+    claimed = [abs(log_ratio(catalogue[name].number)) for name in summary.STEP_CLAIMS.values()]
+    below, less_below = (sum(step < least for step in claimed) for least in (told, less_told))
+    return (
+        f"Within a family they spread with a standard deviation of {_percent(sd)} ({freedom} degrees of freedom), and "
+        f"of {_percent(less_sd)} without the one number that lies farthest off. A $t$ test on a pair of single runs of "
+        f"that spread finds a difference of {_percent(told)}, or of {_percent(less_told)}, with a chance of "
+        f"{100 * POWER:g}\\,\\%. Of the {count(len(claimed))} published steps {count(below)}, or {count(less_below)}, "
+        "are smaller."
+    )
+
+
+def pooled_sd(families: Sequence[np.ndarray]) -> tuple[float, int]:
+    """Return the standard deviation within families of log perplexities, and its degrees of freedom."""
+    spread = [values for values in families if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in spread)
+    return math.sqrt(sum(((values - values.mean()) ** 2).sum() for values in spread) / freedom), freedom
+
+
+def without_farthest(families: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the families without the one number that lies farthest from its family's mean."""
+    largest = [float(np.abs(values - values.mean()).max()) for values in families]
+    index = int(np.argmax(largest))
+    values = families[index]
+    kept = np.delete(values, np.argmax(np.abs(values - values.mean())))
+    return [kept if k == index else other for k, other in enumerate(families)]
+
+
+def detectable_by_pair(sd: float, freedom: int) -> float:
+    """Return the log ratio that a t test on two single runs finds, the spread being known with so much freedom."""
+    needed = stats.t.ppf(1 - FAMILY_ERROR / 2, freedom) + stats.t.ppf(POWER, freedom)
+    return float(needed * math.sqrt(2) * sd)
+
+
+def transfer_sentence(judgement: Judgement) -> str:
+    """Say how many published effects could be tried on another base or text, and how many hold there."""
+    tried = [f.columns["transfers"].verdict for f in judgement.findings.values() if "transfers" in f.columns]
+    if not tried:
+        return "No published effect was tried on another base or text."
+    found = Counter(tried)
+    if len(found) == 1:
+        return f"Tried on another base or text, all {len(tried)} published effects are of one verdict: {tried[0]}."
+    words = {TRANSFERS: "transfer", DOES_NOT_TRANSFER: "do not transfer", UNDECIDED: "are undecided"}
+    told = ", ".join(f"{number} {words[word]}" for word, number in found.most_common())
+    return f"Of {len(tried)} published effects that were tried on another base or text: {told}."
+
+
+def _percent(log: float) -> str:
+    return rf"{fixed(percent(log), 1)}\,\%"
+
+
+def plain_tex(text: str) -> str:
+    """Return LaTeX of a plain sentence, its signs and spaces kept."""
+    return escape(text).replace("\N{NO-BREAK SPACE}", r"\,").replace("\N{MINUS SIGN}", "$-$").replace(r" \%", r"\,\%")

@@ -1,0 +1,245 @@
+"""Sentences of the paper about effects: the numbers choose the words. LaTeX.
+
+Effects are percent of perplexity, below zero is better.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from hylorada.study.paper.latex import escape, fixed, scientific, span
+from hylorada.study.paper.sentences.words import count, joined, signed, stage_name
+from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.studies import STUDIES
+from hylorada.study.records.records import Records
+from hylorada.study.results.columns import values
+from hylorada.study.results.effects import stage_means
+from hylorada.study.results.statistics import POWER, SMALLEST_EFFECT, Effect, family_of_effects, percent, why_none
+from hylorada.study.results.tables import study_table
+
+SAME = 0.005  # percent: what two decimals cannot show
+STACK, FIRST = "landmarks", "rslora"
+MACROS = {  # macro -> the studies whose effects it tells, of which a scale has one at most
+    "HySingleFixesSentence": ("single_fixes",),
+    "HyLandmarkStudySentence": ("landmark_study",),
+    "HyDirectSentence": ("direct",),
+    "HyLeaveOneOutSentence": ("leave_one_out",),
+    "HyControlsSentence": ("controls",),
+    "HyDesignsSentence": ("designs",),
+    "HyBucketsSentence": ("buckets",),
+    "HyMethodsSentence": ("methods",),
+    "HyMethodsCodeSentence": ("methods_code",),
+    "HyRanksSentence": ("ranks",),
+    "HyModulesSentence": ("modules", "modules_gpt2"),
+    "HyContextSentence": ("context",),
+    "HyLongContextSentence": ("long_context",),
+}
+UNTOUCHED = ("base", "published_base", "lm_base")  # an effect against them is what fine-tuning gives
+
+
+def effect_sentences(settings: Settings, studies: Mapping[str, Records]) -> dict[str, str]:
+    """Return the sentence about the effects of each study, by macro; also for those that the scale lacks."""
+    said = {}
+    for macro, names in MACROS.items():
+        name = next((name for name in names if name in studies), None)
+        if name is None:
+            said[macro] = f"At this scale the table ``{escape(STUDIES[names[0]].title)}'' was not made."
+        else:
+            rows = settings.rows(name)
+            said[macro] = effects_sentence(study_table(studies[name], rows), rf"Table~\ref{{tab:{name}}}")
+            if "published_change" in STUDIES[name].shows:
+                against = {stage: row.against for stage, row in rows.items()}
+                changes = values(studies[name], "published_change", against)
+                kept = {stage: v for stage, v in changes.items() if not (against[stage] or "").startswith(UNTOUCHED)}
+                said[macro] += published_sentence({rows[stage].label: value for stage, value in kept.items()})
+    return said
+
+
+def published_sentence(changes: Mapping[str, object]) -> str:
+    """Say between which ends the same rows lie by the published metric; changes: percent by label, some without."""
+    found = {label: float(value) for label, value in changes.items() if isinstance(value, int | float)}
+    if not found:
+        return ""
+    low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+    ends = [f"{signed(found[label])} ({escape(label.removeprefix('+ '))})" for label in dict.fromkeys((low, high))]
+    return (
+        f" These are changes of corpus perplexity; by the published mean over lines they go from {' to '.join(ends)}."
+    )
+
+
+def effects_sentence(table: pd.DataFrame, where: str) -> str:
+    """Say of the rows of a study which effects are resolved, or how far they go where one seed resolves none.
+
+    table: as `study_table` makes it. where: what the text calls it. Effects against the untouched base are left out
+    where there are others.
+    """
+    compared = table[table["against"] != ""]
+    others = compared[~compared["against"].str.startswith(UNTOUCHED)]
+    compared = others if len(others) else compared
+    if compared.empty:
+        return f"{where} has the rows, which are held against no other."
+    if compared["effect_low"].isna().all():
+        return _without_intervals(compared, where)
+    resolved = compared[compared["resolved"]]
+    groups = {"lower": resolved[resolved["effect"] < 0], "raise": resolved[resolved["effect"] > 0]}
+    said = [
+        f"{joined(map(_told, group.to_dict('records')))} {verb}{'s' * (len(group) == 1)} perplexity"
+        for verb, group in groups.items()
+        if len(group)
+    ]
+    rest = len(compared) - len(resolved)
+    if not said:
+        return (
+            f"In {where} {f'none of the {count(rest)} effects is' if rest > 1 else 'the one effect is not'} resolved."
+        )
+    verb = "is" if rest == 1 else "are"
+    ending = f"; {count(rest)} further effect{'s' * (rest != 1)} {verb} not resolved" if rest else ""
+    return f"In {where} {' and '.join(said)}{ending}."
+
+
+def stack_effect(records: Records) -> Effect:
+    """Return the effect of the whole stack against its first stage."""
+    difference = stage_means(records, STACK) - stage_means(records, FIRST)
+    return family_of_effects({STACK: difference})[STACK]
+
+
+def stack_sentence(effect: Effect) -> str:
+    """Say what the whole stack gives over its first stage, rsLoRA alone."""
+    value = percent(effect.mean)
+    if effect.interval is None:
+        return (
+            f"The whole stack stands at {signed(value)} against rsLoRA alone, from {why_none(effect.seeds)} and so "
+            "without an interval."
+        )
+    ends = f"{signed(value)}, {span(percent(effect.interval.low), percent(effect.interval.high))}"
+    if effect.is_resolved:
+        verb = "lowers" if value < 0 else "raises"
+        small = ", by less than is of interest" if abs(value) < 100 * SMALLEST_EFFECT else ""
+        return f"Against rsLoRA alone the whole stack {verb} perplexity ({ends}{small})."
+    if effect.is_negligible:
+        return f"Against rsLoRA alone the whole stack is equivalent within the smallest effect of interest ({ends})."
+    return f"Whether the whole stack does better or worse than rsLoRA alone is open ({ends})."
+
+
+def one_run_sentence(effects: Mapping[str, Effect]) -> str:
+    """Say how far a step of one run may lie from the truth, as the seeds of the ablation tell it."""
+    widths = {
+        name: (percent(effect.one_run.high) - percent(effect.one_run.low)) / 2
+        for name, effect in effects.items()
+        if effect.one_run is not None
+    }
+    if not widths:
+        return "With one seed an arm, this copy cannot tell how much seeds alone move a number."
+    low, high = min(widths.values()), max(widths.values())
+    ends = fixed(low) if fixed(low) == fixed(high) else f"{fixed(low)} to {fixed(high)}"
+    return (
+        f"For a sense of scale: one more run of the ablation would, by its seeds, fall within {ends}\\,\\% of the mean "
+        f"of a step, depending on the step."
+    )
+
+
+def efficiency_sentence(table: pd.DataFrame) -> str:
+    """Say of which parts the parameters for one percent of gain are bounded; table: of `efficiency_table`."""
+    bounded = table[table["cost"].notna()].sort_values("cost")
+    if bounded.empty:
+        return "No part has a gain that is resolved, so that parameters per gain are unbounded for all."
+    told = joined(f"{escape(row['label'])} ({row['cost']:,.0f})".replace(",", r"\,") for _, row in bounded.iterrows())
+    rest = len(table) - len(bounded)
+    ending = f"; for the other {count(rest)} they are unbounded, since there may be no gain" if rest else ""
+    return f"Parameters for one percent of gain can be told for {told}{ending}."
+
+
+def pooling_sentence(table: pd.DataFrame | None) -> str:
+    """Say what looking at the whole sequence seems to give the two designs that pool; table: of the study `designs`."""
+    if table is None:
+        return "At this scale the designs that pool were not run."
+    level = table.set_index("stage")["perplexity"]
+    said = []
+    for design, label in (("original", "original"), ("per_layer", "per-layer")):
+        change = 100 * (level[f"{design}_sequence"] / level[f"{design}_causal"] - 1)
+        said.append(f"{signed(change)} ({label})")
+    return f"Pooling over the whole sequence instead of the tokens so far moves the measured number by {joined(said)}."
+
+
+def bases_sentence(settings: Settings, bases: Records | None) -> str:
+    """Say what the study of bases tells about size; with one base, nothing."""
+    if bases is None or len(settings.bases) == 1:
+        return "This copy has one base, so that whether the stack fares otherwise on a larger one is open."
+    return effects_sentence(study_table(bases, settings.rows("bases")), r"Table~\ref{tab:bases}")
+
+
+def _without_intervals(compared: pd.DataFrame, where: str) -> str:
+    if (compared["effect"].abs() < SAME).all():
+        return f"In {where} single runs leave perplexity as it was, to two decimals."
+    low, high = (compared.loc[index] for index in (compared["effect"].idxmin(), compared["effect"].idxmax()))
+    if len(compared) == 1:
+        return f"In {where} a single run gives {signed(low['effect'])} for {_row(low)}, without an interval."
+    return (
+        f"In {where} the effects of single runs lie between {signed(low['effect'])} ({_row(low)}) and "
+        f"{signed(high['effect'])} ({_row(high)}), without intervals."
+    )
+
+
+def _told(row: Mapping[str, object]) -> str:
+    return rf"{_row(row)} ({signed(row['effect'])}, {span(row['effect_low'], row['effect_high'])})"
+
+
+def _row(row: Mapping[str, object]) -> str:
+    return escape(str(row["label"]).removeprefix("+ "))
+
+
+def tuning_sentence(settings: Settings) -> str:
+    """Say how the learning rates were chosen."""
+    if not settings.tuned_rates:
+        return "These rates are the same for every arm and none was tuned, so that an effect is one at these rates."
+    rates = ", ".join(f"{escape(arm)} {scientific(rate)}" for arm, rate in settings.tuned_rates.items())
+    return (
+        f"Arms with a rate of their own, chosen on validation articles from one grid for all ({rates}), train at that "
+        "rate, landmarks included; other arms at those just named."
+    )
+
+
+def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
+    """Say which steps of the ablation are resolved and which way, which are none, and what the others would need.
+
+    A step is resolved when its Holm-adjusted interval and the t interval that checks it both exclude zero, and else
+    none when both of its 90 % intervals lie within the smallest effect of interest.
+    """
+    seeds = min(effect.seeds for effect in effects.values())
+    if any(effect.interval is None for effect in effects.values()):
+        return f"With {why_none(seeds)} an arm no step has an interval, and all {count(len(effects))} are inconclusive."
+    better = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean < 0}
+    worse = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean > 0}
+    none = {name: effect for name, effect in effects.items() if not effect.is_resolved and effect.is_negligible}
+    rest = {name: effect for name, effect in effects.items() if not effect.is_resolved and name not in none}
+    said = [
+        f"{verb} with {joined(_found(*step) for step in group.items())}"
+        for verb, group in (("falls", better), ("rises", worse))
+        if group
+    ]
+    sentences = [f"Perplexity {joined(said)}, intervals adjusted after Holm."] if said else []
+    if none:
+        sentences.append(
+            f"{_steps_are(none)} equivalent to none: perplexity stays within "
+            f"{100 * SMALLEST_EFFECT:g}\\,\\% of what it was."
+        )
+    if rest:
+        needed = sorted({fixed(percent(effect.detectable or 0.0)) for effect in rest.values()}, key=float)
+        sentences.append(
+            f"{_steps_are(rest)} inconclusive: at {seeds} seeds and {articles} articles, "
+            f"an effect has to be {' to '.join(dict.fromkeys((needed[0], needed[-1])))}\\,\\% "
+            f"to be resolved with a chance of {100 * POWER:g}\\,\\%."
+        )
+    return " ".join(sentences)
+
+
+def _steps_are(group: Mapping[str, Effect]) -> str:
+    names = joined(map(stage_name, group))
+    return f"The step to {names} is" if len(group) == 1 else f"The {count(len(group))} steps to {names} are"
+
+
+def _found(name: str, effect: Effect) -> str:
+    ends = span(percent(effect.interval.low), percent(effect.interval.high)) if effect.interval else ""
+    small = abs(percent(effect.mean)) < 100 * SMALLEST_EFFECT
+    of_interest = ", less than is of interest" if small else ""
+    return rf"{stage_name(name)} ({fixed(percent(effect.mean))}\,\%, {ends}{of_interest})"

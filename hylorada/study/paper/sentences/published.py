@@ -1,0 +1,111 @@
+"""Sentences of the paper about what the published procedure does to single parts. LaTeX."""
+
+import numpy as np
+
+from hylorada.study.paper.latex import fixed, scientific
+from hylorada.study.paper.sentences.words import count
+from hylorada.study.records.records import Records
+from hylorada.study.results.protocols import PUBLISHED, largest_difference
+
+
+def zero_sentence(published: Records | None) -> str:
+    """Say how far the stage with the position bias lies from the one before it under the published procedure."""
+    if published is None:
+        return "The published procedure was not run at this scale."
+    seeds, largest = len(published.seeds(f"{PUBLISHED}magnitude")), largest_difference(published)
+    runs = f"{count(seeds)} pair{'s' * (seeds != 1)} of runs at equal seed"
+    if largest == 0:
+        return (
+            "Under the published procedure the stage with position bias equals the stage before it bit for bit: in "
+            f"{runs} the largest difference of the loss of any token is zero."
+        )
+    return (
+        "Under the published procedure the stage with position bias differs from the stage before it, which it should "
+        f"not: in {runs} by up to {scientific(largest)} nats for a token."
+    )
+
+
+def end_sentence(fixes: Records | None, published: Records | None) -> str:
+    """Say what counting the padding in the loss does to the probability of the end where text goes on."""
+    stages = ("published_rslora", "padding_masked_rslora")
+    absent = "At this scale the probability of the end token was not measured."
+    if fixes is None or not set(stages) <= set(fixes.stages):
+        return absent
+    found = [_means(fixes, stage, "end_token", "mean") for stage in stages]
+    factors = [_means(fixes, stage, "end_token", "perplexity_factor") for stage in stages]
+    if any(value is None for value in found + factors):
+        return absent
+    padded, masked = found
+    if masked < padded:
+        said = (
+            "Trained with the padding in the loss, rsLoRA expects the end of a text that goes on "
+            f"{padded / masked:.2g} times as often as with the padding masked"
+        )
+    else:
+        said = "Padding in the loss does not make rsLoRA expect the end of a text that goes on more often"
+    base = None if published is None else _means(published, "published_base", "end_token", "mean")
+    untouched = "" if base is None else f"; the untouched base: {scientific(base)}"
+    return (
+        f"{said} ({scientific(padded)} against {scientific(masked)} a token{untouched}). What is spent on the end "
+        f"raises perplexity by {fixed(100 * (max(factors) - 1), 3)}\\,\\% at most."
+    )
+
+
+def passed_sentence(fixes: Records | None) -> str:
+    """Say what becomes of positions that are passed to a bias without single-precision masters."""
+    stage, reference = "positions_passed_position_bias", "published_position_bias"
+    if fixes is None or not {stage, reference} <= set(fixes.stages):
+        return "At this scale positions were not passed alone."
+    record = fixes.record(stage, fixes.seeds(stage)[0])
+    moved = record["moved"]["position_bias"]
+    said = f"With positions passed alone, {moved['changed']} of the {moved['entries']} numbers of the bias move"
+    pairs = [(fixes.nll(stage, s).nll, fixes.nll(reference, s).nll) for s in fixes.seeds(stage)]
+    if any(not np.array_equal(one, other) for one, other in pairs):
+        return f"{said}."
+    said += f", by at most {scientific(moved['largest'])}, and yet no token's loss does"
+    half_a_step = {"bfloat16": 2.0**-9, "float16": 2.0**-12}.get(record["specification"]["dtype"], 0.0)
+    if moved["largest"] / 2 < half_a_step:  # the gate is a half at the start
+        said += ": a factor so close to one is one in the base's type, so that this fix needs single precision too"
+    return f"{said}."
+
+
+def still_sentence(published: Records | None) -> str:
+    """Say how many magnitudes a base type without masters leaves where they were."""
+    stage = "published_magnitude"
+    if published is None or stage not in published.stages:
+        return "At this scale the published magnitudes were not trained."
+    moved = [published.record(stage, seed)["moved"].get("magnitude") for seed in published.seeds(stage)]
+    shares = [1 - one["changed"] / one["entries"] for one in moved if one]
+    if not shares:
+        return "The records do not say how many magnitudes moved."
+    share = float(np.mean(shares))
+    if share == 1:
+        return "Under the published procedure not one magnitude moves: steps finer than the base's type are lost."
+    if share < 0.01:
+        return "Under the published procedure nearly every magnitude moves from where it started."
+    return (
+        f"Under the published procedure, {fixed(100 * share, 1)}\\,\\% of the magnitudes end just where they started: "
+        "steps finer than the base's type are lost."
+    )
+
+
+def frozen_sentence(published: Records | None) -> str:
+    """Say what training does to landmarks whose module is in no optimiser."""
+    stage = "published_learned_buckets"
+    if published is None or stage not in published.stages:
+        return "At this scale the published learnable buckets were not run."
+    moved = [published.record(stage, seed)["moved"].get("landmark") for seed in published.seeds(stage)]
+    if not all(moved):
+        return "The records do not say whether the module of learnable buckets moved."
+    largest = max(one["largest"] for one in moved)
+    if largest == 0:
+        return (
+            "The module of learnable buckets is in no optimiser there: when training ends, not one of its numbers has "
+            "moved, and the stage adds fixed noise."
+        )
+    return f"Under the published procedure the module of learnable buckets moved, by up to {scientific(largest)}."
+
+
+def _means(records: Records, stage: str, measure: str, number: str) -> float | None:
+    found = [records.record(stage, seed)["measures"].get(measure) for seed in records.seeds(stage)]
+    return float(np.mean([one[number] for one in found])) if all(found) else None

@@ -1,0 +1,1 @@
+"""Everything that is asked, as data: studies, stages, protocols, settings, runs."""

@@ -1,0 +1,114 @@
+"""What a protocol is: one field for each fact of how a study trains and scores. Needs no torch."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hylorada.config import HyLoRADAConfig
+from hylorada.errors import HyLoRADAError
+from hylorada.study.sources.lines import Lines
+
+GIVEN = "given"  # a value that no protocol fixes: the stage, the arm or the scale says it
+OPTIMISER = (  # fields that are those of `TrainingConfig`
+    *("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "weight_decay", "lr_schedule"),
+    *("warmup_ratio", "max_grad_norm", "batch_size", "gradient_accumulation_steps", "num_epochs"),
+)
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """How positions spread over the buckets of landmarks: fixed ones by `spacing`, learned ones evenly at the start.
+
+    positions, learned_positions: tokens that all buckets together cover.
+    """
+
+    spacing: str
+    positions: int
+    learned_positions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """One row of the table of protocols; its optimiser fields are those of `TrainingConfig`.
+
+    training_text: None is packed blocks of whole articles. block_tokens: length of a row or block. padded: a line is a
+    row of its own, filled up to block_tokens. whole_steps: rows that fill no whole step are left out. adapter_dtype:
+    "float32" masters, or "base" for the base model's type without masters. landmark_buckets: None is what the adapter's
+    configuration says, logarithmic over the length in use. bucket_module_registered: else the learned buckets' module
+    is in no optimiser and out of reach of `eval()`, so that its dropout stays on. evaluation_text: None is whole
+    articles of the test split. mean_of_lines: the published metric instead of the corpus perplexity. min_tokens: a
+    shorter text is skipped.
+    """
+
+    label: str
+    training_text: Lines | None
+    block_tokens: int | str
+    padded: bool
+    padding_in_loss: bool
+    whole_steps: bool
+    learning_rate: float | str
+    position_bias_lr: float
+    landmark_lr: float | str
+    embedding_lr: float
+    weight_decay: float
+    lr_schedule: str
+    warmup_ratio: float
+    max_grad_norm: float | None  # None: no clipping
+    batch_size: int | str
+    gradient_accumulation_steps: int | str
+    num_epochs: int | str
+    adapter_dtype: str
+    positions_reach_bias: bool
+    num_landmarks: int | str
+    landmark_buckets: Buckets | None
+    bucket_module_registered: bool
+    pools_over_padding: bool  # in training, by the landmarks that pool
+    evaluation_text: Lines | None
+    evaluation_tokens: int | str  # window; longer lines are cut there
+    mean_of_lines: bool
+    min_tokens: int
+
+
+def fitted(protocol: Protocol, train_lines: int | None, scored_lines: int | None, line_tokens: int) -> Protocol:
+    """Return a protocol cut to a scale: so many lines to train on and to score, None for as many as published.
+
+    line_tokens: to which lines are cut and filled up, where that is less than published. What a scale cuts are counts;
+    no other fact changes. A protocol without lines is returned as it is.
+    """
+    if protocol.training_text is None or protocol.evaluation_text is None:
+        return protocol
+    return replace(
+        protocol,
+        training_text=_counted(protocol.training_text, train_lines),
+        evaluation_text=_counted(protocol.evaluation_text, scored_lines),
+        block_tokens=min(protocol.block_tokens, line_tokens),
+        evaluation_tokens=min(protocol.evaluation_tokens, line_tokens),
+    )
+
+
+def protocol_of(facts: dict[str, Any]) -> Protocol:
+    """Return the protocol whose fields `dataclasses.asdict` gave, as a specification keeps them."""
+    parts = {"training_text": Lines, "evaluation_text": Lines, "landmark_buckets": Buckets}
+    made = {name: kind(**facts[name]) for name, kind in parts.items() if facts[name] is not None}
+    return Protocol(**facts | made)
+
+
+def _counted(lines: Lines, count: int | None) -> Lines:
+    return lines if count is None else replace(lines, count=min(count, lines.count))
+
+
+def training_config(protocol: Protocol, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of `TrainingConfig`: `given`, and over it what the protocol fixes.
+
+    Raises:
+        HyLoRADAError: the protocol leaves a field open and `given` lacks it.
+    """
+    fields = {name: getattr(protocol, name) for name in OPTIMISER}
+    if missing := [name for name, value in fields.items() if value == GIVEN and name not in given]:
+        raise HyLoRADAError(f"the protocol {protocol.label!r} does not fix {', '.join(missing)}; give them.")
+    empty = {"allow_empty_steps": True} if protocol.padded and not protocol.padding_in_loss else {}  # of blank lines
+    return given | {name: value for name, value in fields.items() if value != GIVEN} | empty
+
+
+def adapter_config(protocol: Protocol, adapter: HyLoRADAConfig) -> HyLoRADAConfig:
+    """Return the configuration to build a stage's adapter with; the rest of a protocol's facts is for `follow`."""
+    return adapter if protocol.num_landmarks == GIVEN else replace(adapter, num_landmarks=protocol.num_landmarks)

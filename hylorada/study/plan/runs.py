@@ -1,0 +1,204 @@
+"""From settings to runs: what each run is, and the identity that tells it from every other. Needs no torch.
+
+`plan` is the ablation, `plan_study` any other table. Rows of one name, settings, data and code are one run; a row of
+another name whose settings come out as those of a stage is that stage's run.
+
+A run's identity is the hash of its resolved settings, its data and the code it depends on: two runs of one identity
+are the same run, and a record is never taken for one made with other settings, data or code.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hylorada.config import HyLoRADAConfig
+from hylorada.files import work_of
+from hylorada.study.plan.digest import code_digest
+from hylorada.study.plan.protocol import Protocol, adapter_config, fitted, training_config
+from hylorada.study.plan.protocols import PROTOCOLS
+from hylorada.study.plan.rows import Row, arm_of
+from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.stages import STAGES
+from hylorada.study.sources.identity import source_identity
+
+OF_TRAINING = (  # settings that are fields of `TrainingConfig`
+    *("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "weight_decay", "warmup_ratio"),
+    *("max_grad_norm", "batch_size", "gradient_accumulation_steps", "num_epochs", "checkpoint_every"),
+)
+RUN_CODE = "hylorada.study.run.execute"  # what a record depends on is this module and all that it imports
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and evaluation. seed: None for the untouched base model, which has nothing random."""
+
+    stage: str  # or the row of another table
+    seed: int | None
+    specification: dict[str, Any]
+    base: str  # a name of `hylorada.study.sources.registry`
+    corpus: str
+    row: str  # of the table that asks for it: the stage, or a row whose settings come out as the stage's
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the specification, in hexadecimal."""
+        return sha256(json.dumps(self.specification, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """`<stage>[-seed<k>]-<first 8 digits of the identity>`: the name of the record's folder."""
+        return "-".join([self.stage] + [f"seed{self.seed}"] * (self.seed is not None) + [self.identity[:8]])
+
+    def folder(self, records: Path) -> Path:
+        """Where the record lies in a folder of records."""
+        return Path(records) / self.name
+
+    def is_finished(self, records: Path) -> bool:
+        """Tell whether the record is there and nothing of the run's work is left beside it."""
+        folder = self.folder(records)
+        return (folder / "record.json").is_file() and not work_of(folder).exists()
+
+
+def plan(settings: Settings) -> dict[str, list[Run]]:
+    """Return the runs of each stage of the ablation, in the order of the table."""
+    return {name: _runs(settings, name, stage.adapter, name) for name, stage in STAGES.items()}
+
+
+def plan_study(settings: Settings, name: str) -> dict[str, list[Run]]:
+    """Return the runs of each row of a study, with the budget that the scale gives it.
+
+    Raises:
+        HyLoRADAError: the scale does not have this study.
+    """
+    own = settings.for_study(name)
+    return {key: _runs_of_row(own, key, row) for key, row in settings.rows(name).items()}
+
+
+def all_runs(settings: Settings) -> dict[str, Run]:
+    """Return every run of a scale by name, the ablation's first; what two studies share comes once."""
+    plans = [plan(settings), *(plan_study(settings, name) for name in settings.studies)]
+    return {run.name: run for planned in plans for runs in planned.values() for run in runs}
+
+
+def cells(settings: Settings) -> dict[str, list[Run]]:
+    """Return what one process runs at a time, by name: a stage of the ablation, or what is new in a study."""
+    groups = [*plan(settings).items()]
+    groups += [(name, sum(plan_study(settings, name).values(), [])) for name in settings.studies]
+    taken: set[str] = set()
+    found = {}
+    for name, runs in groups:
+        own = list({run.name: run for run in runs if run.name not in taken}.values())
+        taken |= {run.name for run in own}
+        if own:
+            found[cell_name(name, own)] = own
+    return found
+
+
+def cell_name(name: str, runs: list[Run]) -> str:
+    """Name the file that says all runs of a cell are done, after all their identities."""
+    together = sha256("".join(run.identity for run in runs).encode()).hexdigest()
+    return f"{name}-{together[:8]}"
+
+
+def _runs_of_row(own: Settings, key: str, row: Row) -> list[Run]:
+    """Return the runs of a row: those of a stage where its changes leave that stage's settings as they are."""
+    changed = replace(own, **row.changes)
+    runs = _runs(changed, key, row.adapter, arm_of(key, row))
+    for stage in (name for name, stage in STAGES.items() if stage.adapter == row.adapter and name != key):
+        same = _runs(own, stage, row.adapter, stage)
+        if [run.specification for run in same] == [run.specification | {"stage": stage} for run in runs]:
+            return [replace(run, row=key) for run in same]
+    return runs
+
+
+def _runs(settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: str) -> list[Run]:
+    seeds = [None] if adapter is None else settings.seeds
+    return [
+        Run(name, seed, _specification(settings, name, adapter, arm, seed), settings.base, settings.corpus, name)
+        for seed in seeds
+    ]
+
+
+def _specification(
+    settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: str, seed: int | None
+) -> dict[str, Any]:
+    adapter = adapter and replace(adapter, **settings.adapter)
+    protocol = _cut(PROTOCOLS[settings.protocol], settings)
+    has_lines = protocol.training_text is not None
+    block_tokens = protocol.block_tokens if has_lines else settings.block_tokens
+    specification = {
+        "stage": name,
+        "base": _identity("model", settings.base),
+        "corpus": _identity("corpus", settings.corpus),
+        "code": _code(),
+        "dtype": settings.dtype,
+        "protocol": {"name": settings.protocol, **asdict(protocol)},
+        "block_tokens": block_tokens,
+        "evaluation": _evaluation(settings, protocol),
+        "measures": _measures(settings, has_lines),
+        "adapter": None,
+        "training": None,
+        "train_tokens": None,
+    }
+    if adapter is not None:
+        specification["train_tokens"] = None if has_lines else settings.train_tokens
+        specification["adapter"] = adapter_config(protocol, adapter).to_dict() | {
+            "lora_target_modules": settings.target_modules,
+            "max_positions": adapter.max_positions or block_tokens,  # buckets over the length in use
+            "s2_group_size": block_tokens // 4,  # as LongLoRA has it
+            "gradient_checkpointing": settings.gradient_checkpointing,
+        }
+        rate = settings.tuned_rates.get(arm)
+        rates = {} if rate is None else {"learning_rate": rate, "landmark_lr": rate}
+        given = {name: getattr(settings, name) for name in OF_TRAINING} | rates
+        specification["training"] = training_config(protocol, given) | {"seed": seed}
+    return specification
+
+
+def _cut(protocol: Protocol, settings: Settings) -> Protocol:
+    return fitted(protocol, settings.train_lines, settings.measures.get("lines"), settings.line_tokens)
+
+
+def _evaluation(settings: Settings, protocol: Protocol) -> dict[str, Any]:
+    """What the main text is: the lines of a published protocol, or articles of the corpus."""
+    if protocol.evaluation_text is not None:
+        return _lines(protocol) | {"stride": protocol.evaluation_tokens, "batch_size": settings.evaluation_batch}
+    return {
+        "max_length": settings.block_tokens,
+        "stride": settings.evaluation_stride,
+        "batch_size": settings.evaluation_batch,
+        "split": settings.evaluation_split,
+        "articles": settings.test_articles,
+        "tokens_per_article": settings.test_tokens_per_article,
+    }
+
+
+def _measures(settings: Settings, has_lines: bool) -> dict[str, Any]:
+    """What is measured beside the main text; the published lines are no further measure where they are that text."""
+    measures: dict[str, Any] = dict(settings.measures)
+    if "lines" in measures:
+        measures["lines"] = _lines(_cut(PROTOCOLS["as_published"], settings))
+        if has_lines:
+            del measures["lines"]
+    return measures
+
+
+def _lines(protocol: Protocol) -> dict[str, Any]:
+    return {
+        "lines": asdict(protocol.evaluation_text),
+        "max_length": protocol.evaluation_tokens,
+        "min_tokens": protocol.min_tokens,
+    }
+
+
+@cache
+def _identity(kind: str, name: str) -> dict[str, Any]:
+    return source_identity(kind, name)
+
+
+@cache
+def _code() -> str:
+    return code_digest(RUN_CODE)

@@ -1,0 +1,96 @@
+"""Reading a scale: `config/<name>.yaml`, with changes given on the command line, into `Settings`. Needs no torch."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from hylorada.errors import HyLoRADAError, near
+from hylorada.study.checkout import project_root
+from hylorada.study.plan.settings import Settings
+
+
+def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Settings:
+    """Read the scale of that name from config/, or the file of that path when it ends in .yaml.
+
+    changes: settings that replace those of the scale, and of every budget that has them.
+
+    Raises:
+        HyLoRADAError: no such scale or file, no YAML, a missing or unknown key, or what `Settings` refuses.
+    """
+    folder = project_root() / "config"
+    path = Path(scale) if scale.endswith((".yaml", ".yml")) else folder / f"{scale}.yaml"
+    if not path.is_file():
+        names = [p.stem for p in folder.glob("*.yaml")]
+        raise HyLoRADAError(f"scale {scale!r} is not there; {near(scale, names)}, or the path of a .yaml file")
+    values = _read_yaml(path)
+    known = [field.name for field in fields(Settings) if field.name != "scale"]
+    for name in values:
+        if name not in known:
+            raise HyLoRADAError(f"{path}: {name!r} is no setting; {near(str(name), known)}")
+    missing = [name for name in known if name not in values]
+    if missing:
+        raise HyLoRADAError(f"{path}: {', '.join(missing)} missing; config/micro.yaml explains each.")
+    for name, value in (changes or {}).items():
+        if name not in known:
+            raise HyLoRADAError(f"--set {name}: there is no such setting; {near(name, known)}")
+        values[name] = value
+        if isinstance(values["studies"], dict):  # else `Settings` says what is wrong with it
+            values["studies"] = {study: _without(budget, name) for study, budget in values["studies"].items()}
+    kinds = get_type_hints(Settings)
+    values = {
+        name: _as_number(value) if kinds[name] in (float, float | None) else value for name, value in values.items()
+    }
+    return Settings(scale=path.stem, **values)
+
+
+def read_changes(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read `name=value` pairs, each value as YAML reads it (HyLoRADAError for one of another form)."""
+    changes = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise HyLoRADAError(f"--set {pair!r} is no NAME=VALUE; write, for example, num_epochs=3")
+        try:
+            changes[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise HyLoRADAError(f"--set {name}: {value!r} is no value that YAML can read") from None
+    return changes
+
+
+def _as_number(value: Any) -> Any:
+    """Return a number that YAML reads as a whole one or, for want of a point as in 1e-3, as text; the rest as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error, where the last one would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping (ConstructorError for a repeated key)."""
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values: Any = yaml.load(path.read_text(), Loader=_EachKeyOnce)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise HyLoRADAError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise HyLoRADAError(f"{path} holds no settings; it must map names to values, as config/micro.yaml does.")
+    return values
+
+
+def _without(budget: Any, name: str) -> Any:
+    return {key: value for key, value in budget.items() if key != name} if isinstance(budget, dict) else budget

@@ -1,0 +1,1 @@
+"""Reading what runs left: records, by plan, by name, or held against others."""

@@ -1,0 +1,274 @@
+"""The records of a study, read and held against each other: same tokens scored, by the same base."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hylorada.errors import HyLoRADAError, near
+from hylorada.files import read_json
+from hylorada.nll import TokenNLL
+from hylorada.study.plan.runs import Run, plan, plan_study
+from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.studies import STUDIES
+from hylorada.study.records.archive import Archive, read_archive
+
+SHARED = ("base", "corpus", "protocol", "block_tokens", "evaluation", "measures", "dtype")  # alike in all runs
+KEPT = "kept.json"  # in a folder of records that are kept while the code goes on
+PROBE_TOLERANCE = 1e-3  # relative, between machines
+Key = tuple[str, int | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Runs by (stage, seed), in the order of the table; the untouched base has the seed None.
+
+    by_run: what `record.json` of each run holds. tokens: the scored tokens of each run, where they were kept. folders:
+    where the record of each run lies.
+    """
+
+    by_run: dict[Key, dict[str, Any]]
+    tokens: dict[Key, TokenNLL]
+    folders: dict[Key, Path] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> list[str]:
+        """Stages with a record, in the order of the table."""
+        return list(dict.fromkeys(stage for stage, _ in self.by_run))
+
+    def seeds(self, stage: str) -> list[int | None]:
+        """Seeds of a stage, ascending; [None] for the untouched base."""
+        return [seed for name, seed in self.by_run if name == stage]
+
+    def record(self, stage: str, seed: int | None) -> dict[str, Any]:
+        """Return the content of one run's `record.json`.
+
+        Raises:
+            HyLoRADAError: there is no such run.
+        """
+        if (stage, seed) not in self.by_run:
+            raise HyLoRADAError(f"no record of {_words((stage, seed))}; there are {_list(self.by_run)}.")
+        return self.by_run[stage, seed]
+
+    def nll(self, stage: str, seed: int | None) -> TokenNLL:
+        """Return the scored tokens of one run.
+
+        Raises:
+            HyLoRADAError: there is no such run, or its tokens were not kept.
+        """
+        name = self.record(stage, seed)["name"]
+        if (stage, seed) not in self.tokens:
+            raise HyLoRADAError(f"{name} was kept without its nll.npz, which this needs; make the run again.")
+        return self.tokens[stage, seed]
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the published lines were scored in every run."""
+        asked = [record["specification"] for record in self.by_run.values()]
+        return all("lines" in one["evaluation"] or "lines" in one["measures"] for one in asked)
+
+    def lines(self, stage: str, seed: int | None) -> TokenNLL:
+        """Return the scored lines of the published evaluation: the main text under a published protocol.
+
+        Raises:
+            HyLoRADAError: there is no such run, or the lines were not scored or not kept.
+        """
+        record = self.record(stage, seed)
+        if "lines" in record["specification"]["evaluation"]:
+            return self.nll(stage, seed)
+        path = self.folders.get((stage, seed), Path(record["name"])) / "lines.npz"
+        if not path.is_file():
+            raise HyLoRADAError(
+                f"{record['name']} has no lines.npz, which this needs; set measures: {{lines: null}} in the scale."
+            )
+        return TokenNLL.load(path)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run: stage, seed, every metric, trained parameters (count), seconds."""
+        rows = [
+            {"stage": stage, "seed": seed, "name": record["name"]}
+            | record["results"]
+            | {"parameters": record["parameters"]["trainable"]}
+            | {"training_seconds": record["training"]["seconds"] if record["training"] else 0.0}
+            | {"evaluation_seconds": record["evaluation_seconds"]}
+            for (stage, seed), record in self.by_run.items()
+        ]
+        return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all identities and results, in hexadecimal."""
+        essence = [[record["identity"], record["results"]] for record in self.by_run.values()]
+        return sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
+
+
+def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tuple[str, ...] = ()) -> Records:
+    """Read the records of all planned runs in a folder of records.
+
+    varies: in what the runs may differ, as for `check_alike`. In a folder of kept records, which holds KEPT, a run is
+    known by all of its specification but the digest of the code, which has gone on since.
+
+    Raises:
+        HyLoRADAError: a record is missing, is of another identity than planned, or does not fit the others (see
+            `check_alike`).
+    """
+    by_run, folders = {}, {}
+    kept = kept_archive(Path(folder_of_records)) if (Path(folder_of_records) / KEPT).is_file() else None
+    for run in (run for runs in plan.values() for run in runs):
+        folder = run.folder(folder_of_records)
+        if kept is not None and (record := kept.of(run)) is not None:
+            folder = kept.folder / record["name"]
+            by_run[run.row, run.seed], folders[run.row, run.seed] = record, folder
+            continue
+        if not (folder / "record.json").is_file():
+            raise HyLoRADAError(
+                f"{folder} holds no record of {_words((run.row, run.seed))}; "
+                "`hylorada run --scale SCALE`, with the scale asked for here, makes what is missing."
+            )
+        record = read_json(folder / "record.json")
+        if record["identity"] != run.identity:
+            raise HyLoRADAError(
+                f"{folder} holds a record of identity {record['identity'][:8]}, and {run.identity[:8]} is planned: "
+                "it was made with other settings, data or code; remove it and run `hylorada run --scale SCALE`."
+            )
+        by_run[run.row, run.seed] = record
+        folders[run.row, run.seed] = folder
+    return _checked(by_run, folders, varies)
+
+
+@cache
+def kept_archive(folder: Path) -> Archive:
+    """Read a folder of kept records, once."""
+    return read_archive(folder)
+
+
+def study_records(settings: Settings, name: str, folder: Path) -> Records:
+    """Read the records of one study of a scale, or of its ablation (HyLoRADAError as `load_records`)."""
+    rates = ("learning_rate", "landmark_lr") if settings.tuned_rates else ()
+    if name == "ablation":
+        return load_records(plan(settings), folder, rates)
+    return load_records(plan_study(settings, name), folder, (*STUDIES[name].varies, *rates))
+
+
+def load_folder(folder: Path) -> Records:
+    """Read every record in the sub-folders of `folder`, without a plan; `nll.npz` may be absent.
+
+    Raises:
+        HyLoRADAError: no record, two of one stage and seed, or records that do not fit together (see `check_alike`).
+    """
+    found: dict[Key, Path] = {}
+    for path in sorted(Path(folder).glob("[!.]*/record.json")):  # a hidden folder is one in the making
+        specification = read_json(path)["specification"]
+        key = specification["stage"], specification["training"] and specification["training"]["seed"]
+        if key[0] not in STAGES:
+            raise HyLoRADAError(f"{path}: stage {key[0]!r} is not known; {near(key[0], STAGES)}")
+        if key in found:
+            raise HyLoRADAError(
+                f"{folder} holds two records of {_words(key)}: {found[key].name} and {path.parent.name}; "
+                "load the records of one scale at a time, with its plan (`load_records`)."
+            )
+        found[key] = path.parent
+    if not found:
+        raise HyLoRADAError(f"{folder} has no sub-folder with a record.json; name a folder of records.")
+    order = list(STAGES)
+    keys = sorted(found, key=lambda key: (order.index(key[0]), -1 if key[1] is None else key[1]))
+    return _checked({key: read_json(found[key] / "record.json") for key in keys}, found)
+
+
+def check_alike(by_run: dict[Key, dict[str, Any]], varies: tuple[str, ...] = ()) -> None:
+    """Hold all records against the first, so that nothing but stage and seed, and what `varies`, tells two runs apart.
+
+    Sources, tokens, windows and training settings must be equal. The untouched base's score of one window must be equal
+    between runs of equal dtype, threads, device, processor and versions, where the same work gives the same bits;
+    other machines add up in another order, and there it may differ by 1e-3 of itself.
+
+    Raises:
+        HyLoRADAError: two runs differ; both are named, and in what.
+    """
+    compared = {name: lambda record, name=name: record["specification"][name] for name in SHARED if name not in varies}
+    if "base" not in varies:
+        compared["data"] = lambda record: record["data"]
+    for name, of in compared.items():
+        _equal(by_run.items(), of, name)
+    trained = [(key, record) for key, record in by_run.items() if record["specification"]["training"]]
+    _equal(trained, lambda record: record["specification"]["train_tokens"], "train_tokens")
+    free = dict.fromkeys(("seed", *varies))
+    _equal(trained, lambda record: record["specification"]["training"] | free, "training settings")
+    if {"evaluation", "base"} & set(varies):  # then what every run scores with the untouched base is not the same
+        return
+    first_on: dict[str, tuple[Key, float]] = {}
+    reference = None
+    for key, record in by_run.items():
+        probe = record["results"]["base_probe_nll"]
+        reference = reference or (key, probe)
+        near_key, near_probe = first_on.setdefault(machine_key(record), (key, probe))
+        if probe != near_probe:
+            raise HyLoRADAError(
+                f"the untouched base scored {near_probe} nats in {_words(near_key)} and {probe} in {_words(key)} on "
+                "one machine: weights, data or arithmetic changed between them; make the runs again."
+            )
+        if abs(probe - reference[1]) > PROBE_TOLERANCE * abs(reference[1]):
+            raise HyLoRADAError(
+                f"the untouched base scored {reference[1]} nats in {_words(reference[0])}, {probe} in {_words(key)}: "
+                "more than two machines may differ; make all runs on one of them."
+            )
+
+
+def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path], varies: tuple[str, ...] = ()) -> Records:
+    check_alike(by_run, varies)
+    columns = ["text", "article", "position", "token_id"] + ["context"] * ("evaluation" not in varies)
+    if "base" in varies:  # another base, another tokenizer
+        columns = []
+    tokens: dict[Key, TokenNLL] = {}
+    first: Key | None = None
+    for key in by_run:
+        path = folders[key] / "nll.npz"
+        if not path.is_file():
+            continue
+        store = TokenNLL.load(path)
+        if first is None:
+            tokens[key], first = store, key
+            continue
+        for name in columns:
+            if not np.array_equal(getattr(store, name), getattr(tokens[first], name)):
+                raise HyLoRADAError(
+                    f"{_words(first)} and {_words(key)} were not scored on the same tokens ({name} differs); "
+                    "remove one of the records and make the run again."
+                )
+        shared = {name: getattr(tokens[first], name) for name in columns}  # one copy for all runs
+        tokens[key] = replace(store, **shared)
+    return Records(by_run, tokens, folders)
+
+
+def _equal(records: Iterable[tuple[Key, dict[str, Any]]], of: Any, name: str) -> None:
+    first = None
+    for key, record in records:
+        first = first or (key, of(record))
+        if of(record) != first[1]:
+            raise HyLoRADAError(
+                f"{_words(first[0])} and {_words(key)} differ in {name} ({first[1]} and {of(record)}), "
+                "so they cannot be compared; load records of one plan."
+            )
+
+
+def machine_key(record: dict[str, Any]) -> str:
+    """Tell in one string all of a machine on which the same work gives the same bits."""
+    machine = record["machine"]
+    settings = {name: machine[name] for name in ("versions", "processor", "threads", "device")}
+    return json.dumps([settings, record["specification"]["dtype"]], sort_keys=True)
+
+
+def _words(key: Key) -> str:
+    return f"stage {key[0]!r}" + ("" if key[1] is None else f", seed {key[1]}")
+
+
+def _list(keys: Iterable[Key]) -> str:
+    return "; ".join(_words(key) for key in keys)

@@ -1,0 +1,1 @@
+"""From records to numbers and frames; no LaTeX, no sentences."""

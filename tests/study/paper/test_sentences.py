@@ -1,0 +1,294 @@
+"""Sentences of the paper: the numbers choose the words, in every direction."""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from fake_records import fake_store
+from fake_studies import stage_records, study_records
+
+from hylorada.study.paper.sentences import measures, published
+from hylorada.study.paper.sentences.effects import (
+    bases_sentence,
+    effect_sentences,
+    effects_sentence,
+    efficiency_sentence,
+    one_run_sentence,
+    pooling_sentence,
+    published_sentence,
+    stack_sentence,
+)
+from hylorada.study.plan.scales import load_settings
+from hylorada.study.results.statistics import Effect, Interval
+
+TABLE = r"Table~\ref{tab:x}"
+MICRO = load_settings("micro")
+
+
+def rows(*effects: float, interval: float | None = None, resolved: bool = False) -> pd.DataFrame:
+    """A study table of a reference and a row an effect, each resolved or not."""
+    found = [{"label": "reference", "against": "", "effect": math.nan, "effect_low": math.nan, "resolved": False}]
+    for index, value in enumerate(effects):
+        ends = (math.nan, math.nan) if interval is None else (value - interval, value + interval)
+        found.append(
+            {"label": f"row {index}", "against": "reference", "effect": value, "resolved": resolved}
+            | {"effect_low": ends[0], "effect_high": ends[1]}
+        )
+    return pd.DataFrame(found)
+
+
+def effect(mean: float, half: float | None = None, equivalent: bool = False) -> Effect:
+    if half is None:
+        return Effect(mean, 1)
+    ends = Interval(mean - half, mean + half, 0.05)
+    near = Interval(-0.005, 0.005, 0.1) if equivalent else ends
+    return Effect(mean, 3, ends, ends, 0.01, near, near, ends)
+
+
+def test_effects_of_single_runs_are_told_by_their_ends_and_without_intervals():
+    said = effects_sentence(rows(-1.5, 0.25, 2.0), TABLE)
+    ends = r"$-$1.50\,\% (row 0) and 2.00\,\% (row 2)"
+    assert said == f"In {TABLE} the effects of single runs lie between {ends}, without intervals."
+    assert "a single run gives 2.00\\,\\% for row 0" in effects_sentence(rows(2.0), TABLE)
+    assert "leave perplexity as it was" in effects_sentence(rows(0.001, -0.002), TABLE)
+    assert "held against no other" in effects_sentence(rows(), TABLE)
+
+
+def test_effects_against_the_untouched_base_are_left_out_where_there_are_others():
+    table = rows(-20.0, 0.5)
+    table.loc[1, "against"] = "base_code"
+    assert "-20" not in effects_sentence(table, TABLE) and "0.50" in effects_sentence(table, TABLE)
+
+
+@pytest.mark.parametrize(("value", "verb", "other"), [(-2.0, "lower", "raise"), (2.0, "raise", "lower")])
+def test_a_resolved_effect_is_told_with_its_direction(value, verb, other):
+    one = effects_sentence(rows(value, interval=0.5, resolved=True), TABLE)
+    assert f"{verb}s perplexity" in one and other not in one and "not resolved" not in one
+    two = effects_sentence(rows(value, value, interval=0.5, resolved=True), TABLE)
+    assert f"{verb} perplexity" in two
+
+
+def test_effects_that_are_not_resolved_are_counted():
+    assert effects_sentence(rows(0.1, 0.2, interval=1.0), TABLE) == f"In {TABLE} none of the two effects is resolved."
+    mixed = pd.concat([rows(-3.0, interval=0.5, resolved=True), rows(0.1, interval=1.0)])
+    assert "one further effect is not resolved" in effects_sentence(mixed, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (effect(-0.05, 0.01), "the whole stack lowers perplexity"),
+        (effect(0.05, 0.01), "the whole stack raises perplexity"),
+        (effect(0.005, 0.001), "by less than is of interest"),
+        (effect(0.0, 0.004, equivalent=True), "is equivalent within the smallest effect of interest"),
+        (effect(0.01, 0.1), "is open"),
+        (effect(0.01), "from one seed and so without an interval"),
+    ],
+)
+def test_the_whole_stack_is_judged_as_it_was_found(found, said):
+    assert said in stack_sentence(found)
+
+
+def test_the_spread_of_one_run_is_told_where_there_are_seeds():
+    assert "fall within 1.00" in one_run_sentence({"a": effect(0.0, 0.01)})
+    assert "cannot tell" in one_run_sentence({"a": effect(0.0)})
+
+
+def test_parameters_for_a_gain_are_told_only_of_parts_with_one():
+    table = pd.DataFrame({"label": ["a", "b"], "cost": [12_345.0, math.nan]})
+    said = efficiency_sentence(table)
+    assert r"told for a (12\,345); for the other one they are unbounded" in said
+    assert "unbounded" not in efficiency_sentence(table.head(1))
+    assert "unbounded for all" in efficiency_sentence(table.assign(cost=math.nan))
+
+
+def test_pooling_over_the_sequence_is_told_for_both_designs():
+    stages = ["original_causal", "original_sequence", "per_layer_causal", "per_layer_sequence"]
+    table = pd.DataFrame({"stage": stages, "perplexity": [10.0, 9.0, 10.0, 11.0]})
+    assert r"$-$10.00\,\% (original) and 10.00\,\% (per-layer)" in pooling_sentence(table)
+    assert "not run" in pooling_sentence(None)
+
+
+def test_a_study_that_a_scale_lacks_is_said_to_be_absent():
+    said = effect_sentences(replace(MICRO, studies={}), {})
+    assert all("was not made" in sentence for sentence in said.values())
+
+
+def test_one_base_says_nothing_about_size():
+    assert "is open" in bases_sentence(MICRO, None)
+
+
+def test_the_gain_by_kind_is_held_to_the_share_of_tokens():
+    found = stage_records()
+    assert r"60\,\% falls on layout" in measures.kinds_sentence(found) and "more than" in measures.kinds_sentence(found)
+    for record in found.by_run.values():
+        for kind in record["views"]["kinds"].values():
+            kind["mean_nll"] = None if kind["mean_nll"] is None else -record["results"]["perplexity"]
+            kind["mean_nll"] = 1.0 if record["specification"]["training"] is None else 0.5
+    assert "about as much as its part" in measures.kinds_sentence(found)
+
+
+def test_every_perplexity_of_one_model_is_named():
+    found = stage_records()
+    lines = found.record("base", None)["measures"].pop("lines")
+    said = measures.metrics_sentence(found)
+    assert "20.00 over the corpus" in said and "22.00 as arithmetic mean" in said and "published" not in said
+    lines["results"]["published_perplexity"] = 45.0
+    found.record("base", None)["measures"]["lines"] = lines
+    assert "by the published metric on the published lines it is 45.00" in measures.metrics_sentence(found)
+
+
+def test_retrieval_says_when_nothing_can_be_measured():
+    found = stage_records()
+    said = measures.retrieval_sentence(found)
+    assert "so that nothing can be measured" in said and "trained arms" in said
+    assert "not measured" in measures.retrieval_sentence(None)
+
+
+@pytest.mark.parametrize(
+    ("padded", "masked", "said"), [(2e-4, 1e-4, "2 times as often"), (1e-4, 2e-4, "does not make rsLoRA")]
+)
+def test_the_end_token_is_told_either_way_with_its_price(padded, masked, said):
+    found, _ = study_records("single_fixes", lambda run: 20.0, seeds=1)
+    for (stage, _seed), record in found.by_run.items():
+        mean = masked if stage.startswith("padding") else padded
+        record["measures"] = {"end_token": {"mean": mean, "perplexity_factor": 1 + mean}}
+    base, _ = study_records("as_published", lambda run: 20.0, seeds=1)
+    base.record("published_base", None)["measures"] = {"end_token": {"mean": 3e-5, "perplexity_factor": 1.0}}
+    told = published.end_sentence(found, base)
+    assert said in told and r"raises perplexity by 0.020\,\% at most" in told
+    assert r"the untouched base: \ensuremath{3\cdot10^{-5}}" in told
+    assert "untouched" not in published.end_sentence(found, None)
+    assert "not measured" in published.end_sentence(None, base)
+
+
+@pytest.mark.parametrize(
+    ("largest", "acts", "said"),
+    [
+        (1e-3, False, "is one in the base's type, so that this fix needs single precision too"),
+        (1e-1, False, "and yet no token's loss does."),
+        (1e-3, True, "3 of the 4 numbers of the bias move."),
+    ],
+)
+def test_positions_that_are_passed_alone_are_told_as_they_act(largest, acts, said):
+    found, _ = study_records("single_fixes", lambda run: 20.0, seeds=1)
+    stage = "positions_passed_position_bias"
+    record = found.record(stage, 0)
+    record["moved"] = {"position_bias": {"changed": 3, "entries": 4, "largest": largest}}
+    reference = fake_store("position_bias", 0, 64, 0.0, 0.0)
+    found.tokens["published_position_bias", 0] = reference
+    found.tokens[stage, 0] = replace(reference, nll=reference.nll + 0.5 * acts)
+    assert said in published.passed_sentence(found)
+    assert "not passed alone" in published.passed_sentence(None)
+
+
+def test_the_contrast_is_told_for_the_base_and_between_the_arms():
+    found, _ = study_records("places", lambda run: 20.0, seeds=1)
+    for index, ((stage, _seed), record) in enumerate(found.by_run.items()):
+        record["results"]["middle_contrast"] = -0.1 if stage == "base" else 0.01 * index
+    said = measures.contrast_sentence(found)
+    assert "$-$0.100 nats on the untouched base, where the middle third is easier" in said
+    assert "0.010 to 0.0" in said and "were not compared" in measures.contrast_sentence(None)
+
+
+def test_the_farthest_boundary_of_the_ablation_is_told_with_its_steps():
+    found = stage_records()
+    for seed in found.seeds("learned_buckets"):
+        record = found.record("learned_buckets", seed)
+        boundaries = [(k + 1) / 4 for k in range(3)]
+        boundaries[1] += 0.01 * (seed + 1)
+        record["learned"] = {"landmark.boundaries": boundaries}
+        record["specification"]["adapter"]["max_positions"] = 100
+        record["training"] = {"history": [{}] * 12}
+    said = measures.boundary_sentence(found)
+    assert said.startswith("In the ablation's 12 steps") and " is 3 tokens, of 100 positions" in said
+
+
+def test_effects_by_the_published_metric_are_told_by_their_ends():
+    said = published_sentence({"reference": None, "+ one": -1.5, "two": 0.25})
+    assert said.endswith(r"they go from $-$1.50\,\% (one) to 0.25\,\% (two).")
+    assert published_sentence({"reference": None}) == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"), [(0, "not one magnitude moves"), (100, "nearly every"), (25, r"75.0\,\% of the magnitudes")]
+)
+def test_magnitudes_that_stay_are_counted(changed, said):
+    found, _ = study_records("as_published", lambda run: 20.0, seeds=1)
+    for record in found.by_run.values():
+        record["moved"] = {"magnitude": {"entries": 100, "changed": changed}, "landmark": {"largest": float(changed)}}
+    assert said in published.still_sentence(found)
+    frozen = published.frozen_sentence(found)
+    assert ("adds fixed noise" in frozen) == (changed == 0) and ("moved, by up to" in frozen) == (changed > 0)
+
+
+@pytest.mark.parametrize(
+    ("edges", "said"),
+    [([False, False], "No best rate is an edge"), ([True, False], "For one of two arms that is an edge")],
+)
+def test_an_edge_of_the_grid_is_told(edges, said):
+    best = pd.DataFrame(
+        {"label": ["LoRA", "rsLoRA"], "rate": [5e-4, 2e-3], "perplexity": [15.15, 15.0], "on_edge": edges}
+    )
+    means = pd.DataFrame({"arm": ["lora", "rslora"] * 3, "rate": [5e-4, 5e-4, 1e-3, 1e-3, 2e-3, 2e-3]})
+    means["perplexity"] = [15.15, 15.3, 16, 16, 17, 15.0]
+    told = measures.rates_sentence(best, means, 5e-4)
+    assert said in told and r"at \ensuremath{5\cdot10^{-4}} for LoRA; \ensuremath{2\cdot10^{-3}} for rsLoRA" in told
+    assert "Over three rates of the grid" in told
+    assert (
+        "rsLoRA 15.00 and LoRA 15.15, 1.0\\,\\% from lowest to highest; at the one rate of the tables it is 1.0" in told
+    )
+    assert "Over two to three rates" in measures.rates_sentence(best, means.head(5), 5e-4)
+    assert "no rates were compared" in measures.rates_sentence(None, None, 5e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([0.0, -5.0, -6.0], "where the best stage lies 6.00"),
+        ([0.0, -5.0, -4.0], "no stage has a lower mean"),
+        ([0.0, 1.0, -4.0], "does not lower perplexity by itself"),
+    ],
+)
+def test_the_share_of_the_first_stage_is_told_as_it_is(changes, said):
+    table = pd.DataFrame({"stage": ["base", "rslora", "landmarks"], "effect_on_base": changes})
+    assert said in measures.share_sentence(table)
+
+
+def test_cost_is_compared_with_peft_either_way():
+    table = pd.DataFrame(
+        {
+            "method": [
+                "our HyLoRADA",
+                "our DoRA",
+                "PEFT DoRA",
+                "PEFT DoRA, adapter as base",
+                "PEFT rsLoRA, adapter as base",
+            ],
+            "step": [1.2, 1.1, 1.6, 1.4, 0.9],
+            "memory": 1.1,
+            "inference": [1.5, 1.4, 1.9, math.nan, math.nan],
+            "merged": [1.0, 1.0, math.nan, math.nan, math.nan],
+            "generation": [2.5, 2.0, 3.3, math.nan, math.nan],
+        }
+    )
+    said = measures.cost_sentence(table)
+    assert "1.10 times, less than the 1.40 of the PEFT library with the adapter in the base's type (1.60 as it" in said
+    assert "PEFT's rsLoRA in that type takes 0.90." in said and "from a cache 2.50 times" in said
+    slower = table.assign(step=[1.2, 1.5, 1.6, 1.4, 0.9])
+    assert "no less than the 1.40" in measures.cost_sentence(slower)
+
+
+def test_growth_in_length_is_read_off_the_times():
+    def bench(power: float) -> dict:
+        rows = [
+            {"name": f"{n:,} tokens, {how}", "milliseconds": n**power, "ratio": {"median": 0.1}, "peak_mib": mib}
+            for n in (512, 4096)
+            for how, mib in (("full", 40.0), ("in groups", 60.0))
+        ]
+        return {"sections": {"attention": rows}}
+
+    assert "in proportion to length" in measures.groups_sentence(bench(1.0))
+    assert "and 1.50 times its memory" in measures.groups_sentence(bench(1.0))
+    assert "to the power 2.00" in measures.groups_sentence(bench(2.0))

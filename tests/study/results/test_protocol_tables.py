@@ -1,0 +1,163 @@
+"""Both protocols side by side, parameter efficiency, cost, and further columns: what they say of known records."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_records import fake_record, fake_store, fake_study
+
+from hylorada.errors import HyLoRADAError
+from hylorada.files import read_json, write_json
+from hylorada.study.checkout import project_root
+from hylorada.study.paper.sentences.effects import tuning_sentence
+from hylorada.study.paper.sentences.published import zero_sentence
+from hylorada.study.paper.tables import write_efficiency, write_study
+from hylorada.study.plan.runs import plan_study
+from hylorada.study.plan.scales import load_settings
+from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.studies import STUDIES
+from hylorada.study.records.records import load_records, study_records
+from hylorada.study.results import columns
+from hylorada.study.results.cost import cost_table
+from hylorada.study.results.effects import step_effects
+from hylorada.study.results.protocols import efficiency_table, largest_difference, protocol_table
+from hylorada.study.results.statistics import percent
+
+ROOT = project_root()
+
+
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corrected")
+    _, planned = fake_study(folder)
+    return load_records(planned, folder)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """The study as published with two seeds: its bias stage is the stage before it, as the protocol has it."""
+    folder = tmp_path_factory.mktemp("published")
+    settings = replace(load_settings("micro"), studies={"as_published": {"seeds": [0, 1]}})
+    for name, runs in plan_study(settings, "as_published").items():
+        stage = name.removeprefix("published_")
+        as_stage = "magnitude" if stage == "position_bias" else stage
+        for run in runs:
+            store = fake_store(as_stage, run.seed, 512, seed_sd=0.002, article_sd=0.01)
+            store.save(run.folder(folder) / "nll.npz")
+            record = fake_record(replace(run, stage=stage), store)
+            record["results"]["published_perplexity"] = store.arithmetic_perplexity(10)
+            record["measures"] = {"end_token": {"mean": 0.25}}
+            record["moved"] = {"magnitude": {"entries": 200, "changed": 50, "largest": 0.1}}
+            write_json(run.folder(folder) / "record.json", record)
+    return study_records(settings, "as_published", folder)
+
+
+def test_each_side_of_the_protocol_table_is_its_own_study_in_its_own_metric(published, corrected):
+    table = protocol_table(published, corrected).set_index("stage")
+    for side, records, name in (("published", published, "published_{}"), ("lines", corrected, "{}")):
+        for stage in STAGES:
+            seeds = records.seeds(name.format(stage))
+            stores = [records.lines(name.format(stage), seed).first_windows() for seed in seeds]
+            level = np.mean([store.arithmetic_perplexity(10) for store in stores])
+            assert table.loc[stage, side] == pytest.approx(level)
+    for stage, row in STAGES.items():
+        if row.on:
+            step = 100 * (table.loc[stage, "published"] / table.loc[row.on, "published"] - 1)
+            assert table.loc[stage, "published_step"] == pytest.approx(step)
+    for stage, effect in step_effects(corrected).items():
+        assert table.loc[stage, "corpus_step"] == pytest.approx(percent(effect.mean))
+    assert table.loc["rslora", "corpus_resolved"] and math.isnan(table.loc["base", "corpus_step"])
+
+
+def test_a_scale_without_the_published_study_has_only_the_corrected_sides(corrected):
+    table = protocol_table(None, corrected)
+    assert "lines" in table and "corpus" in table and "published" not in table
+
+
+def test_the_inert_bias_is_told_from_one_that_acts(published, corrected):
+    assert largest_difference(published) == 0
+    assert "bit for bit: in two pairs of runs at equal seed the largest difference" in zero_sentence(published)
+    moved = dict(published.tokens)
+    key = ("published_position_bias", 1)
+    nll = moved[key].nll.copy()
+    nll[3] += 0.5
+    moved[key] = replace(moved[key], nll=nll)
+    acting = replace(published, tokens=moved)
+    assert largest_difference(acting) == pytest.approx(0.5, abs=1e-6)
+    assert "which it should not" in zero_sentence(acting)
+    assert zero_sentence(None) == "The published procedure was not run at this scale."
+    fewer = {key: record for key, record in published.by_run.items() if key != ("published_magnitude", 1)}
+    with pytest.raises(HyLoRADAError, match="other seeds"):
+        largest_difference(replace(published, by_run=fewer))
+
+
+def test_efficiency_is_a_parts_own_parameters_over_its_own_gain(corrected, tmp_path):
+    table = efficiency_table(corrected).set_index("stage")
+    assert table.loc["position_bias", "parameters"] == 65 and table.loc["learned_buckets", "parameters"] == 31
+    rslora = table.loc["rslora"]
+    assert rslora["cost"] == pytest.approx(rslora["parameters"] / rslora["gain"])
+    assert rslora["cost_low"] < rslora["cost"] < rslora["cost_high"]
+    for stage in ("position_bias", "landmarks"):  # no gain, and a loss: a ratio would mean nothing
+        assert math.isnan(table.loc[stage, "cost"])
+    write_efficiency(corrected, tmp_path / "e.tex", tmp_path / "e.csv")
+    assert (tmp_path / "e.tex").read_text().count("unbounded") == sum(math.isnan(cost) for cost in table["cost"])
+
+
+def test_cost_is_read_off_the_benchmark():
+    benchmark = read_json(ROOT / "benchmarks" / "cpu.json")
+    table = cost_table(benchmark).set_index("method")
+    training = {row["name"]: row for row in benchmark["sections"]["training"]}
+    inference = {row["name"]: row for row in benchmark["sections"]["inference"]}
+    assert set(table.index) == set(training)
+    assert table.loc["our rsLoRA", "step"] == table.loc["our rsLoRA", "memory"] == 1
+    assert table.loc["our DoRA", "merged"] == inference["our DoRA, merged"]["ratio"]["median"]
+    assert table.loc["our HyLoRADA", "step"] == training["our HyLoRADA"]["second_ratio"]["median"]
+    assert math.isnan(table.loc["PEFT DoRA", "merged"])
+
+
+def test_further_columns_are_means_over_seeds_and_empty_where_nothing_was_measured(published, corrected, tmp_path):
+    rows = STUDIES["as_published"].rows
+    table = write_study(published, rows, "as_published", tmp_path, tmp_path).set_index("stage")
+    assert table.loc["published_rslora", "end"] == pytest.approx(25.0)
+    assert table.loc["published_magnitude", "magnitude_still"] == pytest.approx(75.0)
+    seeds = [published.record("published_rslora", seed)["results"]["published_perplexity"] for seed in (0, 1)]
+    assert table.loc["published_rslora", "published_metric"] == pytest.approx(np.mean(seeds))
+    assert set(columns.values(corrected, "key_value", {}).values()) == {None}
+    printed = (tmp_path / "as_published.tex").read_text().splitlines()
+    assert len({line.count("&") for line in printed if line.startswith(("base", "rsLoRA", "+"))}) == 1
+
+
+def adapter(**fields) -> dict:
+    return {"specification": {"adapter": {"landmark_enabled": True, "max_positions": 64} | fields}, "learned": {}}
+
+
+@pytest.mark.parametrize(
+    ("design", "pooling", "causal"),
+    [
+        ("position_adaptive", "sequence", "yes"),
+        ("original", "sequence", "no"),
+        ("per_layer", "sequence", "no"),
+        ("original", "causal", "yes"),
+    ],
+)
+def test_only_designs_that_pool_the_whole_sequence_are_called_not_causal(design, pooling, causal):
+    record = adapter(landmark_design=design, landmark_pooling=pooling)
+    assert columns.COLUMNS["causal"].of(record) == causal
+
+
+def test_the_farthest_boundary_is_told_in_tokens_from_an_even_start():
+    record = adapter() | {"learned": {"landmark.boundaries": [0.25, 0.8, 0.5]}}  # as trained, not in order
+    assert columns.COLUMNS["boundary"].of(record) == pytest.approx(64 * 0.05)
+    assert columns.COLUMNS["boundary"].of(adapter()) is None
+
+
+def test_every_column_of_a_study_is_known():
+    assert {name for study in STUDIES.values() for name in study.shows} == set(columns.COLUMNS)
+
+
+def test_the_text_says_whether_rates_were_tuned():
+    settings = load_settings("micro")
+    assert "none was tuned" in tuning_sentence(replace(settings, tuned_rates={}))
+    told = tuning_sentence(replace(settings, tuned_rates={"rslora": 1e-3}))
+    assert r"rslora \ensuremath{1\cdot10^{-3}}" in told and "validation articles" in told

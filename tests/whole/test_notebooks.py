@@ -1,0 +1,83 @@
+"""The notebooks are compared cell by cell by nbval; here we see to it that there is something to compare."""
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from hylorada.study.checkout import project_root
+
+ROOT = project_root()
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LEAST_COMPARED = 8  # cells of a notebook
+LONGEST_FUNCTION = 5  # lines
+LARGEST = 400_000  # bytes of a notebook with its figures
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def compared(notebook: NotebookNode) -> list[NotebookNode]:
+    """Code cells with an output that nbval holds against the one it gets; pictures it does not look at."""
+    return [cell for cell in code_cells(notebook) if cell.outputs and "NBVAL" not in cell.source]
+
+
+def test_there_is_a_notebook():
+    assert NOTEBOOKS
+
+
+@each_notebook
+def test_a_notebook_was_run_from_top_to_bottom_and_kept_its_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert len(compared(notebook)) >= LEAST_COMPARED
+    assert "NBVAL" not in path.read_text(), "a cell is taken out of the comparison"
+
+
+@each_notebook
+def test_a_notebook_is_clean_and_small(path):
+    spec = importlib.util.spec_from_file_location("clean_notebook", ROOT / "tools" / "clean_notebook.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    notebook = nbformat.read(path, as_version=4)
+    tool.clean(notebook)
+    assert nbformat.writes(notebook) + "\n" == path.read_text(), f"run python tools/clean_notebook.py {path.name}"
+    assert path.stat().st_size < LARGEST
+
+
+@each_notebook
+def test_a_notebook_defines_no_long_function(path):
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        for node in ast.walk(ast.parse(re.sub(r"^%", "# %", cell.source, flags=re.MULTILINE))):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
+
+
+@each_notebook
+def test_every_changed_output_makes_the_comparison_fail(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    changed = compared(notebook)
+    for cell in changed:
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.text = "changed: " + output.text
+            else:
+                output.data["text/plain"] = "changed: " + output.data["text/plain"]
+    nbformat.write(notebook, tmp_path / path.name)
+    command = [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "-p", "no:cacheprovider", "--tb=no", "-q"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    run = subprocess.run([*command, tmp_path / path.name], cwd=ROOT, env=environment, capture_output=True, text=True)
+    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (failed|passed|error)", run.stdout)}
+    total = len(code_cells(notebook))
+    assert counts == {"failed": len(changed), "passed": total - len(changed)}, run.stdout + run.stderr
