@@ -223,6 +223,7 @@ rule page:
     """Claims, tables, figures and the runs behind each number on one self-contained page; seconds."""
     input:
         "results/claims.json",
+        workflow.source_path("paper/claims.yaml"),
         expand("results/tables/{table}.csv", table=["ablation", *SUMMARIES, *SETTINGS.studies]),
         expand("figures/{figure}.png", figure=[*figures_of(SETTINGS), "published_numbers"]),
         [workflow.source_path(f"report/page.{part}") for part in ("html", "css", "js")],

@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
 
     tracing = "say where a file, a claim or a run comes from: command, runs, settings, data, code, machine"
     why = _verb(verbs, "why", results.do_why, tracing, "scale records")
-    why.add_argument("what", help="a figure, table, page or record, or the id of a claim, such as AF-050")
+    why.add_argument("what", help="a figure, table, page or record, or the id of a claim in paper/claims.yaml")
     why.add_argument("--row", help="only this row of a table, and the row it is held against")
     why.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
     judging = "judge every published statement; write verdicts, tables and a figure"

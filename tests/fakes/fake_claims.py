@@ -3,13 +3,16 @@
 from collections import Counter
 from typing import Any
 
+from hylorada.study.claims.catalogue import load_catalogue
+
 AWKWARD = """</script><img src="http://example.org/x" onerror='alert(1)'> & "quoted" <b>bold</b>"""
 
 
 def fake_claims(names: list[str], scale: str = "micro", digest: str = "ab" * 32) -> dict[str, Any]:
     """Return claims with every verdict and kind, those of the five steps among them; names: of records."""
-    steps = {"AF-021": 17.07, "AF-032": -5.62, "AF-042": 2.11, "AF-052": 4.8, "AF-062": -2.26, "AF-051": 18.37}
-    claims = [_claim(name, value, "inconclusive", names[:3]) for name, value in steps.items()]
+    catalogue = load_catalogue()
+    steps = [*catalogue.headlines.steps.values(), catalogue.headlines.stack]
+    claims = [_claim(name, catalogue[name].value, "inconclusive", names[:3]) for name in steps]
     kinds = {"match": ("params", 811_008), "mismatch": ("count", [8, 16]), "not measurable": ("text", AWKWARD)}
     kinds |= {"reproduced": ("ppl", 57.22), "structural zero": ("ppl", 59.16), "not reproduced": ("percent", 2)}
     for number, (verdict, (kind, value)) in enumerate(kinds.items()):
@@ -24,7 +27,7 @@ def fake_claims(names: list[str], scale: str = "micro", digest: str = "ab" * 32)
         "counts": dict(Counter(claim["verdict"] for claim in claims)) | {"direction only": 0},
         "claims": claims,
         "contradictions": [
-            {"id": "X01", "statement": AWKWARD, "claims": ["AF-021", claims[-1]["id"]], "decided_by": "the runs"}
+            {"id": "X01", "statement": AWKWARD, "claims": [steps[0], claims[-1]["id"]], "decided_by": "the runs"}
         ],
     }
 

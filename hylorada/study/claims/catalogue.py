@@ -13,9 +13,12 @@ from hylorada.study.checkout import project_root
 
 KINDS = ("ppl", "percent", "params", "count", "text")
 RANGES = ("estimate", "guideline", "general", "separate benchmark", "planned")  # settings whose pairs are two ends
-DROPPED_ZEROS = {"AF-031": 2, "AF-052": 2}  # decimals as published, 12.40 and 4.80, where a number in YAML has fewer
 PERPLEXITY_DECIMALS = 2
-TUPLES = ("MT-261", "AF-131", "RN-151")  # there, yet no two ends
+FIELDS = (  # of a row in the file
+    *("id", "source", "quantity", "setting", "claimed_value", "unit", "relative_to", "kind", "check"),
+    *("contradicted_by", "note", "judged_by"),
+)
+OPTIONAL = ("decimals", "tuple")
 SYMBOLS = {"percent": "%"} | dict.fromkeys(  # a unit that only repeats what the quantity says is not shown
     (
         *(
@@ -42,7 +45,9 @@ SYMBOLS = {"percent": "%"} | dict.fromkeys(  # a unit that only repeats what the
 class Claim:
     """One statement. value: as published, a number, a text, or a list that is a range or a tuple.
 
-    check, note: what reading the documents can settle, for what no program can.
+    check, note: what reading the documents can settle, for what no program can. judged_by: the checks that settle the
+    rest, as plain data, see `rules.py`. written_decimals: digits behind the point, where a number in YAML has fewer.
+    is_tuple: two values of a setting in RANGES that are yet no two ends.
     """
 
     id: str
@@ -56,6 +61,9 @@ class Claim:
     check: str
     contradicted_by: tuple[str, ...]
     note: str
+    judged_by: Any = None
+    written_decimals: int | None = None
+    is_tuple: bool = False
 
     @property
     def number(self) -> float:
@@ -76,8 +84,8 @@ class Claim:
     @property
     def decimals(self) -> int:
         """Digits behind the point as published."""
-        if self.id in DROPPED_ZEROS:
-            return DROPPED_ZEROS[self.id]
+        if self.written_decimals is not None:
+            return self.written_decimals
         if self.kind == "ppl":
             return PERPLEXITY_DECIMALS
         return len(repr(self.number).partition(".")[2]) if isinstance(self.value, float) else 0
@@ -96,7 +104,7 @@ class Claim:
     @property
     def is_range(self) -> bool:
         """Whether the value is two ends."""
-        return len(self.values) == 2 and self.setting in RANGES and self.id not in TUPLES
+        return len(self.values) == 2 and self.setting in RANGES and not self.is_tuple
 
     @property
     def shown(self) -> str:
@@ -125,6 +133,19 @@ class Contradiction:
 
 
 @dataclass(frozen=True)
+class Headlines:
+    """The ids of the statements that a summary speaks of.
+
+    baseline: the perplexity of the untouched base. steps: the change of each stage of the ablation against the one it
+    builds on. stack: the change of the best stage against the untouched base.
+    """
+
+    baseline: str
+    steps: dict[str, str]
+    stack: str
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """All statements by id, the figures published later the same day among them, and what contradicts what."""
 
@@ -133,6 +154,7 @@ class Catalogue:
     settings: dict[str, str]
     contradictions: dict[str, Contradiction]
     families: dict[str, tuple[str, ...]]
+    headlines: Headlines
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims.values())
@@ -156,24 +178,34 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     """
     path = project_root() / "paper" / "claims.yaml" if path is None else path
     try:
-        found = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise HyLoRADAError(f"{path} holds no readable claims: {' '.join(str(error).split())}") from None
-    claims = _by_id([_claim(row) for row in found["claims"]], path)
-    later = _by_id([_later(row) for row in found["later_measurements"]], path)
+    claims = _by_id([_claim(row, path) for row in data["claims"]], path)
+    later = _by_id([_later(row) for row in data["later_measurements"]], path)
     contradictions = _by_id(
-        [Contradiction(row["id"], row["statement"], tuple(row["claims"])) for row in found["contradictions"]], path
+        [Contradiction(row["id"], row["statement"], tuple(row["claims"])) for row in data["contradictions"]], path
     )
-    families = {row["family"]: tuple(row["members"]) for row in found["functional_families"]}
-    catalogue = Catalogue(claims, later, found["settings"], contradictions, families)
+    families = {row["family"]: tuple(row["members"]) for row in data["functional_families"]}
+    headlines = Headlines(**data["headlines"])
+    catalogue = Catalogue(claims, later, data["settings"], contradictions, families, headlines)
     _check(catalogue, path)
     return catalogue
 
 
-def _claim(row: dict[str, Any]) -> Claim:
-    names = ("id", "source", "quantity", "setting", "unit", "relative_to", "kind", "check", "note")
+def _claim(row: dict[str, Any], path: Path) -> Claim:
+    name = row.get("id", "a statement without an id")
+    if missing := [field for field in FIELDS if field not in row]:
+        raise HyLoRADAError(f"{path}: {name} lacks {', '.join(missing)}.")
+    for field in row:
+        if field not in (*FIELDS, *OPTIONAL):
+            raise HyLoRADAError(f"{path}: {name} has a field {field!r}; {near(field, (*FIELDS, *OPTIONAL))}")
     return Claim(
-        value=row["claimed_value"], contradicted_by=tuple(row["contradicted_by"]), **{n: row[n] for n in names}
+        value=row["claimed_value"],
+        contradicted_by=tuple(row["contradicted_by"]),
+        written_decimals=row.get("decimals"),
+        is_tuple=row.get("tuple", False),
+        **{field: row[field] for field in FIELDS if field not in ("claimed_value", "contradicted_by")},
     )
 
 
@@ -184,11 +216,11 @@ def _later(row: dict[str, Any]) -> Claim:
 
 
 def _by_id(rows: list[Any], path: Path) -> dict[str, Any]:
-    found = {row.id: row for row in rows}
-    if len(found) != len(rows):
+    by_id = {row.id: row for row in rows}
+    if len(by_id) != len(rows):
         twice = sorted({row.id for row in rows if sum(other.id == row.id for other in rows) > 1})
         raise HyLoRADAError(f"{path}: {', '.join(twice)} is there twice; give each statement an id of its own.")
-    return found
+    return by_id
 
 
 def _check(catalogue: Catalogue, path: Path) -> None:
@@ -198,6 +230,8 @@ def _check(catalogue: Catalogue, path: Path) -> None:
         for name in claim.contradicted_by:
             if name not in catalogue.contradictions:
                 raise HyLoRADAError(f"{path}: {claim.id} names the contradiction {name!r}, which is not there.")
-    for names in [*(row.claims for row in catalogue.contradictions.values()), *catalogue.families.values()]:
+    headlines = catalogue.headlines
+    named = [(headlines.baseline, headlines.stack), headlines.steps.values(), *catalogue.families.values()]
+    for names in [*(row.claims for row in catalogue.contradictions.values()), *named]:
         for name in names:
             _ = catalogue[name]

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.study.checkout import project_root
 from hylorada.study.claims.catalogue import Catalogue
@@ -122,6 +123,20 @@ def own_steps(study: str) -> list[Pair]:
     """Return the rows of a study with those that they are held against."""
     against = BUILDS_ON if study == ABLATION else {name: row.against for name, row in STUDIES[study].rows.items()}
     return [(name, on) for name, on in against.items() if on is not None]
+
+
+def check_rows(study: str, *rows: str) -> None:
+    """Hold names of a study and its rows against the plan.
+
+    Raises:
+        HyLoRADAError: there is no such study, or no such row in it.
+    """
+    if study != ABLATION and study not in STUDIES:
+        raise HyLoRADAError(f"the study {study!r} is not known; {near(study, (ABLATION, *STUDIES))}")
+    known = BUILDS_ON if study == ABLATION else STUDIES[study].rows
+    for row in rows:
+        if row not in known:
+            raise HyLoRADAError(f"the study {study} has no row {row!r}; {near(row, known)}")
 
 
 def run_names(records: Records, *rows: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from hylorada.files import write_json
 from hylorada.study.claims.catalogue import Catalogue, Claim, load_catalogue
 from hylorada.study.claims.evidence import ABLATION, Evidence
-from hylorada.study.claims.rules import Rules, all_rules, check_rules
+from hylorada.study.claims.rules import load_rules
 from hylorada.study.claims.verdict import VERDICTS, Finding, settle
 from hylorada.study.plan.budget import cut_words
 from hylorada.study.plan.settings import Settings
@@ -44,8 +44,8 @@ class Judgement:
     @property
     def counts(self) -> dict[str, int]:
         """How many statements have each verdict, in the order of VERDICTS; a verdict that none has is left out."""
-        found = Counter(finding.verdict for finding in self.findings.values())
-        return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
+        counts = Counter(finding.verdict for finding in self.findings.values())
+        return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
     def row(self, claim: Claim) -> dict[str, Any]:
         """Return all there is to say about a statement, as plain values."""
@@ -69,10 +69,10 @@ class Judgement:
 
     def decided_by(self, contradiction: str) -> str:
         """Say what settles a contradiction: the verdicts that its statements got."""
-        found: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         for name in self.catalogue.contradictions[contradiction].claims:
-            found.setdefault(self.findings[name].verdict, []).append(name)
-        return "; ".join(f"{verdict}: {', '.join(found[verdict])}" for verdict in VERDICTS if verdict in found)
+            names.setdefault(self.findings[name].verdict, []).append(name)
+        return "; ".join(f"{verdict}: {', '.join(names[verdict])}" for verdict in VERDICTS if verdict in names)
 
     def as_json(self) -> dict[str, Any]:
         """Return the whole judgement as plain values."""
@@ -96,18 +96,14 @@ class Judgement:
         }
 
 
-def judge(
-    settings: Settings, folder: Path, catalogue: Catalogue | None = None, rules: Rules | None = None
-) -> Judgement:
+def judge(settings: Settings, folder: Path) -> Judgement:
     """Judge every statement by the records of a scale that lie in a folder.
 
     Raises:
-        HyLoRADAError: a statement without a rule or a rule without a statement, or a record that the scale has and that
-            is missing or does not fit.
+        HyLoRADAError: a statement and its checks do not fit, or a record that the scale has is missing or does not fit.
     """
-    catalogue = load_catalogue() if catalogue is None else catalogue
-    rules = all_rules() if rules is None else rules
-    check_rules(catalogue, rules)
+    catalogue = load_catalogue()
+    rules = load_rules(catalogue)
     evidence = Evidence(catalogue, settings, Path(folder))
     evidence.records(ABLATION)
     findings = {claim.id: settle([check.find(claim, evidence) for check in rules[claim.id]]) for claim in catalogue}
@@ -116,8 +112,8 @@ def judge(
 
 def _reason(claim: Claim, finding: Finding) -> str:
     """Return what the check says and, after it, what reading the documents found, where the check does not say it."""
-    said = f"{finding.reason[0].upper()}{finding.reason[1:]}."
-    return said if not claim.note or claim.note in said else f"{said} Found in reading: {claim.note}."
+    reason = f"{finding.reason[0].upper()}{finding.reason[1:]}."
+    return reason if not claim.note or claim.note in reason else f"{reason} Found in reading: {claim.note}."
 
 
 def write_judgement(judgement: Judgement, path: Path) -> None:

@@ -1,48 +1,34 @@
-"""Every statement with the checks that settle it, in their order: what can be had without a run first."""
+"""The checks that judge each published statement, made of its `judged_by` in `paper/claims.yaml`.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+A check is written there as a word with its arguments: {count: low_rank}, {step: [rslora, base]}, or, by name,
+{count: {quantity: low_rank, at_most: 1000}}; a word alone, as plan, takes none. An id among the arguments is the
+statement of that id. The first argument of some words is the name of a thing in a table of this package, and no name of
+such a table may be left without a statement.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.claims.catalogue import Catalogue, Claim
-from hylorada.study.claims.checks.arithmetic import ARITHMETIC, GAINS
-from hylorada.study.claims.checks.costs import COSTS
-from hylorada.study.claims.checks.counts import COUNTS
-from hylorada.study.claims.checks.growth import GROWTH
-from hylorada.study.claims.checks.measured_rows import MEASURED
-from hylorada.study.claims.checks.settings import FACTS
+from hylorada.study.claims.checks.arithmetic import NoRatio, recompute
+from hylorada.study.claims.checks.clashes import RELATIONS, Clash
+from hylorada.study.claims.checks.costs import OPERATIONS, Measured, Merges
+from hylorada.study.claims.checks.counts import Counted
+from hylorada.study.claims.checks.facts import FACTS
+from hylorada.study.claims.checks.growth import GROWING, growth
+from hylorada.study.claims.checks.inactive import Inert, Unmoved, not_causal
+from hylorada.study.claims.checks.measured import Beyond, effect, holds, level, step
+from hylorada.study.claims.checks.parameters import PARAMETERS
+from hylorada.study.claims.checks.reading import Reading
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import PLAN, UNTRACEABLE, Finding
 
-SAID = {PLAN: "no result is reported with it", UNTRACEABLE: "no run, log or derivation is given"}
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A verdict that rests on reading the documents, with the claim's own setting and note as its reason."""
-
-    verdict: str
-
-    def find(self, claim: Claim, evidence: Evidence) -> Finding:
-        """Say what was read."""
-        note = f" ({claim.note})" if claim.note else ""
-        said = f"rests on reading the documents: {claim.quantity}, {claim.shown}: {SAID[self.verdict]}{note}"
-        return Finding(self.verdict, said, command="")
-
-
-PLANS = (
-    *("AF-001", "AF-130", "AF-131", "RN-092", "RN-094", "RN-095", "RN-150", "RN-151"),
-    *("RM-002", "RM-003", "RM-004", "RM-005", "RM-006", "RM-007", "RM-018", "MT-002", "MT-054", "MT-055", "MT-063"),
-    *("MT-100", "MT-101", "MT-102", "MT-103", "MT-104", "AC-001", "AC-002", "AC-010", "AC-020"),
-)
-GUIDELINES = (
-    *("MT-123", "MT-130", "MT-131", "MT-132", "MT-133", "MT-134", "MT-140", "MT-141", "MT-142"),
-    *("MT-145", "MT-146", "MT-147", "MT-195", "MT-196", "MT-197", "MT-198", "MT-199", "MT-200", "MT-201"),
-    *("MT-216", "MT-217", "MT-218", "MT-219", "MT-220", "MT-221", "MT-222", "MT-223"),
-    *("MT-225", "MT-226", "MT-227", "MT-228", "MT-229"),
-)
-DOCUMENTS = dict.fromkeys(PLANS, Reading(PLAN)) | dict.fromkeys(GUIDELINES, Reading(UNTRACEABLE))
+ID = re.compile(r"[A-Z]{2}-\d+")
 
 
 class Check(Protocol):
@@ -52,30 +38,103 @@ class Check(Protocol):
         """Look at it."""
 
 
-Rules = Mapping[str, tuple[Check, ...]]
-SINGLE = (GAINS, ARITHMETIC, COUNTS, FACTS, COSTS, GROWTH, DOCUMENTS)  # a check a statement, in this order
+@dataclass(frozen=True)
+class Word:
+    """make: arguments -> check. table: what the first argument names, where that is a thing of this package."""
+
+    make: Callable[..., Check]
+    table: Mapping[str, Any] = field(default_factory=dict)
 
 
-def all_rules() -> dict[str, tuple[Check, ...]]:
-    """Join the tables of checks; measurements come last."""
-    rules: dict[str, tuple[Check, ...]] = {}
-    for table in SINGLE:
-        for name, check in table.items():
-            rules[name] = (*rules.get(name, ()), check)
-    for name, checks in MEASURED.items():
-        rules[name] = (*rules.get(name, ()), *checks)
+WORDS = {
+    "recompute": Word(recompute),
+    "no_ratio": Word(NoRatio),
+    "count": Word(Counted, PARAMETERS | OPERATIONS),
+    "growth": Word(growth, GROWING),
+    "merge": Word(Merges),
+    "cost": Word(Measured),
+    "fact": Word(lambda fact: fact, FACTS),
+    "clash": Word(Clash, RELATIONS),
+    "step": Word(step),
+    "effect": Word(effect),
+    "level": Word(level),
+    "inert": Word(Inert),
+    "unmoved": Word(Unmoved),
+    "not_causal": Word(not_causal),
+    "better": Word(partial(holds, True)),
+    "no_worse": Word(partial(holds, False)),
+    "beyond": Word(Beyond),
+    "plan": Word(partial(Reading, PLAN)),
+    "untraceable": Word(partial(Reading, UNTRACEABLE)),
+}
+
+
+def load_rules(catalogue: Catalogue) -> dict[str, tuple[Check, ...]]:
+    """Return the checks of every statement, in their order.
+
+    Raises:
+        HyLoRADAError: a statement without a check, a word, name or argument that is not known, or a name that no
+            statement uses.
+    """
+    rules, unused = {}, {word: set(WORDS[word].table) for word in WORDS}
+    for claim in catalogue:
+        if not isinstance(claim.judged_by, list) or not claim.judged_by:
+            raise HyLoRADAError(
+                f"no check judges {claim.id}; give its judged_by a list of checks, see paper/claims.yaml."
+            )
+        try:
+            rules[claim.id] = tuple(_check(written, catalogue, unused) for written in claim.judged_by)
+        except HyLoRADAError as error:
+            raise HyLoRADAError(f"judged_by of {claim.id}: {error}") from None
+    for word, names in unused.items():
+        if names:
+            raise HyLoRADAError(
+                f"no statement is judged by {word} of {', '.join(sorted(names))}; give one such a check, or take the "
+                "name out of its table in hylorada/study/claims/checks."
+            )
     return rules
 
 
-def check_rules(catalogue: Catalogue, rules: Rules) -> None:
-    """Hold rules and statements against each other.
+def _check(written: Any, catalogue: Catalogue, unused: dict[str, set[str]]) -> Check:
+    """Return one check, and take the name that it uses from those that are unused."""
+    if isinstance(written, str):
+        written = {written: []}
+    if not isinstance(written, dict) or len(written) != 1:
+        raise HyLoRADAError(f"{written!r} is no check; write one as {{word: arguments}}.")
+    ((word, arguments),) = written.items()
+    if word not in WORDS:
+        raise HyLoRADAError(f"the check {word!r} is not known; {near(word, WORDS)}")
+    bound = _bound(word, _resolved(arguments, catalogue))
+    if table := WORDS[word].table:
+        first = next(iter(bound.signature.parameters))
+        name = bound.arguments[first]
+        if not isinstance(name, str) or name not in table:
+            raise HyLoRADAError(f"the {first} {name!r} is not known; {near(str(name), table)}")
+        unused[word].discard(name)
+        bound.arguments[first] = table[name]
+    return WORDS[word].make(*bound.args, **bound.kwargs)
 
-    Raises:
-        HyLoRADAError: a statement without a rule, or a rule for no statement.
-    """
-    missing = [claim.id for claim in catalogue if not rules.get(claim.id)]
-    if missing:
-        raise HyLoRADAError(f"no rule judges {', '.join(missing)}; give each a row in hylorada/study/claims.")
-    for name in rules:
-        if name not in catalogue.claims:
-            raise HyLoRADAError(f"a rule judges {name!r}, which no statement is; {near(name, catalogue.claims)}")
+
+def _bound(word: str, arguments: Any) -> inspect.BoundArguments:
+    signature = inspect.signature(WORDS[word].make)
+    takes, named, in_order = signature.parameters, {}, ()
+    if isinstance(arguments, dict):
+        named = arguments
+    elif arguments is not None:
+        in_order = arguments if isinstance(arguments, tuple) else (arguments,)
+    for name in named:
+        if name not in takes and not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in takes.values()):
+            raise HyLoRADAError(f"the check {word!r} takes no {name!r}; {near(name, takes)}")
+    try:
+        return signature.bind(*in_order, **named)
+    except TypeError as error:
+        raise HyLoRADAError(f"the check {word!r}: {error}; it takes {', '.join(takes) or 'no argument'}.") from None
+
+
+def _resolved(value: Any, catalogue: Catalogue) -> Any:
+    """Return arguments with each id as its statement, and lists as tuples."""
+    if isinstance(value, dict):
+        return {name: _resolved(each, catalogue) for name, each in value.items()}
+    if isinstance(value, list):
+        return tuple(_resolved(each, catalogue) for each in value)
+    return catalogue[value] if isinstance(value, str) and ID.fullmatch(value) else value

@@ -10,38 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from hylorada.errors import HyLoRADAError, near
+from hylorada.errors import HyLoRADAError
+from hylorada.study.claims.catalogue import Headlines
+from hylorada.study.claims.verdict import FAILS, GROUPS, HOLDS, OPEN, verdict_group
 from hylorada.study.plan.stages import STAGES
 from hylorada.study.results.statistics import why_none
 
-GROUPS = HOLDS, FAILS, OPEN = "holds", "fails", "open"
-VERDICTS = {  # what each verdict of `hylorada claims` means for the statement
-    "reproduced": HOLDS,
-    "absolute value": HOLDS,
-    "match": HOLDS,
-    "within rounding": HOLDS,
-    "transfers": HOLDS,
-    "direction only": OPEN,
-    "inconclusive": OPEN,
-    "undecided": OPEN,
-    "untraceable": OPEN,
-    "plan": OPEN,
-    "not measurable": OPEN,
-    "not run at this scale": OPEN,
-    "not reproduced": FAILS,
-    "mismatch": FAILS,
-    "contradicted": FAILS,
-    "structural zero": FAILS,
-    "does not transfer": FAILS,
-}
-STEP_CLAIMS = {  # the published change of each step against the one it builds on
-    "rslora": "AF-021",
-    "magnitude": "AF-032",
-    "position_bias": "AF-042",
-    "landmarks": "AF-052",
-    "learned_buckets": "AF-062",
-}
-STACK, STACK_CLAIM = "landmarks", "AF-051"  # the best published stage, against the untrained model
+STACK = "landmarks"  # the best published stage
 CLAIMED, CORRECTED = "published", "corpus"  # sides of the table of both protocols
 
 
@@ -67,40 +42,28 @@ class Change:
     lacking: str = ""
 
 
-def verdict_group(verdict: str) -> str:
-    """Say whether a verdict means that a statement holds, fails or stays open.
-
-    Raises:
-        HyLoRADAError: the verdict is not one of `VERDICTS`.
-    """
-    plain = verdict.lower().replace("_", " ")
-    if plain not in VERDICTS:
-        raise HyLoRADAError(f"verdict {verdict!r} is not known; {near(plain, VERDICTS)}")
-    return VERDICTS[plain]
-
-
-def steps(claims: Sequence[Mapping[str, Any]], protocols: pd.DataFrame) -> list[Step]:
+def steps(claims: Sequence[Mapping[str, Any]], headlines: Headlines, protocols: pd.DataFrame) -> list[Step]:
     """Return the five steps with what was claimed, and what the table of both protocols has for them."""
     by_id = {claim["id"]: claim for claim in claims}
-    found = []
-    for stage, name in STEP_CLAIMS.items():
+    five = []
+    for stage, name in headlines.steps.items():
         claim = _claim(by_id, name)
         sides = [_change(protocols, side, stage) for side in (CLAIMED, CORRECTED)]
-        found.append(Step(stage, claim, -_number(claim), *sides))
-    return found
+        five.append(Step(stage, claim, -_number(claim), *sides))
+    return five
 
 
-def was_claimed(claims: Sequence[Mapping[str, Any]]) -> str:
+def was_claimed(claims: Sequence[Mapping[str, Any]], headlines: Headlines) -> str:
     """Say what the documents claim: how many statements, and the largest change."""
     sources = {document(claim) for claim in claims}
-    stack = _claim({claim["id"]: claim for claim in claims}, STACK_CLAIM)
+    stack = _claim({claim["id"]: claim for claim in claims}, headlines.stack)
     return (
         f"{len(claims)} statements in {_count(len(sources), 'document')}. The best stage, {_name(STACK)}, is said to "
         f"{_moves(-_number(stack))} against the untrained model."
     )
 
 
-def was_found(protocols: pd.DataFrame, side: str, found: Sequence[Change | None], amount: str = "") -> str:
+def was_found(protocols: pd.DataFrame, side: str, changes: Sequence[Change | None], amount: str = "") -> str:
     """Say what a procedure gave for the best stage, and how many steps it tells from nothing.
 
     amount: how much of it was run, as "3 of 125 steps", where that is not all.
@@ -111,7 +74,7 @@ def was_found(protocols: pd.DataFrame, side: str, found: Sequence[Change | None]
     change = 100 * (level[STACK] / level["base"] - 1)
     after = f", after {amount}," if amount else ""
     whole = f"The same stage{after} {_measured_moves(change)} against the untouched base."
-    measured = [change for change in found if change is not None]
+    measured = [change for change in changes if change is not None]
     if all(change.low is None for change in measured):
         lacking = why_none(int(protocols[f"{side}_seeds"].max()))
         return f"{whole} With {lacking} of each no step can be told from chance."
@@ -124,7 +87,7 @@ def was_found(protocols: pd.DataFrame, side: str, found: Sequence[Change | None]
     return f"{whole} {told}{directions}."
 
 
-def what_follows(counts: Mapping[str, int], found: Sequence[Step]) -> str:
+def what_follows(counts: Mapping[str, int], five: Sequence[Step]) -> str:
     """Say how many statements hold, fail and stay open, and what of the five steps is left."""
     groups = dict.fromkeys(GROUPS, 0)
     undecided = []
@@ -133,8 +96,8 @@ def what_follows(counts: Mapping[str, int], found: Sequence[Step]) -> str:
         if count and verdict_group(verdict) == OPEN:
             undecided.append(f"{count} {verdict.lower().replace('_', ' ')}")
     because = f" ({', '.join(undecided)})" if undecided else ""
-    standing = [step for step in found if step.corrected and step.corrected.resolved and _same_side(step)]
-    against = [step for step in found if step.corrected and step.corrected.resolved and not _same_side(step)]
+    standing = [step for step in five if step.corrected and step.corrected.resolved and _same_side(step)]
+    against = [step for step in five if step.corrected and step.corrected.resolved and not _same_side(step)]
     parts = [
         f"{groups[HOLDS]} of {sum(groups.values())} statements hold, {groups[FAILS]} do not, "
         f"and {groups[OPEN]} stay open{because}.",
@@ -167,10 +130,10 @@ def _claim(by_id: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, An
 
 def _number(claim: Mapping[str, Any]) -> float:
     """Return what was claimed as a number, also where it is written with its unit."""
-    found = re.match(r"-?\d+(\.\d+)?", str(claim["claimed"]).replace("\N{MINUS SIGN}", "-"))
-    if found is None:
+    number = re.match(r"-?\d+(\.\d+)?", str(claim["claimed"]).replace("\N{MINUS SIGN}", "-"))
+    if number is None:
         raise HyLoRADAError(f"claim {claim['id']} is {claim['claimed']!r}, and the summary needs its number.")
-    return float(found[0])
+    return float(number[0])
 
 
 def _change(protocols: pd.DataFrame, side: str, stage: str) -> Change | None:
@@ -201,13 +164,13 @@ def _name(stage: str) -> str:
     return STAGES[stage].label.removeprefix("+ ")
 
 
-def _list(found: Sequence[Step]) -> str:
-    *most, last = [_name(step.stage) for step in found]
+def _list(some: Sequence[Step]) -> str:
+    *most, last = [_name(step.stage) for step in some]
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _verb(found: Sequence[Step]) -> str:
-    return "moves perplexity" if len(found) == 1 else "move perplexity"
+def _verb(some: Sequence[Step]) -> str:
+    return "moves perplexity" if len(some) == 1 else "move perplexity"
 
 
 def _count(count: int, thing: str) -> str:

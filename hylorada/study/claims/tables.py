@@ -6,12 +6,7 @@ import pandas as pd
 
 from hylorada.study.claims.catalogue import KINDS
 from hylorada.study.claims.judgement import COLUMN_ORDER, Judgement
-from hylorada.study.claims.verdict import (
-    DOES_NOT_TRANSFER,
-    TRANSFERS,
-    UNDECIDED,
-    VERDICTS,
-)
+from hylorada.study.claims.verdict import ELSEWHERE, VERDICTS
 
 IN_WORDS = {"as_published": "as published", "corrected": "corrected", "transfers": "another base or text"}
 KIND_WORDS = {"ppl": "levels", "percent": "gains", "params": "parameters", "count": "settings", "text": "words"}
@@ -37,13 +32,12 @@ def verdict_table(judgement: Judgement) -> pd.DataFrame:
     by_column = Counter(
         (column.verdict, name) for finding in findings.values() for name, column in finding.columns.items()
     )
-    words = [*VERDICTS, TRANSFERS, DOES_NOT_TRANSFER, UNDECIDED]
     rows = [
         {"verdict": word}
         | {kind: by_kind[word, kind] for kind in KINDS}
         | {"all": sum(by_kind[word, kind] for kind in KINDS)}
         | {name: by_column[word, name] for name in COLUMN_ORDER}
-        for word in words
+        for word in [*VERDICTS, *ELSEWHERE]
     ]
     table = pd.DataFrame(rows)
     return table[table.drop(columns="verdict").any(axis=1)].reset_index(drop=True)

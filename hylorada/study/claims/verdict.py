@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hylorada.errors import HyLoRADAError, near
+
 REPRODUCED = "REPRODUCED"
 DIRECTION_ONLY = "DIRECTION ONLY"
 NOT_REPRODUCED = "NOT REPRODUCED"
@@ -18,24 +20,59 @@ UNTRACEABLE = "UNTRACEABLE"
 PLAN = "PLAN"
 NOT_RUN = "NOT RUN AT THIS SCALE"
 
-VERDICTS = {  # in the order of the tables, each with what it says
-    REPRODUCED: "the interval excludes zero on the published side, and the published effect is one that a run may give",
-    DIRECTION_ONLY: "the interval excludes zero on the published side, and no run gives the published effect",
-    NOT_REPRODUCED: "the interval excludes zero on the other side, or the effect is too small to be of interest",
-    INCONCLUSIVE: "none of these: more seeds would be needed",
-    ABSOLUTE_VALUE: "the published level is one that a run may give",
-    MATCH: "follows from its inputs, a count, a fact of the code or a measured cost, at the published digits",
-    WITHIN_ROUNDING: "follows from its inputs when these are any that round to the published ones",
-    MISMATCH: "does not follow from its inputs, or a count, a fact of the code or a measured cost is another",
-    CONTRADICTED: "cannot hold together with another published statement",
-    STRUCTURAL_ZERO: "the part does nothing in the published procedure, so any effect is chance",
-    NOT_MEASURABLE: "no perplexity, or no thing that could be measured",
-    UNTRACEABLE: "no run, log or derivation is given; rests on reading the documents",
-    PLAN: "an intention, a setting of an example, or a date; rests on reading the documents",
-    NOT_RUN: "needs a run that this scale does not have",
-}
-HOLDS = (MATCH, WITHIN_ROUNDING)  # a check that finds these leaves the verdict to the next one, where there is one
 TRANSFERS, DOES_NOT_TRANSFER, UNDECIDED = "transfers", "does not transfer", "undecided"
+GROUPS = HOLDS, FAILS, OPEN = "holds", "fails", "open"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a verdict says, and what it means for the statement. group: one of `GROUPS`."""
+
+    says: str
+    group: str
+
+
+VERDICTS = {  # in the order of the tables
+    REPRODUCED: Meaning(
+        "the interval excludes zero on the published side, and the published effect is one that a run may give", HOLDS
+    ),
+    DIRECTION_ONLY: Meaning(
+        "the interval excludes zero on the published side, and no run gives the published effect", OPEN
+    ),
+    NOT_REPRODUCED: Meaning(
+        "the interval excludes zero on the other side, or the effect is too small to be of interest", FAILS
+    ),
+    INCONCLUSIVE: Meaning("none of these: more seeds would be needed", OPEN),
+    ABSOLUTE_VALUE: Meaning("the published level is one that a run may give", HOLDS),
+    MATCH: Meaning(
+        "follows from its inputs, a count, a fact of the code or a measured cost, at the published digits", HOLDS
+    ),
+    WITHIN_ROUNDING: Meaning("follows from its inputs when these are any that round to the published ones", HOLDS),
+    MISMATCH: Meaning(
+        "does not follow from its inputs, or a count, a fact of the code or a measured cost is another", FAILS
+    ),
+    CONTRADICTED: Meaning("cannot hold together with another published statement", FAILS),
+    STRUCTURAL_ZERO: Meaning("the part does nothing in the published procedure, so any effect is chance", FAILS),
+    NOT_MEASURABLE: Meaning("no perplexity, or no thing that could be measured", OPEN),
+    UNTRACEABLE: Meaning("no run, log or derivation is given; rests on reading the documents", OPEN),
+    PLAN: Meaning("an intention, a setting of an example, or a date; rests on reading the documents", OPEN),
+    NOT_RUN: Meaning("needs a run that this scale does not have", OPEN),
+}
+ELSEWHERE = {TRANSFERS: HOLDS, DOES_NOT_TRANSFER: FAILS, UNDECIDED: OPEN}  # on another base or text, with the group
+PASSED_ON = (MATCH, WITHIN_ROUNDING)  # a check that finds these leaves the verdict to the next one, where there is one
+_BY_PLAIN_WORDS = {name.lower(): meaning.group for name, meaning in VERDICTS.items()} | ELSEWHERE
+
+
+def verdict_group(verdict: str) -> str:
+    """Say whether a verdict means that a statement holds, fails or stays open.
+
+    Raises:
+        HyLoRADAError: the verdict is neither one of `VERDICTS` nor of `ELSEWHERE`.
+    """
+    plain = verdict.lower()
+    if plain not in _BY_PLAIN_WORDS:
+        raise HyLoRADAError(f"verdict {verdict!r} is not known; {near(plain, _BY_PLAIN_WORDS)}")
+    return _BY_PLAIN_WORDS[plain]
 
 
 @dataclass(frozen=True)
@@ -67,11 +104,11 @@ def settle(findings: Sequence[Finding]) -> Finding:
 
     Columns and records of all of them are kept, and the reasons are joined.
     """
-    deciding = next((f for f in findings if f.verdict not in HOLDS and not f.passes), None)
+    deciding = next((each for each in findings if each.verdict not in PASSED_ON and not each.passes), None)
     if deciding is None:
-        deciding = next((f for f in reversed(findings) if not f.passes), findings[-1])
-    said = findings[: findings.index(deciding) + 1]
-    said = [*said, *(f for f in findings[len(said) :] if f.passes)]
+        deciding = next((each for each in reversed(findings) if not each.passes), findings[-1])
+    told = findings[: findings.index(deciding) + 1]
+    told = [*told, *(each for each in findings[len(told) :] if each.passes)]
     columns = {name: column for finding in findings for name, column in finding.columns.items()}
     records = tuple(dict.fromkeys(name for finding in findings for name in finding.records))
-    return Finding(deciding.verdict, "; ".join(f.reason for f in said), columns, records, deciding.command)
+    return Finding(deciding.verdict, "; ".join(each.reason for each in told), columns, records, deciding.command)

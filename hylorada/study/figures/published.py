@@ -10,7 +10,6 @@ from hylorada.study.records.records import Records
 from hylorada.study.results.published_metrics import line_means, published_lines
 from hylorada.study.results.statistics import prediction_interval
 
-BASELINE = "AF-010"
 ROWS = {  # functional family -> the stage of the ablation that does the same as published, None where there is none
     "rsLoRA, no landmarks": "rslora",
     "rsLoRA + DoRA, no landmarks": "magnitude",
@@ -36,7 +35,7 @@ def published_numbers(catalogue: Catalogue, published: Records | None) -> Figure
             stage = ROWS[family]
             colour = NO_ROW if stage is None else COLOURS[stage]
             for name in members:
-                ratio = catalogue[name].number / catalogue[BASELINE].number
+                ratio = catalogue[name].number / catalogue[catalogue.headlines.baseline].number
                 later = name in catalogue.later
                 marker, face = (LATER, "none") if later else (PAPER, colour)
                 axes.plot(ratio, height - 0.12, marker, color=colour, markerfacecolor=face, markersize=5)

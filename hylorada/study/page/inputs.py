@@ -6,6 +6,7 @@ from typing import Any
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
+from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.page.page import Figure, page_html, write_page
 from hylorada.study.page.tables import Runs, cost_table, efficiency_table, protocols_table, read_table, study_table
@@ -52,7 +53,8 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
     known = [*figures_of(settings), PUBLISHED_NUMBERS]
     drawn = {name: _figure(name, figures / f"{name}.png") for name in known if (figures / f"{name}.png").is_file()}
     folder = Path(os.path.relpath(records, out.parent)).as_posix()
-    write_page(out, page_html(judged, protocols, shown, drawn, {name: archive.named(name) for name in used}, folder))
+    headlines, recorded = load_catalogue().headlines, {name: archive.named(name) for name in used}
+    write_page(out, page_html(judged, headlines, protocols, shown, drawn, recorded, folder))
     return [name for name in known if name not in drawn]
 
 

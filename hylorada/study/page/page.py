@@ -17,20 +17,20 @@ import pandas as pd
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
 from hylorada.study.checkout import project_root
+from hylorada.study.claims.catalogue import Headlines
 from hylorada.study.claims.summary import (
     CLAIMED,
     CORRECTED,
-    GROUPS,
     Change,
     Step,
     document,
     percent_text,
     steps,
-    verdict_group,
     was_claimed,
     was_found,
     what_follows,
 )
+from hylorada.study.claims.verdict import GROUPS, verdict_group
 from hylorada.study.page import markup
 from hylorada.study.page.markup import link, soft
 from hylorada.study.page.tables import Cell, Table
@@ -58,6 +58,7 @@ class Figure:
 
 def page_html(
     judged: Mapping[str, Any],
+    headlines: Headlines,
     protocols: pd.DataFrame,
     tables: Mapping[str, Table],
     figures: Mapping[str, Figure],
@@ -78,10 +79,10 @@ def page_html(
             raise HyLoRADAError(
                 f"the claims rest on {name}, which has no record here; run `hylorada claims` with the same records."
             )
-    found = steps(claims, protocols)
+    found = steps(claims, headlines, protocols)
     published, corrected = [step.as_published for step in found], [step.corrected for step in found]
     summary = {
-        "What was claimed": was_claimed(claims),
+        "What was claimed": was_claimed(claims, headlines),
         "What the claimed procedure gives": was_found(protocols, CLAIMED, published, judged["published_cut"]),
         "What the corrected one gives": was_found(protocols, CORRECTED, corrected),
         "What follows": what_follows(judged["counts"], found),

@@ -70,7 +70,7 @@ def find_output(path: Path) -> Output:
     if output is None:
         known = ", ".join(output.pattern for output in OUTPUTS)
         raise HyLoRADAError(
-            f"{path} is no output of the study; known are {known}, a folder of a record, and a claim as AF-050."
+            f"{path} is no output of the study; known are {known}, a folder of a record, and the id of a claim."
         )
     if not path.is_file():
         raise HyLoRADAError(f"{path} is not there; `{output.command.format(path.stem)}` makes it.")

@@ -41,7 +41,7 @@ def why(what: str, settings: Settings, records: Path, claims: Path, row: str | N
     if made_of == BENCHMARK:
         return [*lines, *_benchmark(project_root() / "benchmarks" / "cpu.json")]
     if made_of == CLAIMS:
-        lines.append("├─ from     the claims, each judged; `hylorada why AF-050` tells of one of them")
+        lines.append("├─ from     the claims, each judged; `hylorada why` tells of one of them by its id")
     archive = read_archive(records)
     planned = runs_behind(made_of, path, settings)
     if row is not None:

@@ -13,10 +13,11 @@ from fake_claims_records import RSLORA, fake_claims, fake_scale
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.study.claims.catalogue import load_catalogue
-from hylorada.study.claims.checks.measured import Holds, Inert, Level, Unmoved
-from hylorada.study.claims.checks.measured_rows import MEASURED, step
+from hylorada.study.claims.checks.inactive import Inert, NotCausal, Unmoved
+from hylorada.study.claims.checks.measured import Holds, Level, Step, step
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.judgement import Judgement, judge, write_judgement
+from hylorada.study.claims.rules import load_rules
 from hylorada.study.claims.tables import claims_table, verdict_table
 from hylorada.study.claims.verdict import VERDICTS
 from hylorada.study.figures.published import ROWS, published_numbers
@@ -26,6 +27,7 @@ from hylorada.study.paper.verdicts import write_tables
 from hylorada.study.plan.scales import load_settings
 
 CATALOGUE = load_catalogue()
+RULES = load_rules(CATALOGUE)
 BASE = 69.0
 
 
@@ -126,7 +128,7 @@ def test_a_study_that_trains_on_less_than_was_published_does_not_speak_against_a
 def _judge_only(settings, folder, *names: str) -> Judgement:
     """Judge a few statements, by what the runs say."""
     evidence = Evidence(CATALOGUE, settings, folder)
-    findings = {name: MEASURED[name][-1].find(CATALOGUE[name], evidence) for name in names}
+    findings = {name: RULES[name][-1].find(CATALOGUE[name], evidence) for name in names}
     return Judgement(evidence, findings)
 
 
@@ -200,7 +202,7 @@ def test_one_seed_leaves_statements_in_words_open(tmp_path):
     fake_claims(settings, tmp_path)
     evidence = Evidence(CATALOGUE, settings, tmp_path)
     for name in ("MT-005", "MT-120", "AC-003"):
-        assert MEASURED[name][-1].find(CATALOGUE[name], evidence).verdict == "INCONCLUSIVE"
+        assert RULES[name][-1].find(CATALOGUE[name], evidence).verdict == "INCONCLUSIVE"
 
 
 def test_a_study_that_the_scale_lacks_was_not_run_and_a_missing_record_stops(tmp_path):
@@ -208,7 +210,10 @@ def test_a_study_that_the_scale_lacks_was_not_run_and_a_missing_record_stops(tmp
     fake_claims(settings, tmp_path)
     evidence = Evidence(CATALOGUE, settings, tmp_path)
     for name in ("RN-010", "AF-010", "AF-040", "MT-005", "AF-124", "RN-014"):
-        assert {c.find(CATALOGUE[name], evidence).verdict for c in MEASURED[name]} <= {
+        by_runs = [
+            check for check in RULES[name] if isinstance(check, Step | Level | Inert | Unmoved | Holds | NotCausal)
+        ]
+        assert {check.find(CATALOGUE[name], evidence).verdict for check in by_runs} <= {
             "NOT RUN AT THIS SCALE",
             "NOT MEASURABLE",
         }

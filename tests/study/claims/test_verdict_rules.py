@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from hylorada.errors import HyLoRADAError
 from hylorada.study.claims.thresholds import effect_column, effect_verdict, effect_words, level_column, log_ratio
-from hylorada.study.claims.verdict import HOLDS, VERDICTS, Column, Finding, settle
+from hylorada.study.claims.verdict import ELSEWHERE, GROUPS, PASSED_ON, VERDICTS, Column, Finding, settle, verdict_group
 from hylorada.study.results.statistics import Effect, Interval
 
 
@@ -112,4 +113,11 @@ def test_a_remark_is_told_and_does_not_decide():
 
 
 def test_what_holds_is_a_verdict_too():
-    assert set(HOLDS) < set(VERDICTS) and all(VERDICTS.values())
+    assert set(PASSED_ON) < set(VERDICTS) and all(meaning.says for meaning in VERDICTS.values())
+    assert {meaning.group for meaning in VERDICTS.values()} == set(ELSEWHERE.values()) == set(GROUPS)
+
+
+def test_an_unknown_verdict_is_refused():
+    assert {verdict_group(verdict.lower()) for verdict in [*VERDICTS, *ELSEWHERE]} == {"holds", "fails", "open"}
+    with pytest.raises(HyLoRADAError, match="'reproducd' is not known; did you mean 'reproduced'"):
+        verdict_group("reproducd")

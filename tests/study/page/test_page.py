@@ -16,16 +16,8 @@ from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
 from hylorada.study.checkout import project_root
-from hylorada.study.claims.summary import (
-    VERDICTS,
-    Change,
-    Step,
-    steps,
-    verdict_group,
-    was_claimed,
-    was_found,
-    what_follows,
-)
+from hylorada.study.claims.catalogue import load_catalogue
+from hylorada.study.claims.summary import Change, Step, steps, was_claimed, was_found, what_follows
 from hylorada.study.figures.rows import FIGURES
 from hylorada.study.figures.style import save_figure
 from hylorada.study.page.page import claimed_text
@@ -249,12 +241,6 @@ def test_what_is_missing_or_of_another_scale_is_refused(study, monkeypatch, caps
     assert run_page(own, monkeypatch) == 2 and "claims.json is not there" in capsys.readouterr().err
 
 
-def test_an_unknown_verdict_is_refused():
-    assert {verdict_group(verdict.upper().replace(" ", "_")) for verdict in VERDICTS} == {"holds", "fails", "open"}
-    with pytest.raises(HyLoRADAError, match="'reproducd' is not known; did you mean 'reproduced'"):
-        verdict_group("reproducd")
-
-
 def change(mean: float, resolved: bool, seeds: int = 3) -> Change:
     ends = (None, None) if seeds == 1 else (mean - 1, mean + 1)
     return Change(mean, *ends, resolved)
@@ -304,14 +290,15 @@ def test_what_was_found_is_chosen_by_the_numbers():
 
 def test_what_was_claimed_comes_from_the_claims(study):
     claims = fake_claims(["a"])["claims"]
-    assert was_claimed(claims).startswith(f"{len(claims)} statements in 2 documents.")
-    assert "landmarks, is said to lower perplexity by 18.37 %" in was_claimed(claims)
+    headlines = load_catalogue().headlines
+    assert was_claimed(claims, headlines).startswith(f"{len(claims)} statements in 2 documents.")
+    assert "landmarks, is said to lower perplexity by 18.37 %" in was_claimed(claims, headlines)
     written = [claim | {"claimed": f"{claim['claimed']} %"} for claim in claims]
-    assert was_claimed(written) == was_claimed(claims), "with its unit it is the same number"
-    found = steps(claims, protocol_table(None, study[1]))
+    assert was_claimed(written, headlines) == was_claimed(claims, headlines), "with its unit it is the same number"
+    found = steps(claims, headlines, protocol_table(None, study[1]))
     assert [step.claimed for step in found] == [-17.07, 5.62, -2.11, -4.8, 2.26]
     with pytest.raises(HyLoRADAError, match="AF-021 is 'much', and the summary needs its number"):
-        steps([claims[0] | {"claimed": "much"}, *claims[1:]], protocol_table(None, study[1]))
+        steps([claims[0] | {"claimed": "much"}, *claims[1:]], headlines, protocol_table(None, study[1]))
     assert all(step.corrected is not None and step.as_published is None for step in found)
 
 

@@ -5,96 +5,121 @@ that round to the published ones give a number that rounds to it. MISMATCH: no s
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
-from hylorada.study.claims.catalogue import Catalogue, Claim
+from hylorada.errors import HyLoRADAError, near
+from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import MATCH, MISMATCH, WITHIN_ROUNDING, Finding
 
 SLACK = 1e-9  # of a digit: what binary numbers leave over
-Input = str | float  # the id of a statement, or a setting without rounding
+Input = Claim | float  # a statement, or a setting without rounding
 
 
 @dataclass(frozen=True)
 class Formula:
-    """of: numbers -> number, monotone in each of them. text: the same in words, {0}, {1}, ... the inputs."""
+    """of: numbers -> number, monotone in each of them. words: the same of the inputs in words. takes: inputs or any."""
 
-    text: str
+    words: Callable[..., str]
     of: Callable[..., float]
+    takes: int | None
 
 
-GAIN = Formula("100 ({0} - {1}) / {0}", lambda old, new: 100 * (old - new) / old)
-RATIO = Formula("{0} / {1}", lambda above, below: above / below)
-SHARE = Formula("100 * {0} / {1}", lambda part, whole: 100 * part / whole)
-DIFFERENCE = Formula("{0} - {1}", lambda one, other: one - other)
-REST = Formula("100 - {0}", lambda part: 100 - part)
-INVERSE = Formula("100 / {0}", lambda part: 100 / part)
+FORMULAS = {
+    "gain": Formula("100 ({0} - {1}) / {0}".format, lambda old, new: 100 * (old - new) / old, 2),
+    "ratio": Formula("{0} / {1}".format, lambda above, below: above / below, 2),
+    "share": Formula("100 * {0} / {1}".format, lambda part, whole: 100 * part / whole, 2),
+    "difference": Formula("{0} - {1}".format, lambda one, other: one - other, 2),
+    "rest": Formula("100 - {0}".format, lambda part: 100 - part, 1),
+    "inverse": Formula("100 / {0}".format, lambda part: 100 / part, 1),
+    "sum": Formula(lambda *shown: " + ".join(shown), lambda *values: math.fsum(values), None),
+    "product": Formula(lambda *shown: " * ".join(shown), lambda *values: math.prod(values), None),
+}
 
 
-def added(count: int) -> Formula:
-    """Return the sum of so many inputs."""
-    return Formula(" + ".join(f"{{{k}}}" for k in range(count)), lambda *values: math.fsum(values))
+@dataclass(frozen=True)
+class Applied:
+    """A formula with its inputs."""
 
-
-def multiplied(count: int) -> Formula:
-    """Return the product of so many inputs."""
-    return Formula(" * ".join(f"{{{k}}}" for k in range(count)), lambda *values: math.prod(values))
+    formula: Formula
+    inputs: tuple[Input, ...]
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """The statement, or the `part`-th number of it, is what the formula gives of the inputs.
+    """The statement, or each number of it, is what the formula gives of the inputs.
 
-    also: further formulas of interest, each with what it is and its inputs; they are said, and decide nothing.
+    also: further formulas of interest, by what they are; they are told, and decide nothing.
     """
 
-    formula: Formula
-    inputs: tuple[Input, ...]
-    also: tuple[tuple[str, Formula, tuple[Input, ...]], ...] = ()
+    by: Applied
+    also: tuple[tuple[str, Applied], ...] = ()
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Recompute the statement; a list is a range whose ends are given by the ends of the inputs."""
-        given = [_ends(evidence.catalogue, value) for value in self.inputs]
+        formula, given = self.by.formula, [_ends(value) for value in self.by.inputs]
         parts = [part_of(claim, k) for k in range(len(claim.values))]
         chosen = [[ends[k if len(ends) > 1 else 0] for ends in given] for k in range(len(parts))]
-        chosen.sort(key=lambda inputs: self.formula.of(*map(_number, inputs)))  # a falling formula swaps the ends
-        worst, said = MATCH, []
+        chosen.sort(key=lambda inputs: formula.of(*map(_number, inputs)))  # a falling formula swaps the ends
+        worst, shown = MATCH, []
         for part, inputs in zip(parts, chosen, strict=True):
-            verdict, gives = compare(self.formula, inputs, part)
+            verdict, gives = compare(formula, inputs, part)
             worst = max(worst, verdict, key=(MATCH, WITHIN_ROUNDING, MISMATCH).index)
-            shown = self.formula.text.format(*map(_shown, inputs))
-            said.append(f"{shown} = {rounded(gives, part)}")
-        more = [
-            f"{words} {formula.text.format(*(_shown(_ends(evidence.catalogue, v)[0]) for v in inputs))} = "
-            + rounded(formula.of(*(_number(_ends(evidence.catalogue, v)[0]) for v in inputs)), parts[0])
-            for words, formula, inputs in self.also
-        ]
-        return Finding(
-            worst, f"recomputed: {' and '.join(said)}, published {claim.shown}" + "".join(f"; {m}" for m in more)
-        )
+            shown.append(f"{formula.words(*map(_shown, inputs))} = {rounded(gives, part)}")
+        reason = f"recomputed: {' and '.join(shown)}, published {claim.shown}"
+        for words, applied in self.also:
+            first = [_ends(value)[0] for value in applied.inputs]
+            gives = applied.formula.of(*map(_number, first))
+            reason += f"; {words} {applied.formula.words(*map(_shown, first))} = {rounded(gives, parts[0])}"
+        return Finding(worst, reason)
+
+
+def recompute(also: Mapping[str, Mapping[str, Any]] | None = None, **formula: Sequence[Input]) -> Recomputed:
+    """Return the check of a formula by its name, with its inputs; also: words -> formula by name -> inputs.
+
+    Raises:
+        HyLoRADAError: not one formula, no such formula, or not as many inputs as it takes.
+    """
+    return Recomputed(_applied(formula), tuple((words, _applied(one)) for words, one in (also or {}).items()))
+
+
+def _applied(formula: Mapping[str, Sequence[Input]]) -> Applied:
+    if len(formula) != 1:
+        raise HyLoRADAError(f"one formula is to be named, of {', '.join(FORMULAS)}; there are {len(formula)}.")
+    ((name, inputs),) = formula.items()
+    if name not in FORMULAS:
+        raise HyLoRADAError(f"the formula {name!r} is not known; {near(name, FORMULAS)}")
+    takes = FORMULAS[name].takes
+    if takes not in (None, len(inputs)):
+        raise HyLoRADAError(f"the formula {name!r} takes {takes} inputs; there are {len(inputs)}.")
+    for value in inputs:
+        if not isinstance(value, Claim | int | float):
+            raise HyLoRADAError(f"the formula {name!r} takes ids of statements and numbers, and {value!r} is neither.")
+    return Applied(FORMULAS[name], tuple(inputs))
 
 
 @dataclass(frozen=True)
 class NoRatio:
     """Whether parameters for each percent of gain exist at all: they do not where there is no gain."""
 
-    parameters: str
-    gain: str
+    parameters: Claim
+    gain: Claim
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Hold a missing ratio, or a number given for one, against the sign of the gain."""
-        parameters, gain = evidence.catalogue[self.parameters].number, evidence.catalogue[self.gain].number
+        parameters, gain = self.parameters.number, self.gain.number
         exists = gain > 0
-        said = f"{parameters:,} parameters over a gain of {gain:g} % " + (
+        told = f"{parameters:,} parameters over a gain of {gain:g} % " + (
             f"are {parameters / gain:,.0f} for each percent" if exists else "are no cost of one percent gained"
         )
         verdict = MISMATCH if exists else MATCH if claim.value == "N/A" else MISMATCH
-        return Finding(verdict, f"{said}, published {claim.shown}")
+        return Finding(verdict, f"{told}, published {claim.shown}")
 
 
-def compare(formula: Formula, inputs: Sequence[Claim | float], claimed: Claim) -> tuple[str, float]:
+def compare(formula: Formula, inputs: Sequence[Input], claimed: Claim) -> tuple[str, float]:
     """Return the verdict on a claimed number and what the inputs give."""
     gives = formula.of(*(_number(value) for value in inputs))
     half = claimed.digit / 2 * (1 + SLACK)
@@ -116,126 +141,22 @@ def rounded(value: float, like: Claim) -> str:
     return f"{value:,.{like.decimals + 1 if like.decimals else 0}f}" if abs(value) >= 10 else f"{value:.4g}"
 
 
-def _ends(catalogue: Catalogue, value: Input) -> list[Claim | float]:
-    if not isinstance(value, str):
-        return [value]
-    claim = catalogue[value]
-    return [part_of(claim, k) for k in range(len(claim.values))]
+def _ends(value: Input) -> list[Input]:
+    return [part_of(value, k) for k in range(len(value.values))] if isinstance(value, Claim) else [value]
 
 
-def _number(value: Claim | float) -> float:
+def _number(value: Input) -> float:
     return value.number if isinstance(value, Claim) else value
 
 
-def _rounding(value: Claim | float) -> tuple[float, ...]:
+def _rounding(value: Input) -> tuple[float, ...]:
     if not isinstance(value, Claim):
         return (value,)
     half = 0.0 if isinstance(value.value, int) and value.digit == 1 else value.digit / 2  # a count is exact
     return value.number - half, value.number + half
 
 
-def _shown(value: Claim | float) -> str:
+def _shown(value: Input) -> str:
     if isinstance(value, Claim):
         return f"{value.number:,.{value.decimals}f}"
     return f"{value:,g}" if abs(value) < 1e6 else f"{value:,.0f}"
-
-
-PPL = {  # the published levels
-    "base": "AF-010",
-    "rslora": "AF-020",
-    "magnitude": "AF-030",
-    "position_bias": "AF-040",
-    "landmarks": "AF-050",
-    "learned_buckets": "AF-060",
-}
-
-
-def step(arm: str, reference: str) -> Recomputed:
-    """Return the gain of a published level over another."""
-    return Recomputed(GAIN, (PPL[reference], PPL[arm]))
-
-
-OWN_STEP = ("the landmarks' own step is", GAIN, (PPL["position_bias"], PPL["landmarks"]))
-WHOLE_OVER_RSLORA = ("over rsLoRA alone the whole stack gains", GAIN, (PPL["rslora"], PPL["landmarks"]))
-OWN_COST = ("for its own step", RATIO, ("AF-053", "AF-052"))
-LANDMARK_COST = Recomputed(RATIO, ("AF-053", "AF-051"), also=(OWN_COST,))
-BIAS_COST = Recomputed(RATIO, ("AF-043", "AF-042"), also=(("of the whole stack's gain", RATIO, ("AF-043", "AF-041")),))
-LM_GAIN = Recomputed(GAIN, ("RN-140", "RN-141"))
-ATTRIBUTED = Recomputed(GAIN, (PPL["position_bias"], PPL["landmarks"]), also=(WHOLE_OVER_RSLORA,))
-RECOMMENDED = Recomputed(GAIN, (PPL["base"], "LM-05"), also=(("over rsLoRA alone", GAIN, (PPL["rslora"], "LM-05")),))
-PARTS = ("RN-030", "RN-031", "RN-032")
-
-GAINS = {  # percentages that a run can be asked about too, see measured_rows.py
-    "AF-021": step("rslora", "base"),
-    "AF-031": step("magnitude", "base"),
-    "AF-032": step("magnitude", "rslora"),
-    "AF-041": step("position_bias", "base"),
-    "AF-042": step("position_bias", "magnitude"),
-    "AF-051": Recomputed(GAIN, (PPL["base"], PPL["landmarks"]), also=(OWN_STEP,)),
-    "AF-052": step("landmarks", "position_bias"),
-    "AF-061": step("learned_buckets", "base"),
-    "AF-062": step("learned_buckets", "landmarks"),
-    "AF-070": Recomputed(GAIN, (PPL["base"], PPL["landmarks"]), also=(OWN_STEP,)),
-    "AF-073": step("rslora", "base"),
-    "AF-076": step("magnitude", "rslora"),
-    "AF-078": step("learned_buckets", "landmarks"),
-    "AF-092": Recomputed(GAIN, (PPL["base"], PPL["landmarks"]), also=(OWN_STEP,)),
-    "AF-095": step("position_bias", "magnitude"),
-    "AF-098": step("magnitude", "rslora"),
-    "AF-101": step("learned_buckets", "landmarks"),
-    "AF-114": step("position_bias", "magnitude"),
-    "AF-150": LM_GAIN,
-    "RN-010": LM_GAIN,
-    "RN-080": LM_GAIN,
-    "RN-090": LM_GAIN,
-    "RN-093": LM_GAIN,
-    "RN-142": LM_GAIN,
-    "RN-100": step("rslora", "base"),
-    "RN-103": step("magnitude", "rslora"),
-    "RN-106": step("position_bias", "magnitude"),
-    "RN-109": Recomputed(GAIN, (PPL["base"], PPL["landmarks"]), also=(OWN_STEP,)),
-    "RN-112": step("learned_buckets", "landmarks"),
-    "RN-123": step("magnitude", "rslora"),
-    "RN-124": step("learned_buckets", "landmarks"),
-    "RN-132": step("magnitude", "rslora"),
-    "RN-143": Recomputed(GAIN, (PPL["base"], PPL["landmarks"]), also=(OWN_STEP,)),
-    "RM-012": step("rslora", "base"),
-    "RM-014": step("position_bias", "rslora"),  # as the README lists the rows
-    "RM-016": Recomputed(GAIN, (PPL["base"], PPL["landmarks"]), also=(OWN_STEP,)),
-    "RM-030": step("rslora", "base"),
-    "RM-032": step("position_bias", "magnitude"),
-    # ascribed to landmarks alone, and so held against their own step
-    **dict.fromkeys(("AF-003", "AF-115", "AF-120", "AF-132", "RN-130", "RN-144", "RM-031"), ATTRIBUTED),
-    # of the recommended configuration, whose own published figure is another
-    **dict.fromkeys(("AF-116", "RN-120", "RN-126", "RM-001"), RECOMMENDED),
-}
-ARITHMETIC = {
-    **dict.fromkeys(("AF-071", "AF-090", "RN-111", "RN-122", "RN-133"), LANDMARK_COST),
-    **dict.fromkeys(("AF-093", "RN-108"), BIAS_COST),
-    **dict.fromkeys(("AF-096", "RN-105"), NoRatio("AF-033", "AF-032")),
-    **dict.fromkeys(("AF-099", "RN-114"), NoRatio("AF-063", "AF-062")),
-    **dict.fromkeys(("AF-121", "RN-131", "RN-145"), NoRatio("AF-033", "AF-032")),
-    "RN-013": Recomputed(RATIO, ("RN-012", "RN-010")),
-    "RN-017": Recomputed(RATIO, ("RN-016", "RN-014")),
-    "RN-021": NoRatio("RN-020", "RN-018"),
-    **dict.fromkeys(("RN-030", "RN-050", "RN-051"), Recomputed(multiplied(2), ("RN-034", 768))),
-    **dict.fromkeys(("RN-031", "RN-056", "RN-057"), Recomputed(multiplied(2), ("RN-035", "RN-034"))),
-    **dict.fromkeys(("RN-032", "RN-059", "RN-060"), Recomputed(multiplied(2), (768, "RN-034"))),
-    **dict.fromkeys(("RN-041", "RN-054"), Recomputed(DIFFERENCE, ("RN-035", 1))),
-    "RN-052": Recomputed(DIFFERENCE, ("RN-051", "RN-050")),
-    "RN-055": Recomputed(DIFFERENCE, ("RN-054", "RN-053")),
-    "RN-058": Recomputed(DIFFERENCE, ("RN-057", "RN-056")),
-    "RN-061": Recomputed(DIFFERENCE, ("RN-060", "RN-059")),
-    "RN-062": Recomputed(added(3), PARTS),
-    "RN-063": Recomputed(added(4), (*PARTS, "RN-041")),
-    "RN-064": Recomputed(DIFFERENCE, ("RN-063", "RN-062")),
-    "RN-065": Recomputed(SHARE, ("RN-064", "RN-062")),
-    "RN-074": Recomputed(DIFFERENCE, ("RN-063", "RN-062"), also=(("in percent", SHARE, ("RN-064", "RN-062")),)),
-    "RN-102": Recomputed(RATIO, ("RN-101", "RN-100")),
-    "MT-070": Recomputed(multiplied(2), (50_000, 4_000)),
-    "MT-163": Recomputed(INVERSE, ("MT-164",)),
-    **dict.fromkeys(("MT-168", "MT-251"), Recomputed(REST, ("MT-164",))),
-    **dict.fromkeys(
-        ("MT-085", "MT-115", "MT-240"), Recomputed(added(5), ("MT-080", "MT-081", "MT-082", "MT-083", "MT-084"))
-    ),
-}

@@ -8,14 +8,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.errors import HyLoRADAError
+from hylorada.errors import HyLoRADAError, near
 from hylorada.lora import LowRankUpdate
-from hylorada.methods import method_config
+from hylorada.methods import METHODS, method_config
 from hylorada.model import HyLoRADAModel
 from hylorada.positions import FixedBuckets
 from hylorada.study.claims.catalogue import Claim
-from hylorada.study.claims.checks import built, growth
-from hylorada.study.claims.checks.counts import Counted
+from hylorada.study.claims.checks import built
+from hylorada.study.claims.checks import operations as ops
+from hylorada.study.claims.checks.counts import Quantity
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import INCONCLUSIVE, MATCH, MISMATCH, Finding
 from hylorada.study.plan.studies import PUBLISHED_POSITIONS
@@ -23,7 +24,6 @@ from hylorada.study.plan.studies import PUBLISHED_POSITIONS
 SMALL = dict(n=32, d=32, L=2, r=4, g=16, K=8)
 QUARTER = dict(n=128, d=192, L=12, r=8, g=64, K=8, V=12_564)  # GPT-2 124M, a quarter of it in every size but depth
 EQUAL = 1e-4  # of the logits of a merged model, in float32
-COMPARABLE = 1.1  # times as much is what we take this word for
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Merges:
     """Whether a method folds into the base model's weights: no number beside them, and the same logits."""
 
     method: str
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise HyLoRADAError(f"the method {self.method!r} is not known; {near(self.method, METHODS)}")
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Merge a small model off its start."""
@@ -44,26 +48,31 @@ class Merges:
 
 @dataclass(frozen=True)
 class Measured:
-    """A cost of `hylorada bench` against another row of its section; at most `limit` times it is what is said.
+    """A cost of `hylorada bench` against another row of its section; at most so many times it is what is said.
 
     Where the limit lies between the quartiles, the measurement does not decide. beside: a further row that is told.
     """
 
     section: str
     row: str
-    limit: float
+    at_most: float
     beside: str = ""
 
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Read the record; its quartiles are over rounds on one machine."""
-        rows = evidence.costs[self.section]
-        found = rows[self.row]["ratio"]
-        said = f"measured, {self.row}: {found['median']:.3f} times, quartiles {found['low']:.3f} to {found['high']:.3f}"
+        rows = evidence.costs.get(self.section, {})
+        for name in filter(None, (self.row, self.beside)):
+            if name not in rows:
+                raise HyLoRADAError(
+                    f"{claim.id} speaks of a cost {name!r} in {self.section!r}; {near(name, rows or evidence.costs)}"
+                )
+        ratio = rows[self.row]["ratio"]
+        told = f"measured, {self.row}: {ratio['median']:.3f} times, quartiles {ratio['low']:.3f} to {ratio['high']:.3f}"
         if self.beside:
-            said += f"; {self.beside}: {rows[self.beside]['ratio']['median']:.3f} times"
-        said += f"; at most {self.limit:g} times is taken for it, published {claim.shown}"
-        verdict = MATCH if found["high"] <= self.limit else MISMATCH if found["low"] > self.limit else INCONCLUSIVE
-        return Finding(verdict, said, command="hylorada bench")
+            told += f"; {self.beside}: {rows[self.beside]['ratio']['median']:.3f} times"
+        told += f"; at most {self.at_most:g} times is taken for it, published {claim.shown}"
+        verdict = MATCH if ratio["high"] <= self.at_most else MISMATCH if ratio["low"] > self.at_most else INCONCLUSIVE
+        return Finding(verdict, told, command="hylorada bench")
 
 
 @cache
@@ -71,10 +80,10 @@ def left_after_merging(method: str) -> str:
     """Say what a method keeps beside the weights after merging, empty for nothing."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        model = growth.adapted(SMALL, method).eval()
+        model = ops.adapted(SMALL, method).eval()
         for parameter in model.trainable_parameters():
             torch.nn.init.normal_(parameter, std=0.1)
-        ids = torch.randint(0, growth.SMALL_VOCABULARY, (1, SMALL["n"]))
+        ids = torch.randint(0, ops.SMALL_VOCABULARY, (1, SMALL["n"]))
     with torch.no_grad():
         before = model(input_ids=ids).logits
         try:
@@ -92,7 +101,7 @@ def landmark_share() -> float:
     width, layers, tokens, adapted_outputs = 768, 12, 512, 2304 + 768 + 768
     shape = dict(n=tokens, d=width, L=layers, r=8, g=64, K=8)
     bias = 2 * adapted_outputs * layers  # a multiplication and an addition an output
-    return 100 * (growth.landmarks_per_token(shape) + bias) / growth.per_token(shape)
+    return 100 * (ops.landmarks_per_token(shape) + bias) / ops.per_token(shape)
 
 
 def shift_of_groups() -> float:
@@ -101,11 +110,11 @@ def shift_of_groups() -> float:
     Two groups cost 2 G², and a first of sG tokens makes that (s² + 1 + (1 - s)²) G²: s follows from the ratio.
     """
     group = 64
-    model = growth.adapted(SMALL | {"n": 2 * group}, s2_attn_enabled=True, s2_group_size=group).train()
+    model = ops.adapted(SMALL | {"n": 2 * group}, s2_attn_enabled=True, s2_group_size=group).train()
     with FlopCounterMode(display=False) as counter:
         model(input_ids=torch.zeros(1, 2 * group, dtype=torch.long))
     by_layer = {
-        layer: sum(n for op, n in counts.items() if growth.is_attention(op))
+        layer: sum(n for op, n in counts.items() if ops.is_attention(op))
         for module, counts in counter.get_flop_counts().items()
         for layer in (0, 1)
         if module.endswith(f"h.{layer}.attn")
@@ -116,13 +125,13 @@ def shift_of_groups() -> float:
 
 def over_lora() -> float:
     """Return the operations of a training step of the whole stack over those of plain LoRA."""
-    whole, plain = (growth.adapter_training(method)(QUARTER) for method in (STACK, "lora"))
+    whole, plain = (ops.adapter_training(method)(QUARTER) for method in ("hylorada", "lora"))
     return whole / plain
 
 
 def checkpointing_cost() -> float:
     """Return the operations that checkpointing adds to a training step of adapters, percent of it."""
-    plain, again = (growth.adapter_training("hylorada", gradient_checkpointing=on)(QUARTER) for on in (False, True))
+    plain, again = (ops.adapter_training("hylorada", gradient_checkpointing=on)(QUARTER) for on in (False, True))
     return 100 * (again / plain - 1)
 
 
@@ -132,8 +141,8 @@ def checkpointing_room() -> float:
     With it, the layer whose gradients are being taken keeps its own beside the inputs of all others.
     """
     ids = torch.zeros(1, QUARTER["n"], dtype=torch.long)
-    models = (growth.adapted(QUARTER, gradient_checkpointing=on).train() for on in (False, True))
-    plain, again = (growth.kept_numbers(model, ids) for model in models)
+    models = (ops.adapted(QUARTER, gradient_checkpointing=on).train() for on in (False, True))
+    plain, again = (ops.kept_numbers(model, ids) for model in models)
     return plain / (again + (plain - again) / QUARTER["L"])
 
 
@@ -162,31 +171,28 @@ def extra_in_evaluation() -> float:
         config = HyLoRADAConfig(
             **vars(method_config("rslora")) | {"s2_attn_enabled": on, "s2_group_size": SMALL["g"], "lora_rank": 4}
         )
-        model = HyLoRADAModel(growth.small_gpt2(SMALL), config).eval()
+        model = HyLoRADAModel(ops.small_gpt2(SMALL), config).eval()
         passes.append(lambda model=model: model(input_ids=ids))
-    plain, grouped = map(growth.operations, passes)
+    plain, grouped = map(ops.count_operations, passes)
     return 100 * (grouped / plain - 1)
 
 
-STACK = "hylorada"
-COSTS = {
-    "MT-051": Counted("share of a group by which odd layers are cut later", shift_of_groups),
-    "MT-053": Counted("full attention over S²-Attn at 4,096 tokens", lambda: growth.attention_factor(4096, 2048)),
-    "MT-162": Counted("full attention over S²-Attn at 32,768 tokens", lambda: growth.attention_factor(32_768, 2048)),
-    "MT-121": Counted("LoRA's factor at twice the rank", scale_at_twice_the_rank, wanted=0.5),
-    "MT-124": Counted("positions that the 64 buckets tell apart", positions_told_apart),
-    **dict.fromkeys(("MT-169", "MT-170", "MT-253"), Merges(STACK)),
-    "MT-171": Counted("percent of GPT-2's operations for bias and landmarks", landmark_share, at_most=True),
-    "MT-177": Counted(
-        "numbers of the model that full fine-tuning does not train, and so would add to inference",
-        weights_not_trained,
-        wanted=0,
+OPERATIONS = {
+    "shift_of_groups": Quantity("share of a group by which odd layers are cut later", shift_of_groups),
+    "attention_saved_at_4k": Quantity(
+        "full attention over S²-Attn at 4,096 tokens", lambda: ops.attention_factor(4096, 2048)
     ),
-    "MT-180": Merges("rslora"),
-    "MT-183": Merges("dora"),
-    "MT-186": Measured("inference", "our HyLoRADA, weights merged", 1.05, beside="our HyLoRADA"),
-    "MT-189": Counted("percent added by S²-Attn to a pass in evaluation", extra_in_evaluation, wanted=0.0),
-    "MT-191": Counted("operations of a training step over LoRA's", over_lora, at_most=True, wanted=COMPARABLE),
-    "MT-213": Counted("percent of operations that checkpointing adds to a step", checkpointing_cost),
-    "MT-214": Counted("numbers kept without checkpointing over those with it", checkpointing_room),
+    "attention_saved_at_32k": Quantity(
+        "full attention over S²-Attn at 32,768 tokens", lambda: ops.attention_factor(32_768, 2048)
+    ),
+    "scale_at_twice_the_rank": Quantity("LoRA's factor at twice the rank", scale_at_twice_the_rank),
+    "positions_told_apart": Quantity("positions that the 64 buckets tell apart", positions_told_apart),
+    "landmark_share": Quantity("percent of GPT-2's operations for bias and landmarks", landmark_share),
+    "weights_not_trained": Quantity(
+        "numbers of the model that full fine-tuning does not train, and so would add to inference", weights_not_trained
+    ),
+    "extra_in_evaluation": Quantity("percent added by S²-Attn to a pass in evaluation", extra_in_evaluation),
+    "training_over_lora": Quantity("operations of a training step over LoRA's", over_lora),
+    "checkpointing_cost": Quantity("percent of operations that checkpointing adds to a step", checkpointing_cost),
+    "checkpointing_room": Quantity("numbers kept without checkpointing over those with it", checkpointing_room),
 }

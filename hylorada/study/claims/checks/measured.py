@@ -3,24 +3,21 @@
 Under the published procedure the metric is the published one; under the corrected one it is corpus perplexity.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from hylorada.landmark_redesigns import PooledLandmark
+from hylorada.errors import HyLoRADAError, near
 from hylorada.study.claims.catalogue import Claim
-from hylorada.study.claims.checks import built
-from hylorada.study.claims.evidence import PUBLISHED_STUDIES, Evidence, Pair, run_names
+from hylorada.study.claims.evidence import ABLATION, PUBLISHED_STUDIES, Evidence, Pair, check_rows, run_names
 from hylorada.study.claims.thresholds import TRANSFER, effect_column, effect_words, level_column, log_ratio
 from hylorada.study.claims.verdict import (
     DOES_NOT_TRANSFER,
     INCONCLUSIVE,
-    MATCH,
-    NOT_MEASURABLE,
     NOT_REPRODUCED,
     NOT_RUN,
     REPRODUCED,
-    STRUCTURAL_ZERO,
     TRANSFERS,
     UNDECIDED,
     Column,
@@ -30,6 +27,10 @@ from hylorada.study.results.published_metrics import DECILE_TOKENS, line_means, 
 from hylorada.study.results.statistics import NEGLIGIBLE, Effect
 
 COLUMNS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words
+METRICS = {  # of a published study, and of any other, see `evidence.METRICS`
+    "perplexity": ("lines", "corpus"),
+    "lim_ppl": ("deciles", "deciles_of_text"),
+}
 OF_THE_DOCUMENTS = ("abl", "lm", "recommended")  # settings of statements about GPT-2 and WikiText-2
 
 
@@ -64,10 +65,9 @@ class Step:
             return not_run(evidence, *(source.study for source in self.sources))
         there = [source for source in ran if evidence.is_measurable(source.study, source.pair[0], source.metric)]
         if not there:
-            said = (
-                f"no text of {' and '.join(source.study for source in ran)} has the {DECILE_TOKENS} tokens of LIM-PPL"
-            )
-            return Finding(NOT_RUN, f"{said}, published {claim.shown}", command=evidence.command(ran[0].study))
+            lacking = " and ".join(source.study for source in ran)
+            reason = f"no text of {lacking} has the {DECILE_TOKENS} tokens of LIM-PPL"
+            return Finding(NOT_RUN, f"{reason}, published {claim.shown}", command=evidence.command(ran[0].study))
         judged = {
             source.column: effect_column(evidence.effect(source.study, source.pair, source.metric), published)
             for source in there
@@ -75,6 +75,29 @@ class Step:
         records = tuple(name for s in there for name in run_names(evidence.records(s.study), *s.pair))
         command = evidence.command(there[0].study)
         return _own_or_transferred(evidence, [s.study for s in there], judged, records, command)
+
+
+def effect(metric: str = "perplexity", **rows: Pair) -> Step:
+    """Return the check of a row against another, by study.
+
+    Raises:
+        HyLoRADAError: no study is named, or there is no such metric, study or row.
+    """
+    if metric not in METRICS:
+        raise HyLoRADAError(f"the metric {metric!r} is not known; {near(metric, METRICS)}")
+    if not rows:
+        raise HyLoRADAError("it names no study; give one as `study: [row, the row it is held against]`.")
+    sources = []
+    for study, pair in rows.items():
+        check_pair(study, pair)
+        sources.append(Source(study, pair, METRICS[metric][study not in PUBLISHED_STUDIES]))
+    return Step(tuple(sources))
+
+
+def step(stage: str, against: str) -> Step:
+    """Return the check of a stage of the ablation against another, as published and corrected."""
+    published = (f"published_{stage}", f"published_{against}")
+    return effect(as_published=published, **{ABLATION: (stage, against)})
 
 
 @dataclass(frozen=True)
@@ -100,76 +123,17 @@ class Level:
         return Finding(column.verdict, column.detail, {"as_published": column}, **about)
 
 
-@dataclass(frozen=True)
-class Inert:
-    """A part that does nothing as published: at equal seed its row gives the very NLL of the row without it."""
+def level(**row: str) -> Level:
+    """Return the check of a row, by its study.
 
-    row: str
-    without: str
-    study: str = "as_published"
-
-    def find(self, claim: Claim, evidence: Evidence) -> Finding:
-        """Take the largest difference of any token; where it is not zero, the part acts, and the next check decides."""
-        if not evidence.has(self.study, self.row, self.without):
-            return not_run(evidence, self.study)
-        records = evidence.records(self.study)
-        assert records is not None
-        seeds = records.seeds(self.row)
-        differences = [np.abs(records.nll(self.row, s).nll - records.nll(self.without, s).nll).max() for s in seeds]
-        largest = float(max(differences))
-        said = f"largest difference of NLL at equal seed between {self.row} and {self.without}: {largest:g} nats "
-        said += f"({len(seeds)} seed{'s' * (len(seeds) > 1)}), published {claim.shown}"
-        verdict = STRUCTURAL_ZERO if largest == 0 else MATCH
-        about = dict(records=run_names(records, self.row, self.without), command=evidence.command(self.study))
-        return Finding(verdict, said, passes=largest != 0, **about)
-
-
-@dataclass(frozen=True)
-class Unmoved:
-    """A module that was in no optimiser as published: none of its numbers moved from its random start.
-
-    decides: whether that settles the statement, or is only told beside what does.
+    Raises:
+        HyLoRADAError: not one study is named, or there is no such study or row.
     """
-
-    row: str
-    part: str
-    decides: bool = True
-    study: str = "as_published"
-
-    def find(self, claim: Claim, evidence: Evidence) -> Finding:
-        """Count what moved over all seeds."""
-        if not evidence.has(self.study, self.row):
-            return replace(not_run(evidence, self.study), passes=not self.decides)
-        records = evidence.records(self.study)
-        assert records is not None
-        moved = [records.record(self.row, seed)["moved"][self.part] for seed in records.seeds(self.row)]
-        changed, entries = (sum(part[name] for part in moved) for name in ("changed", "entries"))
-        said = f"{changed:,} of the {entries:,} numbers of the {self.part} module of {self.row} moved in training"
-        if changed == 0 and self.decides:
-            said += f", published {claim.shown}"
-        verdict = STRUCTURAL_ZERO if changed == 0 else MATCH
-        about = dict(records=run_names(records, self.row), command=evidence.command(self.study))
-        return Finding(verdict, said, passes=changed != 0 or not self.decides, **about)
-
-
-@dataclass(frozen=True)
-class NotCausal:
-    """A design whose gates see later tokens, tried on one module; its perplexity is none. causal: measured instead."""
-
-    pool: str
-    causal: Step
-
-    def find(self, claim: Claim, evidence: Evidence) -> Finding:
-        """Change the last token and see whether earlier outputs change; tell what the causal design gives."""
-        module = PooledLandmark(8, 4, pooling="sequence", pool=self.pool)
-        if not built.sees_the_future(module):
-            return self.causal.find(claim, evidence)
-        about = self.causal.find(claim, evidence)
-        said = (
-            f"a changed last token changes what the module adds to earlier ones ({self.pool} over the whole sequence)"
-        )
-        said += f", published {claim.shown}; the causal design: {about.reason}"
-        return Finding(NOT_MEASURABLE, said, about.columns, about.records, about.command)
+    if len(row) != 1:
+        raise HyLoRADAError(f"one study is to be named with its row; there are {len(row)}.")
+    ((study, name),) = row.items()
+    check_rows(study, name)
+    return Level(study, name)
 
 
 @dataclass(frozen=True)
@@ -190,16 +154,30 @@ class Holds:
             return not_run(evidence, self.study)
         effects = evidence.effects(self.study, self.pairs, self.metric)
         judge = _is_better if self.better else _is_no_worse
-        found = [judge(effect) for effect in effects.values()]
-        verdict = REPRODUCED if all(found) else NOT_REPRODUCED if False in found else INCONCLUSIVE
-        said = "; ".join(f"{arm} against {on}: {effect_words(effect)}" for (arm, on), effect in effects.items())
+        decided = [judge(effect) for effect in effects.values()]
+        verdict = REPRODUCED if all(decided) else NOT_REPRODUCED if False in decided else INCONCLUSIVE
+        words = "; ".join(f"{arm} against {on}: {effect_words(effect)}" for (arm, on), effect in effects.items())
         records = evidence.records(self.study)
         assert records is not None
         names = run_names(records, *dict.fromkeys(row for pair in self.pairs for row in pair))
-        column = {"corrected": Column(verdict, said)}
+        column = {"corrected": Column(verdict, words)}
         if claim.setting in OF_THE_DOCUMENTS:
             return _own_or_transferred(evidence, [self.study], column, names, evidence.command(self.study))
-        return Finding(verdict, f"{said}; published {claim.shown}", column, names, evidence.command(self.study))
+        return Finding(verdict, f"{words}; published {claim.shown}", column, names, evidence.command(self.study))
+
+
+def holds(better: bool, **pairs: Sequence[Pair]) -> Holds:
+    """Return the check of pairs of rows, by their study.
+
+    Raises:
+        HyLoRADAError: not one study is named, or there is no such study or row.
+    """
+    if len(pairs) != 1:
+        raise HyLoRADAError(f"one study is to be named with its pairs of rows; there are {len(pairs)}.")
+    ((study, rows),) = pairs.items()
+    for pair in rows:
+        check_pair(study, pair)
+    return Holds(study, tuple(rows), better)
 
 
 @dataclass(frozen=True)
@@ -209,6 +187,10 @@ class Beyond:
     length: int
     studies: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        for study in self.studies:
+            check_rows(study)
+
     def find(self, claim: Claim, evidence: Evidence) -> Finding:
         """Say how long the longest window of the scale is."""
         windows = [evidence.settings.block_tokens]
@@ -217,15 +199,24 @@ class Beyond:
                 rows = evidence.settings.rows(study).values()
                 windows += [row.changes.get("block_tokens", 0) for row in rows]
         named = ", ".join(("the ablation", *self.studies))
-        said = f"the longest window of {named} is {max(windows):,} tokens here, and it takes more than {self.length:,}"
-        return Finding(NOT_RUN, f"{said}, published {claim.shown}")
+        reason = (
+            f"the longest window of {named} is {max(windows):,} tokens here, and it takes more than {self.length:,}"
+        )
+        return Finding(NOT_RUN, f"{reason}, published {claim.shown}")
+
+
+def check_pair(study: str, pair: Pair) -> None:
+    """Hold the names of two rows of a study against the plan (HyLoRADAError: they are not two, or not there)."""
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise HyLoRADAError(f"{study} is given {pair!r}; give two rows, one and the one it is held against.")
+    check_rows(study, *pair)
 
 
 def not_run(evidence: Evidence, *studies: str) -> Finding:
     """Return that a scale lacks the runs."""
     named = " or ".join(dict.fromkeys(studies))
-    said = f"the scale {evidence.settings.scale} has no runs of {named} for it"
-    return Finding(NOT_RUN, said, command=f"hylorada run --study {studies[0]}")
+    reason = f"the scale {evidence.settings.scale} has no runs of {named} for it"
+    return Finding(NOT_RUN, reason, command=f"hylorada run --study {studies[0]}")
 
 
 def _own_or_transferred(
@@ -240,10 +231,10 @@ def _own_or_transferred(
     Whether an effect transfers is said by the published procedure, or where that is inconclusive by the corrected one;
     a study that trains on less than was published can say neither.
     """
-    said = "; ".join(f"{COLUMNS[name]}, {column.detail}" for name, column in judged.items())
+    details = "; ".join(f"{COLUMNS[name]}, {column.detail}" for name, column in judged.items())
     first = next(iter(judged.values()))
     if all(evidence.is_own_setting(study) for study in studies):
-        return Finding(first.verdict, said, judged, records, command)
+        return Finding(first.verdict, details, judged, records, command)
     verdicts = [f"{COLUMNS[name]}: {column.verdict}, {column.detail}" for name, column in judged.items()]
     by_study = list(zip(studies, judged.values(), strict=True))
     too_short = [study for study, column in by_study if column.verdict != INCONCLUSIVE and not evidence.is_whole(study)]
@@ -252,8 +243,8 @@ def _own_or_transferred(
         verdicts.append(f"trained on less than published in {' and '.join(too_short)}, so it decides nothing")
     column = Column(TRANSFER[(decided or [INCONCLUSIVE])[0]], "; ".join(verdicts))
     words = {TRANSFERS: "it transfers to", DOES_NOT_TRANSFER: "it does not transfer to", UNDECIDED: "undecided on"}
-    said = f"{words[column.verdict]} {_elsewhere(evidence)}: {said}"
-    return Finding(NOT_RUN, said, {"transfers": column}, records, command)
+    reason = f"{words[column.verdict]} {_elsewhere(evidence)}: {details}"
+    return Finding(NOT_RUN, reason, {"transfers": column}, records, command)
 
 
 def _elsewhere(evidence: Evidence) -> str:

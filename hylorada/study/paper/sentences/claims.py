@@ -14,7 +14,14 @@ from hylorada.study.claims.catalogue import Catalogue
 from hylorada.study.claims.evidence import ABLATION
 from hylorada.study.claims.judgement import Judgement
 from hylorada.study.claims.thresholds import log_ratio
-from hylorada.study.claims.verdict import DOES_NOT_TRANSFER, NOT_RUN, TRANSFERS, UNDECIDED
+from hylorada.study.claims.verdict import (
+    DOES_NOT_TRANSFER,
+    GROUPS,
+    NOT_RUN,
+    TRANSFERS,
+    UNDECIDED,
+    verdict_group,
+)
 from hylorada.study.paper.latex import escape, fixed
 from hylorada.study.paper.sentences.words import count
 from hylorada.study.plan.budget import cut_words
@@ -43,7 +50,7 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
     corrected = judgement.evidence.records(ABLATION)
     assert corrected is not None
     protocols = protocol_table(judgement.evidence.records("as_published"), corrected)
-    steps = summary.steps(rows, protocols)
+    steps = summary.steps(rows, catalogue.headlines, protocols)
     cut = cut_words(judgement.settings)
     published = summary.was_found(protocols, summary.CLAIMED, [step.as_published for step in steps], cut)
     found = summary.was_found(protocols, summary.CORRECTED, [step.corrected for step in steps])
@@ -51,7 +58,9 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
         "HyClaims": str(len(catalogue.claims)),
         "HyContradictions": str(len(catalogue.contradictions)),
         "HySameDay": str(sum(map(len, catalogue.families.values()))),
-        "HyClaimedSentence": plain_tex(summary.was_claimed(rows).partition(". ")[2]),  # the text has said how many
+        "HyClaimedSentence": plain_tex(
+            summary.was_claimed(rows, catalogue.headlines).partition(". ")[2]
+        ),  # the text has said how many
         "HyPublishedFoundSentence": plain_tex(published[0].lower() + published[1:]),
         "HyCorrectedFoundSentence": plain_tex(found[0].lower() + found[1:]),
         "HyFollowsSentence": plain_tex(summary.what_follows(judgement.counts, steps)),
@@ -63,10 +72,10 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
 
 def verdicts_sentence(counts: dict[str, int]) -> str:
     """Say how many statements hold, do not, and stay open."""
-    groups = Counter({group: 0 for group in summary.GROUPS})
+    groups = Counter({group: 0 for group in GROUPS})
     for verdict, number in counts.items():
-        groups[summary.verdict_group(verdict)] += number
-    hold, fail, rest = (groups[group] for group in summary.GROUPS)
+        groups[verdict_group(verdict)] += number
+    hold, fail, rest = (groups[group] for group in GROUPS)
     said = f"{hold} hold, {fail} do not, and {rest} stay open."
     waiting = counts.get(NOT_RUN, 0)
     if waiting:
@@ -81,7 +90,7 @@ def noise_sentence(catalogue: Catalogue) -> str:
     told = detectable_by_pair(sd, freedom)
     less_sd, less_freedom = pooled_sd(without_farthest(families))
     less_told = detectable_by_pair(less_sd, less_freedom)
-    claimed = [abs(log_ratio(catalogue[name].number)) for name in summary.STEP_CLAIMS.values()]
+    claimed = [abs(log_ratio(catalogue[name].number)) for name in catalogue.headlines.steps.values()]
     below, less_below = (sum(step < least for step in claimed) for least in (told, less_told))
     return (
         f"Within a family they spread with a standard deviation of {_percent(sd)} ({freedom} degrees of freedom), and "
