@@ -1,4 +1,4 @@
-"""What checks may look at: the statements, the records of a scale, and the measured costs."""
+"""What checks may look at beside the statements: the records of a scale, and the measured costs."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from typing import Any
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.study.checkout import project_root
-from hylorada.study.claims.catalogue import Catalogue
 from hylorada.study.plan.protocols import AS_PUBLISHED
 from hylorada.study.plan.published import OWN_BASE, OWN_CORPUS
 from hylorada.study.plan.settings import Settings
@@ -28,7 +27,6 @@ Pair = tuple[str, str]  # a row and the one that it is held against
 class Evidence:
     """The evidence of one scale; each study's records are read once, when a check first asks for them."""
 
-    catalogue: Catalogue
     settings: Settings
     folder: Path
     _read: dict[str, Records | None] = field(default_factory=dict)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.files import write_json
-from hylorada.study.claims.catalogue import Catalogue, Claim, load_catalogue
+from hylorada.study.claims.catalogue import Catalogue, load_catalogue
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import ABLATION, Evidence
 from hylorada.study.claims.rules import load_rules
 from hylorada.study.claims.verdict import VERDICTS, Finding, settle
@@ -22,6 +23,7 @@ COLUMN_ORDER = ("as_published", "corrected", "transfers")
 class Judgement:
     """The verdict on every statement at one scale, and the evidence it rests on."""
 
+    catalogue: Catalogue
     evidence: Evidence
     findings: dict[str, Finding]
 
@@ -29,11 +31,6 @@ class Judgement:
     def settings(self) -> Settings:
         """The scale."""
         return self.evidence.settings
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The statements."""
-        return self.evidence.catalogue
 
     @property
     def digest(self) -> str:
@@ -104,10 +101,10 @@ def judge(settings: Settings, folder: Path) -> Judgement:
     """
     catalogue = load_catalogue()
     rules = load_rules(catalogue)
-    evidence = Evidence(catalogue, settings, Path(folder))
+    evidence = Evidence(settings, Path(folder))
     evidence.records(ABLATION)
     findings = {claim.id: settle([check.find(claim, evidence) for check in rules[claim.id]]) for claim in catalogue}
-    return Judgement(evidence, findings)
+    return Judgement(catalogue, evidence, findings)
 
 
 def _reason(claim: Claim, finding: Finding) -> str:

@@ -14,17 +14,19 @@ from functools import partial
 from typing import Any, Protocol
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.study.claims.catalogue import Catalogue, Claim
+from hylorada.study.claims.catalogue import Catalogue
 from hylorada.study.claims.checks.arithmetic import NoRatio, recompute
 from hylorada.study.claims.checks.clashes import RELATIONS, Clash
+from hylorada.study.claims.checks.comparisons import Beyond, holds
 from hylorada.study.claims.checks.costs import OPERATIONS, Measured, Merges
 from hylorada.study.claims.checks.counts import Counted
 from hylorada.study.claims.checks.facts import FACTS
 from hylorada.study.claims.checks.growth import GROWING, growth
 from hylorada.study.claims.checks.inactive import Inert, Unmoved, not_causal
-from hylorada.study.claims.checks.measured import Beyond, effect, holds, level, step
+from hylorada.study.claims.checks.measured import effect, level, step
 from hylorada.study.claims.checks.parameters import PARAMETERS
 from hylorada.study.claims.checks.reading import Reading
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import PLAN, UNTRACEABLE, Finding
 

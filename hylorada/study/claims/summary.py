@@ -94,7 +94,7 @@ def what_follows(counts: Mapping[str, int], five: Sequence[Step]) -> str:
     for verdict, count in counts.items():
         groups[verdict_group(verdict)] += count
         if count and verdict_group(verdict) == OPEN:
-            undecided.append(f"{count} {verdict.lower().replace('_', ' ')}")
+            undecided.append(f"{count} {verdict.lower()}")
     because = f" ({', '.join(undecided)})" if undecided else ""
     standing = [step for step in five if step.corrected and step.corrected.resolved and _same_side(step)]
     against = [step for step in five if step.corrected and step.corrected.resolved and not _same_side(step)]

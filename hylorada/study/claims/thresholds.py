@@ -47,19 +47,19 @@ def effect_verdict(effect: Effect, published: float) -> str:
 
 def effect_words(effect: Effect, published: float | None = None) -> str:
     """Say the effect in percent of perplexity, its interval, what was published, and what more seeds would show."""
-    said = f"perplexity {_signed(effect.mean)} %"
+    words = f"perplexity {_signed(effect.mean)} %"
     if effect.interval is None:
-        said += f" with {why_none(effect.seeds)}, so without an interval"
+        words += f" with {why_none(effect.seeds)}, so without an interval"
     else:
         level = 100 * (1 - effect.interval.error)
-        said += f" ({level:.3g} % interval {_signed(effect.interval.low)} to {_signed(effect.interval.high)}, "
-        said += f"{_seeds(effect.seeds)})"
+        words += f" ({level:.3g} % interval {_signed(effect.interval.low)} to {_signed(effect.interval.high)}, "
+        words += f"{_seeds(effect.seeds)})"
     if published is not None:
-        said += f"; published as a change of {_signed(published)} %"
+        words += f"; published as a change of {_signed(published)} %"
     if effect.detectable is not None and not effect.is_resolved and not effect.is_negligible:
-        said += f"; {_signed(effect.detectable).lstrip('+')} % would be detected with a chance of {100 * POWER:g} %, "
-        said += still_needed(effect)
-    return said
+        words += f"; {_signed(effect.detectable).lstrip('+')} % would be detected with a chance of {100 * POWER:g} %, "
+        words += still_needed(effect)
+    return words
 
 
 def still_needed(effect: Effect) -> str:
@@ -84,17 +84,17 @@ def effect_column(effect: Effect, published: float) -> Column:
 def level_column(levels: np.ndarray, published: float, deterministic: bool) -> Column:
     """Hold a published perplexity against the measured ones, (seeds,): one for a baseline without anything random."""
     mean = float(np.exp(np.log(levels).mean()))
-    said = f"perplexity {mean:.2f}"
+    words = f"perplexity {mean:.2f}"
     if deterministic:
         near = abs(mean / published - 1) <= SAME_BASELINE
-        said += f"; published {published:.2f}, and {100 * SAME_BASELINE:g} % of it are allowed"
-        return Column(ABSOLUTE_VALUE if near else MISMATCH, said)
+        words += f"; published {published:.2f}, and {100 * SAME_BASELINE:g} % of it are allowed"
+        return Column(ABSOLUTE_VALUE if near else MISMATCH, words)
     if len(levels) < 2:
-        return Column(INCONCLUSIVE, f"{said} with one seed, so without an interval; published {published:.2f}")
+        return Column(INCONCLUSIVE, f"{words} with one seed, so without an interval; published {published:.2f}")
     run = prediction_interval(np.log(levels))
-    said += f"; one run falls between {math.exp(run.low):.2f} and {math.exp(run.high):.2f} ({_seeds(len(levels))}); "
-    said += f"published {published:.2f}"
-    return Column(MISMATCH if run.excludes(math.log(published)) else ABSOLUTE_VALUE, said)
+    words += f"; one run falls between {math.exp(run.low):.2f} and {math.exp(run.high):.2f} ({_seeds(len(levels))}); "
+    words += f"published {published:.2f}"
+    return Column(MISMATCH if run.excludes(math.log(published)) else ABSOLUTE_VALUE, words)
 
 
 def _signed(nats: float) -> str:

@@ -257,7 +257,7 @@ def _badge(verdict: str) -> str:
 
 
 def _words(verdict: str) -> str:
-    return verdict.lower().replace("_", " ")
+    return verdict.lower()
 
 
 def _number(value: Any) -> str:

@@ -23,7 +23,7 @@ from hylorada.study.plan.stages import STAGES
 
 CATALOGUE = load_catalogue()
 RULES = load_rules(CATALOGUE)
-EVIDENCE = Evidence(CATALOGUE, load_settings("micro"), None)
+EVIDENCE = Evidence(load_settings("micro"), None)
 WITHOUT_RUNS = Recomputed | NoRatio | Counted | Growth | Merges | Measured | Fact | Clash | Reading
 
 

@@ -13,8 +13,9 @@ from fake_claims_records import RSLORA, fake_claims, fake_scale
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.study.claims.catalogue import load_catalogue
+from hylorada.study.claims.checks.comparisons import Holds
 from hylorada.study.claims.checks.inactive import Inert, NotCausal, Unmoved
-from hylorada.study.claims.checks.measured import Holds, Level, Step, step
+from hylorada.study.claims.checks.measured import Level, Step, step
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.judgement import Judgement, judge, write_judgement
 from hylorada.study.claims.rules import load_rules
@@ -127,15 +128,15 @@ def test_a_study_that_trains_on_less_than_was_published_does_not_speak_against_a
 
 def _judge_only(settings, folder, *names: str) -> Judgement:
     """Judge a few statements, by what the runs say."""
-    evidence = Evidence(CATALOGUE, settings, folder)
+    evidence = Evidence(settings, folder)
     findings = {name: RULES[name][-1].find(CATALOGUE[name], evidence) for name in names}
-    return Judgement(evidence, findings)
+    return Judgement(CATALOGUE, evidence, findings)
 
 
 def test_a_study_that_was_cut_short_is_not_the_published_one(tmp_path):
     settings = fake_scale("gpt2", seeds=3, studies=("as_published",))
-    whole = Evidence(CATALOGUE, settings, tmp_path)
-    cut = Evidence(CATALOGUE, replace(settings, studies={"as_published": {"train_lines": 12}}), tmp_path)
+    whole = Evidence(settings, tmp_path)
+    cut = Evidence(replace(settings, studies={"as_published": {"train_lines": 12}}), tmp_path)
     assert whole.is_own_setting("as_published") and not cut.is_own_setting("as_published")
     assert cut.is_own_setting("ablation")
 
@@ -172,7 +173,7 @@ def test_the_module_that_was_in_no_optimiser_did_not_move(own, tmp_path):
     settings = fake_scale("gpt2", seeds=2, studies=("as_published",))
     fake_claims(settings, tmp_path, moved=12_545)
     moved = Unmoved("published_learned_buckets", "landmark")
-    found = moved.find(CATALOGUE["AF-060"], Evidence(CATALOGUE, settings, tmp_path))
+    found = moved.find(CATALOGUE["AF-060"], Evidence(settings, tmp_path))
     assert found.passes and "25,090 of the 25,152" in found.reason
 
 
@@ -200,7 +201,7 @@ def test_statements_in_words_about_several_rows(own):
 def test_one_seed_leaves_statements_in_words_open(tmp_path):
     settings = fake_scale("micro", seeds=1, studies=("ranks",))
     fake_claims(settings, tmp_path)
-    evidence = Evidence(CATALOGUE, settings, tmp_path)
+    evidence = Evidence(settings, tmp_path)
     for name in ("MT-005", "MT-120", "AC-003"):
         assert RULES[name][-1].find(CATALOGUE[name], evidence).verdict == "INCONCLUSIVE"
 
@@ -208,7 +209,7 @@ def test_one_seed_leaves_statements_in_words_open(tmp_path):
 def test_a_study_that_the_scale_lacks_was_not_run_and_a_missing_record_stops(tmp_path):
     settings = fake_scale("micro", seeds=2, studies=())
     fake_claims(settings, tmp_path)
-    evidence = Evidence(CATALOGUE, settings, tmp_path)
+    evidence = Evidence(settings, tmp_path)
     for name in ("RN-010", "AF-010", "AF-040", "MT-005", "AF-124", "RN-014"):
         by_runs = [
             check for check in RULES[name] if isinstance(check, Step | Level | Inert | Unmoved | Holds | NotCausal)
@@ -217,7 +218,7 @@ def test_a_study_that_the_scale_lacks_was_not_run_and_a_missing_record_stops(tmp
             "NOT RUN AT THIS SCALE",
             "NOT MEASURABLE",
         }
-    with_study = Evidence(CATALOGUE, replace(settings, studies={"as_published": {}}), tmp_path)
+    with_study = Evidence(replace(settings, studies={"as_published": {}}), tmp_path)
     with pytest.raises(HyLoRADAError, match="no record"):
         step("rslora", "base").find(CATALOGUE["AF-021"], with_study)
 
@@ -311,5 +312,5 @@ def test_the_command_writes_verdicts_tables_and_figure(tmp_path, capsys):
 
 def test_no_scale_of_the_project_is_taken_for_the_published_base_but_gpt2(tmp_path):
     for scale in ("micro", "full", "smoke", "gpt2"):
-        evidence = Evidence(CATALOGUE, load_settings(scale), tmp_path)
+        evidence = Evidence(load_settings(scale), tmp_path)
         assert evidence.is_own_setting("ablation") is (scale == "gpt2")

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.study.claims.catalogue import Claim
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import MATCH, MISMATCH, WITHIN_ROUNDING, Finding
 

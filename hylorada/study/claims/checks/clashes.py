@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.checks import built
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import CONTRADICTED, MATCH, Finding
 from hylorada.study.plan.protocols import AS_PUBLISHED

@@ -13,10 +13,10 @@ from hylorada.lora import LowRankUpdate
 from hylorada.methods import METHODS, method_config
 from hylorada.model import HyLoRADAModel
 from hylorada.positions import FixedBuckets
-from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.checks import built
 from hylorada.study.claims.checks import operations as ops
 from hylorada.study.claims.checks.counts import Quantity
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import INCONCLUSIVE, MATCH, MISMATCH, Finding
 from hylorada.study.plan.studies import PUBLISHED_POSITIONS

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.checks.arithmetic import part_of
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import MATCH, MISMATCH, Finding
 

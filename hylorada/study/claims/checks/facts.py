@@ -14,8 +14,8 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.landmark_redesigns import BOUNDARY_TEMPERATURE
 from hylorada.landmarks import START_SCALE
 from hylorada.methods import METHODS
-from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.checks import built
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import MATCH, MISMATCH, Finding
 from hylorada.study.plan.protocols import PROTOCOLS

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.checks import operations as ops
 from hylorada.study.claims.checks.operations import SIZES, Sizes, adapter_training, trained_numbers
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import MATCH, MISMATCH, Finding
 

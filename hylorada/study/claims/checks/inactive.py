@@ -6,9 +6,9 @@ import numpy as np
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.landmark_redesigns import POOLS, PooledLandmark
-from hylorada.study.claims.catalogue import Claim
 from hylorada.study.claims.checks import built
 from hylorada.study.claims.checks.measured import Step, effect, not_run
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence, Pair, check_rows, run_names
 from hylorada.study.claims.verdict import MATCH, NOT_MEASURABLE, STRUCTURAL_ZERO, Finding
 

@@ -1,37 +1,34 @@
-"""Statements about perplexity, judged by runs: each as published, corrected, and on another base or text.
+"""Published gains and levels of perplexity, judged by runs: as published, corrected, and on another base or text.
 
 Under the published procedure the metric is the published one; under the corrected one it is corpus perplexity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.study.claims.catalogue import Claim
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import ABLATION, PUBLISHED_STUDIES, Evidence, Pair, check_rows, run_names
-from hylorada.study.claims.thresholds import TRANSFER, effect_column, effect_words, level_column, log_ratio
+from hylorada.study.claims.thresholds import TRANSFER, effect_column, level_column, log_ratio
 from hylorada.study.claims.verdict import (
     DOES_NOT_TRANSFER,
     INCONCLUSIVE,
-    NOT_REPRODUCED,
     NOT_RUN,
-    REPRODUCED,
     TRANSFERS,
     UNDECIDED,
     Column,
     Finding,
 )
 from hylorada.study.results.published_metrics import DECILE_TOKENS, line_means, published_lines
-from hylorada.study.results.statistics import NEGLIGIBLE, Effect
 
 COLUMNS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words
-METRICS = {  # of a published study, and of any other, see `evidence.METRICS`
+MEASURED_BY = {  # a metric of a published study, and of any other, see `evidence.METRICS`
     "perplexity": ("lines", "corpus"),
     "lim_ppl": ("deciles", "deciles_of_text"),
 }
-OF_THE_DOCUMENTS = ("abl", "lm", "recommended")  # settings of statements about GPT-2 and WikiText-2
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Step:
         }
         records = tuple(name for s in there for name in run_names(evidence.records(s.study), *s.pair))
         command = evidence.command(there[0].study)
-        return _own_or_transferred(evidence, [s.study for s in there], judged, records, command)
+        return own_or_transferred(evidence, [s.study for s in there], judged, records, command)
 
 
 def effect(metric: str = "perplexity", **rows: Pair) -> Step:
@@ -83,14 +80,14 @@ def effect(metric: str = "perplexity", **rows: Pair) -> Step:
     Raises:
         HyLoRADAError: no study is named, or there is no such metric, study or row.
     """
-    if metric not in METRICS:
-        raise HyLoRADAError(f"the metric {metric!r} is not known; {near(metric, METRICS)}")
+    if metric not in MEASURED_BY:
+        raise HyLoRADAError(f"the metric {metric!r} is not known; {near(metric, MEASURED_BY)}")
     if not rows:
         raise HyLoRADAError("it names no study; give one as `study: [row, the row it is held against]`.")
     sources = []
     for study, pair in rows.items():
         check_pair(study, pair)
-        sources.append(Source(study, pair, METRICS[metric][study not in PUBLISHED_STUDIES]))
+        sources.append(Source(study, pair, MEASURED_BY[metric][study not in PUBLISHED_STUDIES]))
     return Step(tuple(sources))
 
 
@@ -129,80 +126,16 @@ def level(**row: str) -> Level:
     Raises:
         HyLoRADAError: not one study is named, or there is no such study or row.
     """
-    if len(row) != 1:
-        raise HyLoRADAError(f"one study is to be named with its row; there are {len(row)}.")
-    ((study, name),) = row.items()
+    study, name = one_study(row)
     check_rows(study, name)
     return Level(study, name)
 
 
-@dataclass(frozen=True)
-class Holds:
-    """A statement in words about several comparisons of one study.
-
-    better: each pair's first is to have the lower perplexity; else it is to be no worse by more than is of interest.
-    """
-
-    study: str
-    pairs: tuple[Pair, ...]
-    better: bool
-    metric: str = "corpus"
-
-    def find(self, claim: Claim, evidence: Evidence) -> Finding:
-        """All pairs have to hold; one that fails is enough against it."""
-        if not evidence.has(self.study, *(row for pair in self.pairs for row in pair)):
-            return not_run(evidence, self.study)
-        effects = evidence.effects(self.study, self.pairs, self.metric)
-        judge = _is_better if self.better else _is_no_worse
-        decided = [judge(effect) for effect in effects.values()]
-        verdict = REPRODUCED if all(decided) else NOT_REPRODUCED if False in decided else INCONCLUSIVE
-        words = "; ".join(f"{arm} against {on}: {effect_words(effect)}" for (arm, on), effect in effects.items())
-        records = evidence.records(self.study)
-        assert records is not None
-        names = run_names(records, *dict.fromkeys(row for pair in self.pairs for row in pair))
-        column = {"corrected": Column(verdict, words)}
-        if claim.setting in OF_THE_DOCUMENTS:
-            return _own_or_transferred(evidence, [self.study], column, names, evidence.command(self.study))
-        return Finding(verdict, f"{words}; published {claim.shown}", column, names, evidence.command(self.study))
-
-
-def holds(better: bool, **pairs: Sequence[Pair]) -> Holds:
-    """Return the check of pairs of rows, by their study.
-
-    Raises:
-        HyLoRADAError: not one study is named, or there is no such study or row.
-    """
-    if len(pairs) != 1:
-        raise HyLoRADAError(f"one study is to be named with its pairs of rows; there are {len(pairs)}.")
-    ((study, rows),) = pairs.items()
-    for pair in rows:
-        check_pair(study, pair)
-    return Holds(study, tuple(rows), better)
-
-
-@dataclass(frozen=True)
-class Beyond:
-    """A statement about lengths that no study reaches."""
-
-    length: int
-    studies: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for study in self.studies:
-            check_rows(study)
-
-    def find(self, claim: Claim, evidence: Evidence) -> Finding:
-        """Say how long the longest window of the scale is."""
-        windows = [evidence.settings.block_tokens]
-        for study in self.studies:
-            if study in evidence.settings.studies:
-                rows = evidence.settings.rows(study).values()
-                windows += [row.changes.get("block_tokens", 0) for row in rows]
-        named = ", ".join(("the ablation", *self.studies))
-        reason = (
-            f"the longest window of {named} is {max(windows):,} tokens here, and it takes more than {self.length:,}"
-        )
-        return Finding(NOT_RUN, f"{reason}, published {claim.shown}")
+def one_study(rows: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the study that is named, with what is named of it (HyLoRADAError: not one)."""
+    if len(rows) != 1:
+        raise HyLoRADAError(f"one study is to be named, as `study: rows`; there are {len(rows)}.")
+    return next(iter(rows.items()))
 
 
 def check_pair(study: str, pair: Pair) -> None:
@@ -219,7 +152,7 @@ def not_run(evidence: Evidence, *studies: str) -> Finding:
     return Finding(NOT_RUN, reason, command=f"hylorada run --study {studies[0]}")
 
 
-def _own_or_transferred(
+def own_or_transferred(
     evidence: Evidence,
     studies: list[str],
     judged: dict[str, Column],
@@ -249,18 +182,3 @@ def _own_or_transferred(
 
 def _elsewhere(evidence: Evidence) -> str:
     return f"{evidence.settings.base} and {evidence.settings.corpus}"
-
-
-def _is_better(effect: Effect) -> bool | None:
-    if effect.is_negligible or (effect.is_resolved and effect.mean > 0):
-        return False
-    return True if effect.is_resolved else None
-
-
-def _is_no_worse(effect: Effect) -> bool | None:
-    if effect.interval is None or effect.equivalence is None or effect.equivalence_check is None:
-        return None
-    if effect.is_resolved and effect.mean > NEGLIGIBLE[1]:
-        return False
-    ends = effect.equivalence.high, effect.equivalence_check.high
-    return True if max(ends) < NEGLIGIBLE[1] else None

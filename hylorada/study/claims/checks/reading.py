@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hylorada.study.claims.catalogue import Claim
+from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import PLAN, UNTRACEABLE, Finding
 
