@@ -21,14 +21,6 @@ FULL = HyLoRADAConfig(use_dora_magnitude=True, lora_dropout=0.1)
 QUICK = TrainingConfig(batch_size=2, num_epochs=2, seed=1, learning_rate=1e-2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def sequences(count: int = 7, length: int = 16) -> list[dict]:
     return [{"input_ids": row} for row in tokens(count, length, seed=9)]
 

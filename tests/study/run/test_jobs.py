@@ -11,22 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
+from held_runs import make_run
+from small_runs import small_scale
 
 from hylorada import HyLoRADAError
 from hylorada.cli import main
-from hylorada.study.checkout import project_root
 from hylorada.study.plan.runs import Run, all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.run.jobs import run_at_once
-from hylorada.study.sources.encode import make_tokens
-from hylorada.study.sources.fetch import fetch_corpus, fetch_model
-
-
-def make_run(stage: str, tokens: int | None = 64, epochs: int | None = 1) -> Run:
-    training = None if epochs is None else {"num_epochs": epochs}
-    specification = {"training": training, "train_tokens": tokens, "protocol": {"training_text": None}}
-    return Run(stage, None, specification, "base", "corpus", stage)
 
 
 def note(folder: Path, run: Run, ends: dict[str, str]) -> None:
@@ -53,14 +45,6 @@ def is_held(lock: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-def hold(lock: Path, run: Run) -> None:
-    """Stand in for a long run (in a worker process)."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        lock.with_suffix(".held").touch()
-        time.sleep(120)
 
 
 def test_the_costliest_run_comes_first_and_each_once(tmp_path):
@@ -93,11 +77,12 @@ def test_a_run_whose_process_dies_is_told_and_the_others_are_made(tmp_path):
 def test_workers_end_with_their_parent_even_when_it_is_killed(tmp_path):
     lock = tmp_path / "lock"
     program = (
-        "import sys; from functools import partial; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from test_jobs import hold, make_run, run_at_once\n"
-        "run_at_once([make_run('long')], partial(hold, Path(sys.argv[2])), jobs=1)"
+        "import sys; from functools import partial; from pathlib import Path\n"
+        "from held_runs import hold, make_run\nfrom hylorada.study.run.jobs import run_at_once\n"
+        "run_at_once([make_run('long')], partial(hold, Path(sys.argv[1])), jobs=1)"
     )
-    with subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), str(lock)]) as parent:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen([sys.executable, "-c", program, str(lock)], env=environment) as parent:
         wait_until(lock.with_suffix(".held").exists)
         assert is_held(lock)
         parent.kill()
@@ -113,24 +98,6 @@ def wait_until(reached) -> None:
     raise AssertionError("it did not happen")
 
 
-SMOKE = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text())
-
-
-def scale_of(folder: Path, **changes) -> str:
-    path = folder / "two.yaml"
-    path.write_text(yaml.safe_dump(SMOKE | {"studies": {}, "seeds": [0], "train_tokens": 256} | changes))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    fetch_model(SMOKE["base"], folder, progress=False)
-    fetch_corpus(SMOKE["corpus"], folder, progress=False)
-    make_tokens(SMOKE["base"], SMOKE["corpus"], folder)
-    return folder
-
-
 def results(scale: str, records: Path) -> dict[str, dict]:
     found = {}
     for run in all_runs(load_settings(scale)).values():
@@ -141,7 +108,7 @@ def results(scale: str, records: Path) -> dict[str, dict]:
 
 
 def test_two_jobs_give_the_records_that_one_gives(data, tmp_path, capsys):
-    scale = scale_of(tmp_path)
+    scale = small_scale(tmp_path, train_tokens=256)
     common = ["run", "--scale", scale, "--data", str(data)]
     for jobs in ("1", "2"):
         assert main([*common, "--records", str(tmp_path / jobs), "--jobs", jobs, "--quiet"]) == 0
@@ -159,7 +126,7 @@ def states(records: Path) -> dict[Path, int]:
 
 def test_an_interrupt_stops_every_worker_and_leaves_each_run_a_state_to_go_on_from(data, tmp_path):
     scale, records = (
-        scale_of(tmp_path, num_epochs=4000, checkpoint_every=1),
+        small_scale(tmp_path, train_tokens=256, num_epochs=4000),
         tmp_path / "runs",
     )  # longer than any wait
     names = [name for name in all_runs(load_settings(scale)) if name.startswith(("rslora", "magnitude"))]

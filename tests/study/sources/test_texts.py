@@ -1,0 +1,77 @@
+"""Texts of the user's own: four forms, three splits, and no text in two of them."""
+
+import json
+
+import pytest
+from fetched import nothing_left
+
+from hylorada.errors import HyLoRADAError
+from hylorada.study.sources import fetch, texts
+from hylorada.study.sources.registry import SPLITS
+
+
+@pytest.mark.parametrize("form", ["txt", "jsonl", "parquet", "folders"])
+def test_local_texts_come_in_four_forms(form, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for part in SPLITS:
+        rows = [{"title": "One", "text": f"first of {part}\u2028here"}, {"title": "Two", "text": f"second of {part}"}]
+        if form == "folders":
+            (folder / part).mkdir()
+            for row in rows:
+                (folder / part / f"{row['title']}.txt").write_text(row["text"] + "\n")
+        elif form == "txt":
+            (folder / f"{part}.txt").write_text("\n".join(row["text"] for row in rows) + "\n")
+        elif form == "jsonl":
+            (folder / f"{part}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        else:
+            from datasets import Dataset
+
+            Dataset.from_list(rows).to_parquet(str(folder / f"{part}.parquet"))
+    corpus = fetch.load_corpus(fetch.fetch_corpus(f"local:{folder}", tmp_path / "data", progress=False))
+    titles = ["", ""] if form == "txt" else ["One", "Two"]
+    assert corpus["validation"][:] == {
+        "title": titles,
+        "text": ["first of validation\u2028here", "second of validation"],
+    }
+
+
+def test_local_texts_without_a_split_a_column_or_a_text_are_refused(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    name = f"local:{folder}"
+
+    def refused(complaint):
+        with pytest.raises(HyLoRADAError, match=complaint):
+            fetch.fetch_corpus(name, tmp_path / "data", progress=False)
+        assert nothing_left(tmp_path / "data")
+
+    for part in ("train", "validation"):
+        (folder / f"{part}.txt").write_text("words")
+    refused("holds no form of the split 'test'; give exactly one of test.txt, test.jsonl, test.parquet .* or test/")
+    (folder / "test.jsonl").write_text('{"body": "words"}\n')
+    refused("test.jsonl: row 1 has no string in a column 'text'")
+    (folder / "test.jsonl").write_text("words\n")
+    refused("test.jsonl does not hold one JSON object a line")
+    (folder / "test.jsonl").write_text('{"text": "  "}\n')
+    refused("no text in test")
+    (folder / "test.txt").write_text("words")
+    refused("more than one form of the split 'test'")
+    (folder / "test.jsonl").unlink()
+    (folder / "test.txt").write_bytes(b"\xff\xfe")
+    refused("test.txt is not UTF-8")
+
+
+@pytest.mark.parametrize(("words", "part", "refused"), [(20, "test", True), (20, "train", False), (19, "test", False)])
+def test_a_corpus_of_the_users_own_is_refused_when_a_text_is_in_two_splits(words, part, refused):
+    text = " ".join(map(str, range(words)))
+    columns = {name: {"title": ["", ""], "text": [name, "other"]} for name in ("train", "validation", "test")}
+    columns["train"]["text"].append(text)
+    columns[part]["text"].append(f" {text}\n")
+    if refused:
+        with pytest.raises(
+            HyLoRADAError, match="mine: a text is in train and in test .0 1 2 3 4 5 ....; keep it in one"
+        ):
+            texts.hold_apart(columns, "mine")
+    else:
+        assert texts.hold_apart(columns, "mine") is columns
