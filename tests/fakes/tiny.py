@@ -1,5 +1,6 @@
 """Tiny random base models of three families, and adapters whose zeros do not hide mistakes."""
 
+import pytest
 import torch
 from transformers import (
     GPT2Config,
@@ -61,6 +62,7 @@ def _varied(model: PreTrainedModel) -> PreTrainedModel:
 
 
 FAMILIES = {"gpt2": gpt2, "llama": llama, "qwen2": qwen2}
+families = pytest.mark.parametrize("family", FAMILIES)
 
 
 def adapt(base: PreTrainedModel, config: HyLoRADAConfig, seed: int = 0) -> HyLoRADAModel:

@@ -1,32 +1,26 @@
-"""Direct attention adaptation: held to attention written out entry by entry, and to every promise of its module."""
+"""Direct attention adaptation: held to attention written out entry by entry, in every pass a model makes."""
 
 import copy
 
 import pytest
 import torch
-from tiny import FAMILIES, VOCABULARY, gpt2, llama, tokens
+from attention import CLOSE, LENGTH, LargestTensor, adapters, batch_of, direct
+from tiny import FAMILIES, VOCABULARY, families, tokens
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     MistralConfig,
     MistralForCausalLM,
-    PreTrainedConfig,
     PreTrainedModel,
     StaticCache,
 )
 from transformers.masking_utils import sdpa_mask
 
-from hylorada import HyLoRADAError, s2_attention
-from hylorada.daa import NAME, DirectAttention, disable, enable, find_attentions, is_enabled, visible_mean
-
-CLOSE = dict(rtol=1e-4, atol=1e-4)
-LENGTH = 24
-families = pytest.mark.parametrize("family", FAMILIES)
+from hylorada import s2_attention
+from hylorada.daa import DirectAttention, enable, visible_mean
 
 
 def slow_mean(visible: Tensor, value: Tensor) -> Tensor:
@@ -59,46 +53,6 @@ def slow_groups(module: nn.Module, length: int) -> Tensor:
 
 AttentionInterface.register("slow_daa", slow_attention)
 AttentionMaskInterface.register("slow_daa", lambda **kw: sdpa_mask(**(kw | {"allow_is_causal_skip": False})))
-
-
-def adapters(fresh: bool = False, layers: int = 2, heads: int = 4) -> nn.ModuleList:
-    """One adapter a layer, moved off its start unless `fresh`."""
-    generator = torch.Generator().manual_seed(2)
-    made = nn.ModuleList(DirectAttention(heads) for _ in range(layers))
-    for parameter in made.parameters() if not fresh else ():
-        parameter.data.add_(torch.randn(heads, generator=generator) * 0.5)
-    return made
-
-
-def direct(family: str, fresh: bool = False) -> tuple[PreTrainedModel, nn.ModuleList]:
-    """A tiny base with DAA on, and the owner of the adapters."""
-    model, made = FAMILIES[family](), adapters(fresh)
-    enable(model, made)
-    return model, made
-
-
-def batch_of(kind: str) -> dict:
-    """Two rows of tokens under each kind of mask there is; with a cache, packed texts would not be told apart."""
-    ids = tokens(2, LENGTH)
-    mask = torch.ones_like(ids)
-    if kind == "unmasked":
-        return dict(input_ids=ids, use_cache=False)
-    if kind == "right":
-        mask[0, -7:] = 0
-        mask[1, -2:] = 0
-    if kind == "left":
-        mask[0, :7] = 0
-    if kind == "holes":
-        mask[0, 5:9] = 0
-        mask[1, -3] = 0
-    if kind == "packed":
-        positions = torch.cat([torch.arange(10), torch.arange(14)]).expand(2, -1)
-        return dict(input_ids=ids, position_ids=positions, use_cache=False)
-    if kind == "own":
-        generator = torch.Generator().manual_seed(5)
-        own = torch.rand(2, 1, LENGTH, LENGTH, generator=generator) < 0.5
-        mask = own.tril() | torch.eye(LENGTH, dtype=torch.bool)
-    return dict(input_ids=ids, attention_mask=mask, use_cache=False)
 
 
 KINDS = ("unmasked", "all real", "right", "left", "holes", "packed", "own")
@@ -381,21 +335,6 @@ def test_attention_dropout_drops_from_the_attention_and_never_from_the_mean(fami
     torch.testing.assert_close(model(tokens()).logits, whole(tokens()).logits)
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that any operation makes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for made in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(made, Tensor):
-                self.elements = max(self.elements, made.numel())
-        return out
-
-
 def test_without_padding_no_tensor_of_length_squared_is_made():
     (model, _), length = direct("llama"), 1024
     with LargestTensor() as largest:
@@ -483,57 +422,6 @@ def test_over_groups_a_fresh_adapter_changes_nothing(family):
         assert torch.equal(model(**batch_of(kind)).logits, alone(**batch_of(kind)).logits)
 
 
-@families
-@pytest.mark.parametrize("groups", [False, True])
-def test_disable_restores_the_model_and_its_implementation_and_both_may_alternate(family, groups):
-    base, model, made, batch = FAMILIES[family]().train(), FAMILIES[family]().train(), adapters(), batch_of("right")
-    if groups:
-        s2_attention.enable(base, 8)
-        s2_attention.enable(model, 8)
-    enable(model, made)
-    adapted = model(**batch).logits
-    disable(model)
-    assert model.config._attn_implementation == base.config._attn_implementation and not is_enabled(model)
-    assert s2_attention.is_enabled(model) == groups
-    assert [vars(m).keys() for m in model.modules()] == [vars(m).keys() for m in base.modules()]
-    assert torch.equal(model(**batch).logits, base(**batch).logits)
-    disable(model)
-    enable(model, made)
-    assert torch.equal(model(**batch).logits, adapted)
-
-
-@families
-def test_the_base_refers_to_its_adapters_and_does_not_own_them(family):
-    (model, made), base = direct(family), FAMILIES[family]()
-    assert [n for n, _ in model.named_modules()] == [n for n, _ in base.named_modules()]
-    assert list(model.state_dict()) == list(base.state_dict())
-    whole = nn.ModuleDict({"base": model, "daa": made})
-    assert len(list(whole.parameters())) == len(list(base.parameters())) + 4
-    before = model(tokens()).logits
-    made[0].load_state_dict(DirectAttention(4).state_dict())
-    assert not torch.allclose(model(tokens()).logits, before, atol=1e-2)
-    twin = copy.deepcopy(whole)
-    assert torch.equal(twin.base(tokens()).logits, model(tokens()).logits)
-    nn.init.ones_(twin.daa[1].beta)
-    assert not torch.allclose(twin.base(tokens()).logits, model(tokens()).logits, atol=1e-2)
-
-
-def test_a_saved_base_does_not_ask_for_adapters(tmp_path):
-    model, _ = direct("llama")
-    model.save_pretrained(tmp_path)
-    assert NAME not in (tmp_path / "config.json").read_text()
-    loaded = type(model).from_pretrained(tmp_path)
-    assert torch.equal(loaded(tokens()).logits, llama()(tokens()).logits)
-
-
-def test_adapters_follow_the_order_of_the_layers():
-    model, made = llama(), adapters()
-    enable(model, made)
-    attentions = [layer.self_attn for layer in model.model.layers]
-    assert find_attentions(model) == attentions
-    assert [attention.direct_attention for attention in attentions] == list(made)
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's tracer looks at it where graphs break
 @pytest.mark.parametrize("kind", ["unmasked", "right"])
 def test_compiled_training_gives_the_same_logits_and_gradients(kind):
@@ -548,107 +436,3 @@ def test_compiled_training_gives_the_same_logits_and_gradients(kind):
     for name, parameter in made.named_parameters(prefix="daa"):
         torch.testing.assert_close(parameter.grad, plain[1][name], **CLOSE)
     torch._dynamo.reset()
-
-
-def test_a_second_enable_is_refused_and_changes_nothing():
-    model, _ = direct("llama")
-    before = model(tokens()).logits
-    with pytest.raises(HyLoRADAError, match="call disable"):
-        enable(model, adapters())
-    assert torch.equal(model(tokens()).logits, before)
-
-
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        (dict(layers=1), "1 DAA adapters do not fit 2 attention layers"),
-        (dict(layers=3), "3 DAA adapters do not fit 2 attention layers"),
-        (dict(heads=2), "of 2 heads does not fit layer 0, which has 4; make it with num_heads=4"),
-    ],
-)
-def test_adapters_that_do_not_fit_are_refused(given, message):
-    model = llama()  # two key-value heads, four heads
-    with pytest.raises(HyLoRADAError, match=message):
-        enable(model, adapters(**given))
-    assert not is_enabled(model) and model.config._attn_implementation == "sdpa"
-
-
-@pytest.mark.parametrize("implementation", ["eager", "flex_attention"])
-def test_attention_of_another_kind_is_refused(implementation):
-    model = llama()
-    model.set_attn_implementation(implementation)
-    with pytest.raises(HyLoRADAError, match=f"'{implementation}'; load it with attn_implementation='sdpa'"):
-        enable(model, adapters())
-    assert not is_enabled(model) and model.config._attn_implementation == implementation
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_asking_for_attention_weights_is_refused(training):
-    model, _ = direct("llama")
-    with pytest.raises(HyLoRADAError, match="leave out output_attentions"):
-        model.train(training)(tokens(), output_attentions=True)
-    other = gpt2()
-    other.set_attn_implementation("eager")
-    other.config.output_attentions = True
-    with pytest.raises(HyLoRADAError, match="output_attentions=False"):
-        enable(other, adapters())
-
-
-def test_a_paged_cache_is_refused():
-    with pytest.raises(HyLoRADAError, match="cannot look into a paged cache"):
-        direct("llama")[0](tokens(), cache=object())
-
-
-class OwnAttention(nn.Module):
-    """Attends by its own code and never asks the interface."""
-
-    def __init__(self, config: PreTrainedConfig) -> None:
-        super().__init__()
-        self.config, self.layer_idx, self.is_causal = config, 0, True
-
-
-class OwnModel(PreTrainedModel):
-    config_class, _supports_sdpa = LlamaConfig, True
-
-    def __init__(self, config: PreTrainedConfig) -> None:
-        super().__init__(config)
-        self.attention = OwnAttention(config)
-        self.post_init()
-
-
-def test_a_model_that_does_not_ask_the_interface_is_refused():
-    model = OwnModel(LlamaConfig())
-    with pytest.raises(HyLoRADAError, match="OwnModel is not reached"):
-        enable(model, adapters(layers=1, heads=32))
-    assert not is_enabled(model) and model.config._attn_implementation == "sdpa"
-    del model.attention
-    with pytest.raises(HyLoRADAError, match="OwnModel is not reached"):
-        find_attentions(model)
-
-
-def test_groups_come_before_daa_and_go_after_it():
-    model, _ = direct("llama")
-    with pytest.raises(HyLoRADAError, match="hylorada_daa"):
-        s2_attention.enable(model, 8)
-    assert is_enabled(model) and not s2_attention.is_enabled(model)
-
-
-def test_attention_replaced_while_daa_was_on_is_reported_and_leaves_it_off():
-    model, _ = direct("llama")
-    model.set_attn_implementation("sdpa")
-    with pytest.raises(HyLoRADAError, match="set to 'sdpa' while DAA was on"):
-        disable(model)
-    assert not is_enabled(model) and torch.equal(model(tokens()).logits, llama()(tokens()).logits)
-
-
-def test_s2_attention_does_not_go_from_under_daa():
-    model = llama()
-    s2_attention.enable(model, 8)
-    enable(model, adapters())
-    before = model(tokens()).logits
-    with pytest.raises(HyLoRADAError, match="disable that first"):
-        s2_attention.disable(model)
-    assert torch.equal(model(tokens()).logits, before)
-    disable(model)
-    s2_attention.disable(model)
-    assert model.config._attn_implementation == "sdpa"

@@ -1,19 +1,16 @@
-"""Every token once, each with the context it should have; every metric against a slow recomputation from a table."""
+"""Every token once, each with the context it should have, by every way in that a user has."""
 
 import math
-import random
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scored_texts import EOS, ids_of, letters, random_store, slow_nll, table
 from tiny import CONTEXT, FAMILIES, VOCABULARY, adapt, without_zeros
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from hylorada import HyLoRADAConfig, HyLoRADAError
 from hylorada.evaluation import (
@@ -25,49 +22,7 @@ from hylorada.evaluation import (
     score_windows,
     token_nll,
 )
-from hylorada.nll import COLUMNS, TokenNLL
-
-EOS = VOCABULARY - 1
-
-
-def letters() -> PreTrainedTokenizerFast:
-    """One token a letter of the Latin alphabet, a newline, a space, "é" (two bytes) and an end of text."""
-    signs = [*"abcdefghijklmnopqrstuvwxyz", "\n", " ", "é", "?"]
-    core = Tokenizer(models.WordLevel({sign: i for i, sign in enumerate(signs)}, unk_token="?"))
-    core.pre_tokenizer, core.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="?")
-    tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
-    return tokenizer
-
-
-def ids_of(length: int, seed: int = 0) -> list[int]:
-    return random.Random(seed).choices(range(VOCABULARY), k=length)
-
-
-def slow_nll(model: torch.nn.Module, ids: list[int], target: int, begin: int) -> float:
-    """-log p(ids[target] | ids[begin:target]), one forward over exactly that context."""
-    with torch.no_grad():
-        logits = model(torch.tensor([ids[begin:target]])).logits[0, -1].float()
-    return -logits.log_softmax(dim=-1)[ids[target]].item()
-
-
-def store(nll: list[list[float]], **columns: np.ndarray) -> TokenNLL:
-    """A store of texts with the given NLL of their scored tokens, token ids 0, 1, 0, ..., one byte a token."""
-    text = np.repeat(np.arange(len(nll)), [len(values) for values in nll])
-    position = np.concatenate([np.arange(1, len(values) + 1) for values in nll])
-    sizes = [len(values) for values in nll]
-    made = dict(text=text, article=text // 2, position=position, context=position, token_id=position % 2)
-    made |= dict(nll=np.concatenate(nll), text_bytes=sizes, text_words=np.ceil(np.array(sizes) / 4))
-    return TokenNLL(**(made | columns))
-
-
-def random_store() -> TokenNLL:
-    generator = np.random.default_rng(0)
-    return store([generator.gamma(2, size=size) for size in (3, 130, 257, 12, 99, 98)])
-
-
-def table(tokens: TokenNLL) -> pd.DataFrame:
-    return pd.DataFrame({name: getattr(tokens, name) for name in COLUMNS}).astype({"nll": float})
+from hylorada.nll import COLUMNS
 
 
 @given(n_tokens=st.integers(0, 60), max_length=st.integers(2, 20), stride=st.integers(1, 20), extra=st.booleans())
@@ -299,55 +254,6 @@ def test_a_dataset_and_a_list_of_its_texts_are_the_same_data():
             evaluate_perplexity(model, wrong, tokenizer, max_length=8)
 
 
-def test_aggregates_are_the_three_perplexities():
-    model, tokenizer, texts = FAMILIES["gpt2"](), letters(), ["some words", "ab", "and more"]
-    tokens = dataset_nll(model, texts, tokenizer, max_length=8, progress=False)
-    means = table(tokens).groupby("text").nll.mean()
-    wanted = {
-        "corpus": (math.exp(table(tokens).nll.mean()), table(tokens).nll.mean()),
-        "mean_of_texts": (np.exp(means).mean(), means.mean()),
-        "geometric": (math.exp(means.mean()), means.mean()),
-    }
-    for aggregate, both in wanted.items():
-        got = evaluate_perplexity(model, texts, tokenizer, max_length=8, aggregate=aggregate, progress=False)
-        assert got == pytest.approx(both)
-    with pytest.raises(HyLoRADAError, match="mean_of_texts"):
-        evaluate_perplexity(model, texts, tokenizer, max_length=8, aggregate="mean_of_text")
-
-
-@given(st.lists(st.lists(st.floats(0, 20), min_size=1, max_size=5), min_size=1, max_size=6))
-def test_the_arithmetic_perplexity_is_never_below_the_geometric(nll):
-    tokens = store(nll)
-    assert tokens.arithmetic_perplexity() >= tokens.geometric_perplexity() * (1 - 1e-9)
-
-
-def test_views_are_what_a_table_gives():
-    tokens = random_store()
-    rows = table(tokens)
-    means = rows.groupby("text").nll.mean()
-    assert tokens.corpus_perplexity() == pytest.approx(math.exp(rows.nll.mean()))
-    assert tokens.arithmetic_perplexity() == pytest.approx(np.exp(means).mean())
-    assert tokens.arithmetic_perplexity(min_tokens=10) == pytest.approx(np.exp(means.iloc[1:]).mean())
-    assert tokens.geometric_perplexity() == pytest.approx(math.exp(means.mean()))
-    assert tokens.worst_texts_share(2) == pytest.approx(np.exp(means).nlargest(2).sum() / np.exp(means).sum())
-    assert tokens.bits_per_byte() == pytest.approx(rows.nll.sum() / len(rows) / math.log(2))
-    assert tokens.byte_perplexity() == pytest.approx(2 ** tokens.bits_per_byte())
-    assert tokens.word_perplexity() == pytest.approx(math.exp(rows.nll.sum() / tokens.text_words.sum()))
-
-    edges = [0, 2, 50, 300, 400]
-    binned = rows.groupby(pd.cut(rows.position, edges, right=False), observed=False).nll
-    mean, count = tokens.nll_by_position(edges)
-    np.testing.assert_allclose(mean, binned.mean())
-    np.testing.assert_array_equal(count, binned.count())
-    assert np.isnan(mean[-1]) and count[-1] == 0
-
-    by_class = rows.groupby(rows.token_id.map({0: 1, 1: 0})).nll
-    np.testing.assert_allclose(tokens.nll_by_token_class([1, 0])[0], by_class.mean())
-    articles, mean, count = tokens.nll_by_article()
-    np.testing.assert_allclose(mean, rows.groupby("article").nll.mean().loc[articles])
-    np.testing.assert_array_equal(count, rows.groupby("article").nll.count())
-
-
 def test_lost_in_the_middle_is_the_published_loop():
     tokens = random_store()
     losses = [[] for _ in range(10)]
@@ -362,16 +268,6 @@ def test_lost_in_the_middle_is_the_published_loop():
     deciles = [math.exp(np.mean(values)) for values in losses]
     np.testing.assert_allclose(tokens.decile_perplexities(), deciles)
     assert tokens.lost_in_the_middle_published() == pytest.approx(np.mean(deciles))
-
-
-def test_the_contrast_sees_a_hard_middle_and_nothing_else():
-    flat, hard_middle, falling = np.full(120, 2.0), np.repeat([1.0, 4.0, 2.0], 40), np.linspace(5, 1, 120)
-    texts, contrasts = store([flat, hard_middle, [9.0], falling]).middle_contrasts()
-    assert texts.tolist() == [0, 1, 3]
-    np.testing.assert_allclose(contrasts, [0, 2.5, 0], atol=1e-6)
-    assert store([flat, hard_middle]).middle_contrast() == pytest.approx(1.25)
-    with pytest.raises(HyLoRADAError, match="no text has 100 tokens; the longest has 10"):
-        store([[1.0] * 9]).middle_contrast()
 
 
 def test_the_first_windows_are_the_texts_cut_at_the_window():
@@ -416,44 +312,3 @@ def test_the_full_evaluation_names_its_window_and_counts_everything():
     assert metrics["word_perplexity"] == pytest.approx(metrics["byte_perplexity"] ** (scored / 7))
     with pytest.raises(HyLoRADAError, match="not the one this model was built with"):
         run_full_evaluation(**options, config=HyLoRADAConfig(lora_rank=3))
-
-
-def test_a_store_comes_back_as_it_was_written(tmp_path):
-    tokens = random_store()
-    tokens.save(tmp_path / "nll.npz")
-    back = TokenNLL.load(tmp_path / "nll.npz")
-    for name in (*COLUMNS, "text_bytes", "text_words"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(tokens, name))
-    assert [path.name for path in tmp_path.iterdir()] == ["nll.npz"]
-
-
-def test_a_failed_write_leaves_the_old_store_and_nothing_else(tmp_path, monkeypatch):
-    random_store().save(tmp_path / "nll.npz")
-    before = (tmp_path / "nll.npz").read_bytes()
-
-    def half(file, **arrays):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez_compressed", half)
-    with pytest.raises(HyLoRADAError, match="No space left"):
-        random_store().save(tmp_path / "nll.npz")
-    assert [path.name for path in tmp_path.iterdir()] == ["nll.npz"] and (tmp_path / "nll.npz").read_bytes() == before
-
-
-def test_what_is_no_store_is_refused(tmp_path):
-    (tmp_path / "text.npz").write_text("not a store")
-    np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    np.savez(tmp_path / "pickle.npz", **{name: np.array([None]) for name in (*COLUMNS, "text_bytes", "text_words")})
-    for name in ("absent.npz", "text.npz", "other.npz", "pickle.npz"):
-        with pytest.raises(HyLoRADAError, match=name):
-            TokenNLL.load(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [(dict(token_id=[1]), "equally long"), (dict(text_words=[1]), "equally long")],
-)
-def test_columns_of_unequal_length_are_refused(columns, message):
-    with pytest.raises(HyLoRADAError, match=message):
-        store([[1.0, 2.0], [3.0]], **columns)

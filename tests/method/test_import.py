@@ -1,0 +1,114 @@
+"""Import: a folder of PEFT's that cannot come in is refused by name, and the base stays as it was."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft_pairs import pefts_trained
+from safetensors.torch import load_file, save_file
+from tiny import gpt2, llama, tokens
+from transformers import PreTrainedModel
+
+from hylorada import HyLoRADAError, HyLoRADAUnified
+from hylorada.export import import_peft
+
+# PEFT still asks transformers for a name that transformers is about to retire
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("peft") / "theirs"
+    pefts_trained("llama", "dora").save_pretrained(folder)
+    return folder
+
+
+def copy_with(saved: Path, folder: Path, **settings) -> Path:
+    shutil.copytree(saved, folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return folder
+
+
+def refusal_of(base: PreTrainedModel, folder: Path) -> str:
+    """The text of the refusal, after which the base is as it was."""
+    before = base(tokens()).logits
+    with pytest.raises(HyLoRADAError) as refusal:
+        import_peft(base, folder)
+    assert not any(isinstance(module, HyLoRADAUnified) for module in base.modules())
+    assert all(parameter.requires_grad for parameter in base.parameters())
+    assert torch.equal(base(tokens()).logits, before)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("task_type", "SEQ_CLS"),
+        ("rank_pattern", {"q_proj": 2}),
+        ("alpha_pattern", {"q_proj": 2}),
+        ("bias", "all"),
+        ("lora_bias", True),
+        ("modules_to_save", ["lm_head"]),
+        ("trainable_token_indices", [1, 2]),
+        ("layers_to_transform", [0]),
+        ("layer_replication", [[0, 2]]),
+        ("target_parameters", ["experts.weight"]),
+        ("init_lora_weights", "pissa"),
+        ("use_qalora", True),
+        ("alora_invocation_tokens", [3]),
+        ("a_setting_of_tomorrow", 1),
+    ],
+)
+def test_settings_without_a_counterpart_are_refused_by_name(saved, tmp_path: Path, name, value):
+    said = refusal_of(llama(), copy_with(saved, tmp_path / "changed", **{name: value}))
+    assert f"sets {name} to {value!r}, which has no counterpart here" in said
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("peft_type", "LOHA", "peft_type 'LOHA'; only 'LORA'"),
+        ("r", None, "sets no r;"),
+        ("r", "3", "lora_rank='3' is of the wrong kind"),
+        ("lora_alpha", -1, "lora_alpha=-1 is not allowed"),
+        ("target_modules", None, "sets no target_modules;"),
+        ("target_modules", 7, "neither a pattern nor a list"),
+        ("target_modules", ["no_such_layer"], "target_modules=['no_such_layer'] matches no layer"),
+        ("target_modules", "(q_proj", "is no pattern: "),
+        ("target_modules", "lm_head", "'lm_head' is the output layer"),
+        ("target_modules", ["embed_tokens"], "a Embedding cannot be adapted"),
+    ],
+)
+def test_settings_with_a_value_that_makes_no_adapter_here_are_refused(saved, tmp_path: Path, name, value, said):
+    assert said in refusal_of(llama(), copy_with(saved, tmp_path / "changed", **{name: value}))
+
+
+def test_missing_unknown_and_misshapen_tensors_are_refused(saved, tmp_path: Path):
+    tensors = load_file(saved / "adapter_model.safetensors")
+    first = next(name for name in tensors if name.endswith("lora_magnitude_vector"))
+    rest = {name: tensor for name, tensor in tensors.items() if name != first}
+    cases = {
+        "1 missing": rest,
+        "1 unknown": tensors | {"base_model.model.lm_head.weight": torch.ones(2)},
+        "here (16,)" if "v_proj" in first else "here (32,)": rest | {first: torch.ones(5)},
+    }
+    for number, (told, held) in enumerate(cases.items()):
+        folder = copy_with(saved, tmp_path / str(number))
+        save_file(held, folder / "adapter_model.safetensors")
+        assert told in refusal_of(llama(), folder)
+    assert "missing" in refusal_of(llama(), copy_with(saved, tmp_path / "more", target_modules=["q_proj", "k_proj"]))
+
+
+def test_another_base_a_pickle_and_a_damaged_file_are_refused(saved, tmp_path: Path):
+    assert "matches no layer" in refusal_of(gpt2(), saved)
+    pickled = copy_with(saved, tmp_path / "pickled")
+    (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
+    assert "has no adapter_model.safetensors" in refusal_of(llama(), pickled)
+    damaged = copy_with(saved, tmp_path / "damaged")
+    (damaged / "adapter_model.safetensors").write_bytes(b"half")
+    assert "is damaged" in refusal_of(llama(), damaged)
+    (damaged / "adapter_config.json").write_text("[]")
+    assert "names no peft_type" in refusal_of(llama(), damaged)
