@@ -1,7 +1,7 @@
 """What the tests of groups and of direct attention share: bases with either on, and models that neither reaches."""
 
 import torch
-from tiny import FAMILIES, tokens
+from bases import FAMILIES, tokens
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel

@@ -1,8 +1,8 @@
 """The sources of the paper as text, without what is generated beside them."""
 
-from hylorada.study.checkout import project_root
+from repository import ROOT
 
-PAPER = project_root() / "paper"
+PAPER = ROOT / "paper"
 MAIN = PAPER / "main.tex"
 SECTIONS = sorted((PAPER / "sections").glob("*.tex"))
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from bases import FAMILIES, adapt, without_zeros
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny import FAMILIES, adapt, without_zeros
 from torch import nn
 
 from hylorada import HyLoRADAConfig, HyLoRADAModel

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from tiny import VOCABULARY
+from bases import VOCABULARY
 from torch import nn
 from torch.utils.data import default_collate
 

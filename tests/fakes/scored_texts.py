@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pandas as pd
 import torch
-from tiny import VOCABULARY
+from bases import VOCABULARY
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import yaml
+from repository import scale_file
 
 from hylorada.cli import main
-from hylorada.study.checkout import project_root
 from hylorada.study.plan.scales import load_settings
 
 SMOKE = load_settings("smoke")
@@ -13,9 +13,8 @@ SMOKE = load_settings("smoke")
 
 def small_scale(tmp_path: Path, **changes) -> str:
     """A scale of one seed and four steps as a file, with changes."""
-    values = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text()) | {"studies": {}}
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(values | {"seeds": [0], "checkpoint_every": 1} | changes))
+    path, few = tmp_path / "small.yaml", {"studies": {}, "seeds": [0], "checkpoint_every": 1}
+    path.write_text(yaml.safe_dump(scale_file("smoke") | few | changes))
     return str(path)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import llama
+from bases import llama
 
 from hylorada import HyLoRADAError
 from hylorada.bench import sections, timing

@@ -4,7 +4,7 @@ import json
 from dataclasses import fields
 
 import pytest
-from tiny import FAMILIES, adapt, llama, tokens
+from bases import FAMILIES, adapt, llama, tokens
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, get_baseline_model

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from attention import CLOSE, LENGTH, LargestTensor, adapters, batch_of, direct
-from tiny import FAMILIES, VOCABULARY, families, tokens
+from bases import FAMILIES, VOCABULARY, families, tokens
 from torch import Tensor, nn
 from transformers import (
     AttentionInterface,

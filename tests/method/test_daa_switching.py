@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from attention import OwnModel, adapters, batch_of, direct
-from tiny import FAMILIES, families, gpt2, llama, tokens
+from bases import FAMILIES, families, gpt2, llama, tokens
 from torch import nn
 from transformers import LlamaConfig
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import CONTEXT, FAMILIES, VOCABULARY, adapt, without_zeros
+from bases import CONTEXT, FAMILIES, VOCABULARY, adapt, without_zeros
 
 from hylorada import HyLoRADAConfig, HyLoRADAError
 from hylorada.end_token import EndProbability, end_probability

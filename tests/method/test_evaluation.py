@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from bases import CONTEXT, FAMILIES, VOCABULARY, adapt, without_zeros
 from datasets import Dataset
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scored_texts import EOS, ids_of, letters, random_store, slow_nll, table
-from tiny import CONTEXT, FAMILIES, VOCABULARY, adapt, without_zeros
 
 from hylorada import HyLoRADAConfig, HyLoRADAError
 from hylorada.evaluation import (

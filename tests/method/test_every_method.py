@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import FAMILIES, VOCABULARY, adapt, tokens, without_zeros
+from bases import FAMILIES, VOCABULARY, adapt, tokens, without_zeros
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
 from hylorada.baselines import METHODS, method_config

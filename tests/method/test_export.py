@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from bases import FAMILIES, adapt, families, gpt2, llama, tokens, without_zeros
 from peft import PeftModel
 from peft_pairs import PLAIN, adapted_names, kinds, ours_trained
 from safetensors import SafetensorError
-from tiny import FAMILIES, adapt, families, gpt2, llama, tokens, without_zeros
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D

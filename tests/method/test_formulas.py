@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from bases import adapt, llama, tokens, without_zeros
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import adapt, llama, tokens, without_zeros
 from torch import nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D

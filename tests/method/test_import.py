@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from bases import gpt2, llama, tokens
 from peft_pairs import pefts_trained
 from safetensors.torch import load_file, save_file
-from tiny import gpt2, llama, tokens
 from transformers import PreTrainedModel
 
 from hylorada import HyLoRADAError, HyLoRADAUnified

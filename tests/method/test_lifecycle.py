@@ -5,8 +5,8 @@ import json
 
 import pytest
 import torch
+from bases import adapt, gpt2, llama, tokens, without_zeros
 from safetensors.torch import load_file, save_file
-from tiny import adapt, gpt2, llama, tokens, without_zeros
 from transformers import (
     BertConfig,
     BertForMaskedLM,

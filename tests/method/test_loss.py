@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from tiny import FAMILIES, adapt, tokens, without_zeros
+from bases import FAMILIES, adapt, tokens, without_zeros
 from torch import nn
 from torch.nn import functional as F
 from transformers import (

@@ -5,8 +5,8 @@ import json
 
 import pytest
 import torch
+from bases import FAMILIES, adapt, gpt2, llama, qwen2, tokens, without_zeros
 from safetensors.torch import load_file, save_file
-from tiny import FAMILIES, adapt, gpt2, llama, qwen2, tokens, without_zeros
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaModel
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, LandmarkLoRA, LearnableBucketLandmark

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from bases import FAMILIES
 from hypothesis import given
 from hypothesis import strategies as st
 from scored_texts import letters, random_store, store, table
-from tiny import FAMILIES
 
 from hylorada import HyLoRADAError
 from hylorada.evaluation import dataset_nll, evaluate_perplexity

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bases import CONTEXT, FAMILIES, VOCABULARY
 from scored_texts import EOS, ids_of, letters, random_store, slow_nll, store
-from tiny import CONTEXT, FAMILIES, VOCABULARY
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from bases import FAMILIES, families, llama, tokens
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
 from peft_pairs import KINDS, adapted_names, kinds, ours_trained, pefts_trained
 from safetensors.torch import load_file, save_file
-from tiny import FAMILIES, families, llama, tokens
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from bases import CONTEXT, FAMILIES, VOCABULARY, adapt, without_zeros
 from scipy.stats import binomtest
-from tiny import CONTEXT, FAMILIES, VOCABULARY, adapt, without_zeros
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast

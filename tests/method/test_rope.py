@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import transformers
-from tiny import CONTEXT, gpt2, llama, qwen2, tokens
+from bases import CONTEXT, gpt2, llama, qwen2, tokens
 from torch import nn
 from transformers import AutoModelForCausalLM, DynamicCache, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding

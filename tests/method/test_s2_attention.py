@@ -3,7 +3,7 @@
 import pytest
 import torch
 from attention import CLOSE, LargestTensor, grouped
-from tiny import FAMILIES, VOCABULARY, adapt, families, llama, tokens, without_zeros
+from bases import FAMILIES, VOCABULARY, adapt, families, llama, tokens, without_zeros
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode

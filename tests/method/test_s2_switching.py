@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from attention import CLOSE, OwnModel, grouped
-from tiny import FAMILIES, VOCABULARY, adapt, families, gpt2, llama, tokens, without_zeros
+from bases import FAMILIES, VOCABULARY, adapt, families, gpt2, llama, tokens, without_zeros
 from transformers import LlamaConfig, MistralConfig, MistralForCausalLM
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADATrainer, TrainingConfig

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny import FAMILIES, tokens
+from bases import FAMILIES, tokens
 from torch import nn
 from torch.nn import functional as F
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny import CONTEXT, VOCABULARY, gpt2, llama, qwen2, tokens
+from bases import CONTEXT, VOCABULARY, gpt2, llama, qwen2, tokens
 from torch import nn
 from torch.nn import functional as F
 from transformers import (

@@ -6,23 +6,16 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import adapt, llama, tokens
+from bases import adapt, llama, tokens
+from short_training import FULL, ORDER, SHORT, order_of, sequences
 from torch.nn import functional as F
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADATrainer, TrainingConfig
 from hylorada.trainer import pad_right, parameter_groups
-
-FULL = HyLoRADAConfig(use_dora_magnitude=True, lora_dropout=0.1)
-QUICK = TrainingConfig(batch_size=2, num_epochs=2, seed=1, learning_rate=1e-2)
-
-
-def sequences(count: int = 7, length: int = 16) -> list[dict]:
-    return [{"input_ids": row} for row in tokens(count, length, seed=9)]
 
 
 def train(config: TrainingConfig, **more) -> tuple[dict, list[dict]]:
@@ -37,7 +30,7 @@ def same(a: dict, b: dict) -> bool:
 
 def test_training_lowers_the_loss_and_leaves_the_base_alone():
     model = adapt(llama(), FULL)
-    config = replace(QUICK, num_epochs=12)
+    config = replace(SHORT, num_epochs=12)
     history = HyLoRADATrainer(model, config, sequences(), progress=False).train().history
     assert history[-1]["loss"] < history[0]["loss"] - 0.3
     with model.disable_adapter() as base:
@@ -68,7 +61,7 @@ def test_a_step_is_the_slow_formula():
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 6])
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, stop_after):
-    config = replace(QUICK, gradient_accumulation_steps=1, checkpoint_every=1)
+    config = replace(SHORT, gradient_accumulation_steps=1, checkpoint_every=1)
     whole, history = train(replace(config, checkpoint_every=None))
 
     def stop(row: dict, total: int) -> None:
@@ -84,7 +77,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, stop
 
 
 def test_a_run_killed_between_two_checkpoints_redoes_the_steps_since(tmp_path):
-    config = replace(QUICK, checkpoint_every=3)
+    config = replace(SHORT, checkpoint_every=3)
     whole, history = train(replace(config, checkpoint_every=None))
 
     def stop(row: dict, total: int) -> None:
@@ -99,36 +92,20 @@ def test_a_run_killed_between_two_checkpoints_redoes_the_steps_since(tmp_path):
 
 
 def test_seeds_decide_the_run_and_nothing_else_does():
-    first, history = train(QUICK)
+    first, history = train(SHORT)
     torch.manual_seed(1234)
-    again, _ = train(QUICK)
-    other, other_history = train(replace(QUICK, seed=2))
+    again, _ = train(SHORT)
+    other, other_history = train(replace(SHORT, seed=2))
     assert same(first, again)
     assert not same(first, other) and other_history != history
-
-
-def order_of(config: TrainingConfig, device: str = "cpu") -> list[int]:
-    """The places in the data of the sequences that a training takes, in its order."""
-    data, seen = sequences(), []
-    places = {tuple(item["input_ids"].tolist()): place for place, item in enumerate(data)}
-
-    def noted(items: list[dict]) -> dict[str, torch.Tensor]:
-        seen.extend(places[tuple(item["input_ids"].tolist())] for item in items)
-        return pad_right(items)
-
-    HyLoRADATrainer(adapt(llama(), FULL).to(device), config, data, progress=False, collate=noted).train()
-    return seen
-
-
-ORDER = [1, 0, 3, 2, 6, 4, 5, 5, 2, 3, 4, 0, 6, 1]  # two epochs
 
 
 @pytest.mark.parametrize("state_of_the_process", [0, 77])
 def test_the_order_of_the_data_is_one_list_for_seed_and_epoch_on_any_device(state_of_the_process):
     torch.manual_seed(state_of_the_process)
-    assert order_of(QUICK) == ORDER
-    assert order_of(replace(QUICK, batch_size=1)) == ORDER, "the size of a batch cuts the order and does not change it"
-    assert order_of(replace(QUICK, seed=2)) != ORDER
+    assert order_of(SHORT) == ORDER
+    assert order_of(replace(SHORT, batch_size=1)) == ORDER, "the size of a batch cuts the order and does not change it"
+    assert order_of(replace(SHORT, seed=2)) != ORDER
 
 
 def test_the_callers_random_state_is_left_alone():
@@ -137,7 +114,7 @@ def test_the_callers_random_state_is_left_alone():
     before = torch.get_rng_state()
     model = adapt(llama(), FULL, seed=7)
     torch.set_rng_state(before)
-    HyLoRADATrainer(model, QUICK, sequences(), progress=False).train()
+    HyLoRADATrainer(model, SHORT, sequences(), progress=False).train()
     assert torch.equal(torch.get_rng_state(), before)
     assert random.getstate() == python and np.array_equal(np.random.get_state()[1], numpy_state)
 
@@ -162,7 +139,7 @@ def test_the_rate_warms_up_falls_along_a_cosine_and_is_never_zero():
 
 
 def test_clipping_bounds_the_step():
-    free = replace(QUICK, max_grad_norm=None)
+    free = replace(SHORT, max_grad_norm=None)
     assert not same(train(free)[0], train(replace(free, max_grad_norm=1e-3))[0])
 
 
@@ -175,37 +152,19 @@ def test_batches_of_unlike_lengths_are_padded_and_padding_is_no_target():
 
 
 def test_mixed_precision_trains_a_float32_base_near_its_float32_run():
-    exact, half = train(QUICK)[1], train(replace(QUICK, mixed_precision="bf16"))[1]
+    exact, half = train(SHORT)[1], train(replace(SHORT, mixed_precision="bf16"))[1]
     assert [row["loss"] for row in half] == pytest.approx([row["loss"] for row in exact], rel=0.05)
     assert [row["loss"] for row in half] != [row["loss"] for row in exact]
 
 
-TWO_PROCESSES = """
-import json, os, sys
-sys.path.insert(0, sys.argv[1])
-from dataclasses import replace
-from pathlib import Path
-from test_trainer import QUICK, HyLoRADAConfig, HyLoRADATrainer, adapt, llama, sequences, torch
-torch.set_num_threads(1)
-model = adapt(llama(), HyLoRADAConfig(lora_dropout=0.0), seed=5 + int(os.environ["RANK"]))
-history = HyLoRADATrainer(model, replace(QUICK, batch_size=1), sequences(8), progress=False).train().history
-norms = [p.norm().item() for p in model.trainable_parameters()]
-with open(f"{sys.argv[2]}/{os.environ['RANK']}.json", "w") as file:
-    json.dump([history, norms], file)
-"""
-
-
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
-    (tmp_path / "two.py").write_text(TWO_PROCESSES)
-    here = str(Path(__file__).parent)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    env = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*launch, tmp_path / "two.py", here, tmp_path], check=True, env=env, capture_output=True, timeout=300
-    )
+    env = os.environ | {"ACCELERATE_USE_CPU": "1"}
+    command = [*launch, "--module", "two_processes", tmp_path]
+    subprocess.run(command, check=True, env=env, capture_output=True, timeout=300)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second, "both processes must hold the same adapter and see the same loss"
-    model, alone = train(QUICK, adapter=HyLoRADAConfig(lora_dropout=0.0), data=sequences(8))
+    model, alone = train(SHORT, adapter=HyLoRADAConfig(lora_dropout=0.0), data=sequences(8))
     assert [row["loss"] for row in first[0]] == pytest.approx([row["loss"] for row in alone], rel=1e-5)
     assert first[1] == pytest.approx([tensor.norm().item() for tensor in model.values()], rel=1e-3)
 
@@ -213,13 +172,13 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
 @pytest.mark.parametrize(
     "other",
     [
-        dict(config=replace(QUICK, checkpoint_every=1, learning_rate=1e-3)),
+        dict(config=replace(SHORT, checkpoint_every=1, learning_rate=1e-3)),
         dict(adapter=replace(FULL, lora_alpha=64.0)),
         dict(data=sequences(7, 15)),
     ],
 )
 def test_state_of_other_settings_or_data_is_refused(tmp_path, other):
-    config = replace(QUICK, checkpoint_every=1)
+    config = replace(SHORT, checkpoint_every=1)
     train(config, output_dir=tmp_path)
     with pytest.raises(HyLoRADAError, match="other settings or data"):
         train(other.pop("config", config), output_dir=tmp_path, **other)
@@ -232,7 +191,7 @@ def test_the_shortest_training_is_one_step(warmup_ratio):
 
 
 def test_seconds_go_on_after_a_resume(tmp_path):
-    config = replace(QUICK, checkpoint_every=1)
+    config = replace(SHORT, checkpoint_every=1)
     model = adapt(llama(), FULL, seed=5)
     HyLoRADATrainer(model, config, sequences(), tmp_path, progress=False).train()
     (state,) = tmp_path.glob("training_state/step-*/state.json")
@@ -257,7 +216,7 @@ def test_padding_of_either_side_moves_neither_loss_nor_targets(side):
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(HyLoRADAError, match=r"the loss became (nan|inf) at step 2; lower learning_rate"):
-        train(replace(QUICK, landmark_lr=1e35))
+        train(replace(SHORT, landmark_lr=1e35))
 
 
 @pytest.mark.parametrize(
@@ -280,9 +239,9 @@ def test_misused_training_settings_say_what_is_wrong(settings, message):
 def test_no_data_and_no_place_for_checkpoints_are_refused():
     model = adapt(llama(), FULL)
     with pytest.raises(HyLoRADAError, match="train_dataset is empty"):
-        HyLoRADATrainer(model, QUICK, [])
+        HyLoRADATrainer(model, SHORT, [])
     with pytest.raises(HyLoRADAError, match="output_dir is not"):
-        HyLoRADATrainer(model, replace(QUICK, checkpoint_every=1), sequences())
+        HyLoRADATrainer(model, replace(SHORT, checkpoint_every=1), sequences())
     masked = [{"input_ids": [1, 2], "labels": [-100, -100]}]
     with pytest.raises(HyLoRADAError, match="no target"):
-        HyLoRADATrainer(model, QUICK, masked, progress=False).train()
+        HyLoRADATrainer(model, SHORT, masked, progress=False).train()

@@ -6,16 +6,15 @@ import shlex
 from types import ModuleType
 
 import pytest
+from repository import ROOT
 
 from hylorada.cli import parser
 from hylorada.files import read_json
-from hylorada.study.checkout import project_root
 from hylorada.study.claims.judgement import judge
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.sources.registry import CORPORA, MODELS
 
-ROOT = project_root()
 ARTIFACT = (ROOT / "ARTIFACT.md").read_text()
 KEPT = ROOT / "data" / "reference" / "micro"
 PROGRAMS = {"hylorada", "make", "snakemake", "python", "git", "sha256sum"}

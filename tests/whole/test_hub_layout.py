@@ -12,10 +12,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from repository import scale_file
 
 from hylorada import HyLoRADAError
 from hylorada.cli import main
-from hylorada.study import checkout
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.sources import fetch, hub
@@ -24,7 +24,7 @@ from hylorada.study.sources.registry import find_corpus, find_model
 from hylorada.study.sources.split_files import find_files, flat
 from hylorada.study.sources.wikitext import group_articles
 
-GPT2 = yaml.safe_load((checkout.project_root() / "config" / "gpt2.yaml").read_text())
+GPT2 = scale_file("gpt2")
 NEEDS_MORE = (
     "context",
     "methods_code",
@@ -93,12 +93,7 @@ def test_the_gpt2_scale_runs_from_the_hubs_cache_by_its_own_names(tmp_path):
     """Fetch, tokens, every run of every study, tables, claims and a figure, in a process that may not reach the hub."""
     fill_cache(tmp_path / "home")
     scale = small_gpt2(tmp_path)
-    environment = os.environ | {
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(checkout.project_root()),
-    }
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", ALL_VERBS, str(scale)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

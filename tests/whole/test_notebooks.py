@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -10,10 +9,8 @@ import sys
 import nbformat
 import pytest
 from nbformat import NotebookNode
+from repository import ROOT
 
-from hylorada.study.checkout import project_root
-
-ROOT = project_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LEAST_COMPARED = 8  # cells of a notebook
 LONGEST_FUNCTION = 5  # lines
@@ -76,8 +73,7 @@ def test_every_changed_output_makes_the_comparison_fail(path, tmp_path):
                 output.data["text/plain"] = "changed: " + output.data["text/plain"]
     nbformat.write(notebook, tmp_path / path.name)
     command = [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "-p", "no:cacheprovider", "--tb=no", "-q"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    run = subprocess.run([*command, tmp_path / path.name], cwd=ROOT, env=environment, capture_output=True, text=True)
+    run = subprocess.run([*command, tmp_path / path.name], cwd=ROOT, capture_output=True, text=True)
     counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (failed|passed|error)", run.stdout)}
     total = len(code_cells(notebook))
     assert counts == {"failed": len(changed), "passed": total - len(changed)}, run.stdout + run.stderr

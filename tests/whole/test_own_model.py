@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from repository import ROOT
+from small_runs import small_scale
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from hylorada.cli import main
-from hylorada.study.checkout import project_root
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.sources.tiny import VOCABULARY, byte_tokenizer
@@ -29,13 +29,13 @@ def qwen2() -> PreTrainedModel:
     return Qwen2ForCausalLM(Qwen2Config(**SIZES, **ENDS, num_key_value_heads=2))
 
 
-SHORT = dict(studies={}, seeds=[0], test_tokens_per_article=100, dtype="float32")  # bfloat16 would round four steps off
+SHORT = dict(test_tokens_per_article=100, dtype="float32")  # bfloat16 would round four steps off
 OWN = {"gpt_neox": (gpt_neox, ["query_key_value", "dense"]), "qwen2": (qwen2, ["q_proj", "v_proj", "down_proj"])}
 
 
 def write_texts(folder: Path) -> None:
     folder.mkdir()
-    samples = sorted((project_root() / "data" / "sample").glob("*.txt"))
+    samples = sorted((ROOT / "data" / "sample").glob("*.txt"))
     for part, paths in {"train": samples[:8], "validation": samples[8:10], "test": samples[10:]}.items():
         rows = [{"text": path.read_text(), "other": 1} for path in paths]
         (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -48,14 +48,12 @@ def test_every_stage_runs_on_a_local_model_and_text(family, tmp_path):
     make().save_pretrained(tmp_path / "mine")
     byte_tokenizer(CONTEXT).save_pretrained(tmp_path / "mine")
     write_texts(tmp_path / "texts")
-    smoke = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text())
     own = dict(base=f"local:{tmp_path / 'mine'}", corpus=f"local:{tmp_path / 'texts'}", target_modules=targets)
-    scale = tmp_path / "mine.yaml"
-    scale.write_text(yaml.safe_dump(smoke | own | SHORT))
-    common = ["--scale", str(scale), "--data", str(tmp_path / "data")]
+    scale = small_scale(tmp_path, **own, **SHORT)
+    common = ["--scale", scale, "--data", str(tmp_path / "data")]
     assert main(["fetch", *common, "--quiet"]) == 0 and main(["tokens", *common]) == 0
     assert main(["run", *common, "--records", str(tmp_path / "runs"), "--quiet"]) == 0
-    runs = plan(load_settings(str(scale)))
+    runs = plan(load_settings(scale))
     records = [json.loads((run.folder(tmp_path / "runs") / "record.json").read_text()) for (run,) in runs.values()]
     by_stage = dict(zip(runs, records, strict=True))
     assert any(by_stage["position_bias"]["learned"]["position_bias.bias"]), "positions reach the table"

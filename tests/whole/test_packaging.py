@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from repository import ROOT, printed
 
 import hylorada
-from hylorada.study.checkout import project_root
 
-ROOT = project_root()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text()
 PINS = dict(line.split("==") for line in LOCK.splitlines() if not line.startswith("#"))
@@ -139,7 +138,7 @@ def test_the_method_does_not_know_the_study(name):
 
 def test_importing_the_package_loads_none_of_the_heavy_ones():
     code = "import hylorada, sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    loaded = printed(code)
     assert "hylorada" in loaded.split()
     assert (STUDY_ONLY | {"torch", "transformers"}) & set(loaded.split()) == set()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from repository import ROOT
 
 from hylorada.baselines import METHODS
 from hylorada.cli import parser
-from hylorada.study.checkout import project_root
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.records import KEPT
@@ -19,7 +19,6 @@ from hylorada.study.sources.registry import CORPORA, MODELS
 from hylorada.study.sources.tiny import llama_config, random_model
 from hylorada.study.sources.weights import save
 
-ROOT = project_root()
 README = (ROOT / "README.md").read_text()
 
 

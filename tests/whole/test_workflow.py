@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
+from repository import ROOT
 
 from hylorada.files import read_json, sha256_of
-from hylorada.study.checkout import project_root
 from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.plan.runs import all_runs, cells, plan
 from hylorada.study.plan.scales import load_settings
@@ -23,7 +23,7 @@ BIN = str(Path(sys.executable).parent)
 
 
 def snakemake(folder: Path, *more: str) -> list[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     return [*command, "--directory", str(folder), "--cores", "2", "--config", "scale=smoke", *more]
 
 
@@ -126,7 +126,7 @@ def test_the_pdf_is_byte_identical_when_nothing_changed(finished):
 
 
 def test_no_output_of_a_rule_is_tracked(finished):
-    tracked = subprocess.run(["git", "ls-files"], cwd=project_root(), capture_output=True, text=True)
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:
         pytest.skip("not a git checkout")
     made = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
@@ -134,7 +134,7 @@ def test_no_output_of_a_rule_is_tracked(finished):
 
 
 def test_the_rules_pass_the_linter():
-    done = subprocess.run([*snakemake(project_root()), "--lint"], env=surroundings(), capture_output=True, text=True)
+    done = subprocess.run([*snakemake(ROOT), "--lint"], env=surroundings(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 
 import pytest
+from repository import ROOT
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.checkout import project_root
 from hylorada.study.claims.catalogue import Catalogue, load_catalogue
 from hylorada.study.claims.checks import built, operations
 from hylorada.study.claims.checks.arithmetic import FORMULAS, Applied, NoRatio, Recomputed, compare
@@ -53,7 +53,7 @@ def test_no_python_names_a_statement_by_its_id():
     named = {
         path: ids.findall(path.read_text())
         for folder in ("hylorada", "tools")
-        for path in sorted((project_root() / folder).rglob("*.py"))
+        for path in sorted((ROOT / folder).rglob("*.py"))
         if ids.search(path.read_text())
     }
     assert not named
@@ -307,7 +307,7 @@ def test_pooled_designs_see_the_future_and_causal_ones_do_not():
 
 
 def test_a_catalogue_that_does_not_hold_together_is_refused(tmp_path):
-    text = (project_root() / "paper" / "claims.yaml").read_text()
+    text = (ROOT / "paper" / "claims.yaml").read_text()
     for old, new, message in (
         ('id: "AF-002"', 'id: "AF-001"', "AF-001 is there twice"),
         ('contradicted_by: ["X23"]', 'contradicted_by: ["X99"]', "names the contradiction 'X99'"),

@@ -2,8 +2,6 @@
 
 import colorsys
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +11,6 @@ import pytest
 import torch
 from fake_records import fake_study
 from fake_studies import (
-    PLACES,
     STAGE_ROWS,
     base_records,
     by_layers,
@@ -21,14 +18,12 @@ from fake_studies import (
     by_rank,
     by_rate,
     points,
-    stage_records,
     study_records,
 )
 from matplotlib.text import Text
+from repository import ROOT, printed
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json
-from hylorada.study.checkout import project_root
 from hylorada.study.figures.ablation import _edges, ablation, position_nll, study_rows
 from hylorada.study.figures.rows import ABLATION, BENCHMARK, FIGURES, figure_row, figures_of
 from hylorada.study.figures.style import COLOURS, MARKERS, PAGE, PALETTE, save_figure
@@ -38,28 +33,11 @@ from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import load_records
 from hylorada.study.results.tables import ablation_table
 
-ROOT = project_root()
-
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     results = tmp_path_factory.mktemp("study")
     return load_records(fake_study(results)[1], results)
-
-
-@pytest.fixture(scope="module")
-def stages():
-    return stage_records()
-
-
-@pytest.fixture(scope="module")
-def places():
-    return stage_records(stages=PLACES)
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    return read_json(ROOT / "benchmarks" / "cpu.json")
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +214,7 @@ def test_every_row_has_its_function_a_question_and_a_key(name):
 
 def test_the_list_of_figures_needs_nothing_heavy():
     code = "import hylorada.study.figures.rows, sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    loaded = printed(code)
     assert "hylorada.study.figures.rows" in loaded.split()
     assert {"torch", "matplotlib", "pandas", "seaborn", "scipy"} & set(loaded.split()) == set()
 

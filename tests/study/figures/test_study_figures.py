@@ -25,9 +25,7 @@ from fake_studies import (
 )
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json
 from hylorada.positions import FixedBuckets
-from hylorada.study.checkout import project_root
 from hylorada.study.figures.cost import s2_cost
 from hylorada.study.figures.landmarks import bucket_map, landmark_gates
 from hylorada.study.figures.metrics import PERPLEXITIES, gain_by_kind, metric_bridge
@@ -38,23 +36,6 @@ from hylorada.study.figures.style import COLOURS
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.studies import RATES
 from hylorada.study.results.rates import best_rates, tuned_rates
-
-ROOT = project_root()
-
-
-@pytest.fixture(scope="module")
-def stages():
-    return stage_records()
-
-
-@pytest.fixture(scope="module")
-def places():
-    return stage_records(stages=PLACES)
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    return read_json(ROOT / "benchmarks" / "cpu.json")
 
 
 def test_the_bucket_map_says_how_many_buckets_one_window_reaches(stages):

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from fake_claims import AWKWARD, fake_claims
 from fake_records import fake_record, fake_store, fake_study
+from repository import CPU_BENCHMARK, ROOT, scale_file
 
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
-from hylorada.study.checkout import project_root
 from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.claims.summary import Change, Step, steps, was_claimed, was_found, what_follows
 from hylorada.study.figures.rows import FIGURES
@@ -75,7 +75,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     runs = folder / "results" / "runs"
     fake_study(runs)
-    scale = yaml.safe_load((project_root() / "config" / "micro.yaml").read_text())
+    scale = scale_file("micro")
     (folder / "own.yaml").write_text(yaml.safe_dump(scale | {"studies": {"as_published": {"seeds": [0]}}}))
     settings = load_settings(str(folder / "own.yaml"))
     for row, (run,) in plan_study(settings, "as_published").items():
@@ -93,7 +93,7 @@ def study(tmp_path_factory):
     write_study(published, settings.rows("as_published"), "as_published", folder / "paper" / "tables", tables)
     write_protocols(published, records, folder / "paper" / "tables" / "protocols.tex", tables / "protocols.csv")
     write_efficiency(records, folder / "paper" / "tables" / "efficiency.tex", tables / "efficiency.csv")
-    benchmark = read_json(project_root() / "benchmarks" / "cpu.json")
+    benchmark = read_json(CPU_BENCHMARK)
     write_cost(benchmark, folder / "paper" / "tables" / "cost.tex", tables / "cost.csv")
     save_figure(FIGURES["ablation"].draw(records), folder / "figures" / "ablation")
     names = [record["name"] for record in records.by_run.values()]
@@ -168,7 +168,7 @@ def test_nothing_comes_from_elsewhere(page, html):
             if tag != "a" and name in attrs:
                 assert attrs[name].startswith("data:"), (tag, attrs)
     for part in ("css", "js", "html"):
-        source = (project_root() / "report" / f"page.{part}").read_text()
+        source = (ROOT / "report" / f"page.{part}").read_text()
         assert not re.search(r"https?:|//\w|@import|url\(|fetch\(|XMLHttp", source), part
     policy = next(attrs for attrs, _ in page.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy["content"]
@@ -204,7 +204,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(scheme):
-    style = (project_root() / "report" / "page.css").read_text()
+    style = (ROOT / "report" / "page.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", blocks[scheme == "dark"]))
     assert len(colours) >= 12

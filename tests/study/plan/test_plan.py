@@ -3,7 +3,8 @@
 import json
 from dataclasses import replace
 
-from hylorada.study.checkout import project_root
+from repository import ROOT
+
 from hylorada.study.plan.budget import cut_words, planned_steps, published_steps
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.runs import all_runs, plan_study
@@ -45,7 +46,7 @@ def test_the_planned_steps_are_those_of_the_records():
             own = replace(settings.for_study(study), **row.changes)
             steps = planned_steps(PROTOCOLS[own.protocol], own)
             (run, *_) = planned[name]
-            record = kept_archive(project_root() / "data" / "reference" / "micro").of(run)
+            record = kept_archive(ROOT / "data" / "reference" / "micro").of(run)
             assert record["training"] is None or len(record["training"]["history"]) == steps
     published = [published_steps(PROTOCOLS[name], settings) for name in ("as_published", "landmark_study", "corrected")]
     assert (

@@ -1,10 +1,9 @@
 """Planned runs: an identity is all that a result depends on, and runs that are the same are one."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
+from repository import printed
 from small_runs import SMOKE
 
 from hylorada import HyLoRADAError
@@ -42,8 +41,7 @@ def test_planning_needs_no_torch():
         "runs.plan(scales.load_settings('micro')); "
         "print([m for m in ('torch', 'transformers', 'datasets', 'pandas') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code).strip() == "[]"
 
 
 def test_cells_are_named_after_all_their_runs():

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from repository import ROOT
 from small_runs import SMOKE, small_scale
 
 from hylorada import HyLoRADAError
-from hylorada.study.checkout import project_root
 from hylorada.study.plan.runs import plan, plan_study
 from hylorada.study.plan.scales import load_settings, read_changes
 from hylorada.study.plan.settings import Settings
@@ -27,7 +27,7 @@ def test_every_scale_is_whole_and_plans_all_six_stages(scale):
 
 
 def test_scales_explain_every_setting_in_micro():
-    text = (project_root() / "config" / "micro.yaml").read_text()
+    text = (ROOT / "config" / "micro.yaml").read_text()
     assert set(yaml.safe_load(text)) == {f.name for f in fields(Settings)} - {"scale"}
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from fake_records import fake_study
+from repository import ROOT
 from scipy import stats
 
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
-from hylorada.study.checkout import project_root
 from hylorada.study.records.archive import read_archive
 from hylorada.study.records.compare import (
     ALONE,
@@ -219,7 +219,7 @@ def test_the_command_says_by_its_status_whether_something_differs(fresh, referen
 
 
 def test_the_reference_records_are_their_own_counterparts(tmp_path):
-    archive = read_archive(project_root() / "data" / "reference" / "micro")
+    archive = read_archive(ROOT / "data" / "reference" / "micro")
     table = compare(archive, archive)
     assert overall(table) == SAME and table["run"].nunique() == len(archive.records)
     write_comparison(table, tmp_path / "table.csv")

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_records import fake_record, fake_store, fake_study
+from repository import CPU_BENCHMARK
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
-from hylorada.study.checkout import project_root
 from hylorada.study.paper.sentences.effects import tuning_sentence
 from hylorada.study.paper.sentences.published import zero_sentence
 from hylorada.study.paper.tables import write_efficiency, write_study
@@ -23,8 +23,6 @@ from hylorada.study.results.cost import cost_table
 from hylorada.study.results.effects import step_effects
 from hylorada.study.results.protocols import efficiency_table, largest_difference, protocol_table
 from hylorada.study.results.statistics import percent
-
-ROOT = project_root()
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +103,7 @@ def test_efficiency_is_a_parts_own_parameters_over_its_own_gain(corrected, tmp_p
 
 
 def test_cost_is_read_off_the_benchmark():
-    benchmark = read_json(ROOT / "benchmarks" / "cpu.json")
+    benchmark = read_json(CPU_BENCHMARK)
     table = cost_table(benchmark).set_index("method")
     training = {row["name"]: row for row in benchmark["sections"]["training"]}
     inference = {row["name"]: row for row in benchmark["sections"]["inference"]}

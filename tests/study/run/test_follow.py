@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from bases import FAMILIES, gpt2, llama
 from published_training import AS_PUBLISHED, END, LENGTH, PASSED, SMALL, TRAINED, logits, rows, stage, train, trained
-from tiny import FAMILIES, gpt2, llama
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 

@@ -81,8 +81,7 @@ def test_workers_end_with_their_parent_even_when_it_is_killed(tmp_path):
         "from held_runs import hold, make_run\nfrom hylorada.study.run.jobs import run_at_once\n"
         "run_at_once([make_run('long')], partial(hold, Path(sys.argv[1])), jobs=1)"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen([sys.executable, "-c", program, str(lock)], env=environment) as parent:
+    with subprocess.Popen([sys.executable, "-c", program, str(lock)]) as parent:
         wait_until(lock.with_suffix(".held").exists)
         assert is_held(lock)
         parent.kill()

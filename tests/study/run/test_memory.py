@@ -1,24 +1,19 @@
 """Out of memory: one line that names what to lower, whatever raised it; and what was done is kept."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from small_runs import small_scale
 
 from hylorada import HyLoRADAError
 from hylorada.cli import main
-from hylorada.study.checkout import project_root
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.run import score
 from hylorada.study.run.memory import told_when_full, what_to_lower
-from hylorada.study.sources.encode import make_tokens
-from hylorada.study.sources.fetch import fetch_corpus, fetch_model
 from hylorada.trainer import HyLoRADATrainer
 
-SMOKE = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text())
 ERRORS = {
     "accelerator": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     "processor": RuntimeError(
@@ -76,20 +71,11 @@ def test_the_advice_names_the_settings_and_what_they_are():
     assert "batch_size (now 8" not in base and "jobs" not in base and "evaluation_batch (now 32)" in base
 
 
-@pytest.fixture
-def scale(tmp_path) -> Path:
-    path = tmp_path / "one.yaml"
-    path.write_text(yaml.safe_dump(SMOKE | {"studies": {}, "seeds": [0], "train_tokens": 256, "checkpoint_every": 1}))
-    fetch_model(SMOKE["base"], tmp_path / "data", progress=False)
-    fetch_corpus(SMOKE["corpus"], tmp_path / "data", progress=False)
-    make_tokens(SMOKE["base"], SMOKE["corpus"], tmp_path / "data")
-    return path
-
-
-def test_a_run_out_of_memory_is_told_and_goes_on_from_its_last_checkpoint(scale, tmp_path, monkeypatch, capsys):
-    (run,) = plan(load_settings(str(scale)))["rslora"]
+def test_a_run_out_of_memory_is_told_and_goes_on_from_its_last_checkpoint(data, tmp_path, monkeypatch, capsys):
+    scale = small_scale(tmp_path, train_tokens=256)
+    (run,) = plan(load_settings(scale))["rslora"]
     records = tmp_path / "runs"
-    common = ["--scale", str(scale), "--data", str(tmp_path / "data"), "--quiet"]
+    common = ["--scale", scale, "--data", str(data), "--quiet"]
     command = ["run", *common, "--records", str(records), "--runs", run.name]
     step = HyLoRADATrainer._step
 

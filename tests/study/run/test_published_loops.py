@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bases import FAMILIES, gpt2
 from published_training import AS_PUBLISHED, END, LENGTH, SMALL, rows, stage, train
-from tiny import FAMILIES, gpt2
 from torch import nn
 from torch.utils.data import default_collate
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from bases import gpt2
 from published_training import AS_PUBLISHED, END, LENGTH, SMALL, rows, stage, train
-from tiny import gpt2
 from torch.utils.data import default_collate
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADATrainer, TrainingConfig

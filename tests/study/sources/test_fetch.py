@@ -1,7 +1,6 @@
 """Fetching: a target is whole, with its source beside it, or absent."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from fetched import TITLES, nothing_left
+from repository import ROOT
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study import checkout
 from hylorada.study.sources import fetch, identity, registry, texts
 from hylorada.study.sources.registry import SPLITS
 
@@ -75,10 +74,7 @@ def test_a_killed_fetch_leaves_no_target_and_the_next_one_succeeds(tmp_path):
         "def wait(*given):\n    print('writing', flush=True)\n    time.sleep(60)\n"
         "fetch.write_json = wait\nfetch.fetch_corpus('sample', Path(sys.argv[1]), progress=False)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(checkout.project_root())}
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, env=environment
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline().strip() == b"writing"
         process.send_signal(signal.SIGKILL)
     target = identity.corpus_folder("sample", tmp_path)
@@ -88,7 +84,7 @@ def test_a_killed_fetch_leaves_no_target_and_the_next_one_succeeds(tmp_path):
 
 
 def test_the_sample_is_the_shipped_texts_each_in_one_split():
-    row, folder = registry.CORPORA["sample"], checkout.project_root() / "data" / "sample"
+    row, folder = registry.CORPORA["sample"], ROOT / "data" / "sample"
     listed = [stem for part in SPLITS for stem in row.split[part]]
     assert sorted(listed) == sorted(path.stem for path in folder.glob("*.txt"))
     assert len(set(listed)) == 12

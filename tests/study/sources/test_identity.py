@@ -1,14 +1,11 @@
 """Identities: a name is one content, told apart from all others without a heavy import."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from fetched import COMMIT
+from repository import printed
 
-from hylorada.study import checkout
 from hylorada.study.sources import identity, registry
 
 
@@ -34,6 +31,4 @@ def test_identities_cost_no_heavy_import():
         "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'numpy', 'mwparserfromhell', 'tqdm'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(checkout.project_root())}
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    assert run.stdout.strip() == "[]"
+    assert printed(program).strip() == "[]"

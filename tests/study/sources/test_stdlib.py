@@ -6,10 +6,10 @@ import tokenize
 from types import SimpleNamespace
 
 import pytest
+from repository import ROOT
 
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
-from hylorada.study import checkout
 from hylorada.study.sources import fetch, identity, registry, stdlib
 from hylorada.study.sources.registry import SPLITS
 from hylorada.study.sources.wiki import read_split
@@ -47,7 +47,7 @@ def refused(tmp_path, complaint):
 
 
 def pinned_list():
-    return read_split(checkout.project_root() / "data" / "code" / "split.yaml")
+    return read_split(ROOT / "data" / "code" / "split.yaml")
 
 
 def test_the_command_fetches_the_running_pythons_modules_whole_and_says_which_python(tmp_path, capsys):

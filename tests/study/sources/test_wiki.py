@@ -4,9 +4,9 @@ import bz2
 import re
 
 import pytest
+from repository import ROOT
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.checkout import project_root
 from hylorada.study.sources import wiki
 from hylorada.study.sources.registry import SPLITS
 
@@ -128,7 +128,7 @@ def test_counts_that_differ_from_the_recorded_ones_stop_the_fetch():
 def test_the_pinned_list_and_the_recorded_counts_agree():
     import json
 
-    folder = project_root() / "data" / "wiki"
+    folder = ROOT / "data" / "wiki"
     split, counts = wiki.read_split(folder / "split.yaml"), json.loads((folder / "counts.json").read_text())
     assert {part: len(split[part]) for part in SPLITS} == {part: counts[part]["articles"] for part in SPLITS}
     assert {part: len(titles) for part, titles in split.items()} == {"train": 80, "validation": 13, "test": 13}

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from fake_claims import fake_claims
 from fake_records import fake_study
+from repository import CPU_BENCHMARK, ROOT, scale_file
 
 from hylorada.cli import main, parser
 from hylorada.files import read_json, write_json
-from hylorada.study.checkout import project_root
 from hylorada.study.figures.rows import FIGURES
 from hylorada.study.figures.style import save_figure
 from hylorada.study.paper.macros import write_numbers
@@ -24,8 +24,6 @@ from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.records import load_records
 from hylorada.study.trace.outputs import OUTPUTS
-
-BENCHMARK = project_root() / "benchmarks" / "cpu.json"
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +37,10 @@ def made(tmp_path_factory):
     write_ablation(records, tex / "ablation.tex", tables / "ablation.csv")
     write_protocols(None, records, tex / "protocols.tex", tables / "protocols.csv")
     write_efficiency(records, tex / "efficiency.tex", tables / "efficiency.csv")
-    write_cost(read_json(BENCHMARK), tex / "cost.tex", tables / "cost.csv")
+    write_cost(read_json(CPU_BENCHMARK), tex / "cost.tex", tables / "cost.csv")
     write_numbers(settings, planned, records, None, folder / "paper" / "numbers.tex")
     save_figure(FIGURES["ablation"].draw(records), folder / "figures" / "ablation")
-    scale = yaml.safe_load((project_root() / "config" / "micro.yaml").read_text())
+    scale = scale_file("micro")
     for name, studies in {"own": {}, "wider": {"direct": {"seeds": [0]}}}.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(scale | {"studies": studies}))
     names = [run.name for runs in planned.values() for run in runs]
@@ -90,7 +88,7 @@ def test_a_file_leads_to_command_rule_runs_settings_data_code_and_machine(own, c
     ):
         assert part in told, part
     rule = re.search(r"\(rule (\w+)\)", told).group(1)
-    assert re.search(rf"^rule {rule}:", (project_root() / "Snakefile").read_text(), flags=re.MULTILINE)
+    assert re.search(rf"^rule {rule}:", (ROOT / "Snakefile").read_text(), flags=re.MULTILINE)
     command = re.search(r"made by  hylorada (.+?)   \(", told).group(1)
     parser().parse_args(command.split())
 
@@ -126,7 +124,7 @@ def test_a_record_leads_to_what_made_it_from_its_folder_or_its_files(own, capsys
 
 @pytest.mark.parametrize("name", ["base", "landmarks-seed1"])
 def test_a_reference_record_can_be_asked_about(capsys, name):
-    folder, *_ = sorted((project_root() / "data" / "reference" / "micro").glob(f"{name}-[0-9a-f]*"))
+    folder, *_ = sorted((ROOT / "data" / "reference" / "micro").glob(f"{name}-[0-9a-f]*"))
     record = read_json(folder / "record.json")
     told = ask(capsys, str(folder), scale="micro")
     assert record["git"]["commit"] in told and record["machine"]["processor"] in told
@@ -189,7 +187,7 @@ def test_a_file_of_everything_is_told_briefly(own, capsys):
 
 def test_the_cost_comes_from_the_benchmark_and_no_run(own, capsys):
     told = ask(capsys, "results/tables/cost.csv")
-    record = read_json(BENCHMARK)
+    record = read_json(CPU_BENCHMARK)
     for part in ("hylorada bench", record["machine"]["processor"], record["finished"], "peft"):
         assert part in told
     assert "seed" not in told
@@ -213,7 +211,7 @@ def test_every_command_named_is_one_of_ours():
 def test_a_reader_that_has_seen_enough_is_no_fault():
     """As in `hylorada why ... | head -1`: the pipe is closed before anything is written."""
     command = [sys.executable, "-m", "hylorada", "fetch", "--list"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=project_root()) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0

@@ -1,4 +1,8 @@
-"""Tiny random base models of three families, and adapters whose zeros do not hide mistakes."""
+"""Small random base models of three families, and adapters whose zeros do not hide mistakes.
+
+They are not the tiny models of the study's sources, which stand for a real one (bfloat16, tied, a token a byte): here
+every term of every formula must weigh, so weights are float32, untied and large, and biases are not zero.
+"""
 
 import pytest
 import torch

@@ -8,62 +8,51 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from test_trainer import ORDER, QUICK, order_of
-from tiny import CONTEXT, llama, tokens
+from bases import CONTEXT, llama, tokens
+from short_training import ORDER, SHORT, order_of
+from small_runs import small_scale
 from torch.nn import functional as F
 
 from hylorada import HyLoRADAError
 from hylorada.evaluation import token_nll
-from hylorada.study.checkout import project_root
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.run.memory import told_when_full
-from hylorada.study.sources.encode import make_tokens
-from hylorada.study.sources.fetch import fetch_corpus, fetch_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")
 
-SMOKE = yaml.safe_load((project_root() / "config" / "smoke.yaml").read_text())
 DEVICE = "cuda"
 
 
 @pytest.fixture(scope="module")
 def scale(tmp_path_factory) -> Path:
-    """A scale of one seed and four steps in bfloat16, beside a data folder with all that it needs."""
-    folder = tmp_path_factory.mktemp("cuda")
-    path = folder / "short.yaml"
-    path.write_text(yaml.safe_dump(SMOKE | {"studies": {}, "seeds": [0]}))
-    fetch_model(SMOKE["base"], folder / "data", progress=False)
-    fetch_corpus(SMOKE["corpus"], folder / "data", progress=False)
-    make_tokens(SMOKE["base"], SMOKE["corpus"], folder / "data")
-    return path
+    """A scale of one seed and four steps in bfloat16."""
+    return Path(small_scale(tmp_path_factory.mktemp("cuda")))
 
 
-def records_of(scale: Path, name: str, *more: str, **surroundings: str) -> dict[str, dict]:
+def records_of(scale: Path, data: Path, name: str, *more: str, **surroundings: str) -> dict[str, dict]:
     """Make the scale's runs in a process of their own, once; return their records by stage."""
     folder = scale.parent / name
     command = [sys.executable, "-m", "hylorada", "run", "--scale", str(scale), "--quiet", *more]
-    command += ["--data", str(scale.parent / "data"), "--records", str(folder)]
-    environment = os.environ | {"PYTHONPATH": str(project_root())} | surroundings
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    command += ["--data", str(data), "--records", str(folder)]
+    done = subprocess.run(command, env=os.environ | surroundings, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     runs = all_runs(load_settings(str(scale))).values()
     return {run.stage: json.loads((run.folder(folder) / "record.json").read_text()) for run in runs}
 
 
 @pytest.fixture(scope="module")
-def on_the_device(scale) -> dict[str, dict]:
-    return records_of(scale, "device")
+def on_the_device(scale, data) -> dict[str, dict]:
+    return records_of(scale, data, "device")
 
 
 def losses(record: dict) -> list[float]:
     return [step["loss"] for step in record["training"]["history"]]
 
 
-def test_a_run_on_the_device_is_near_the_run_on_a_processor(scale, on_the_device):
+def test_a_run_on_the_device_is_near_the_run_on_a_processor(scale, data, on_the_device):
     """All six stages in bfloat16; dropout draws other numbers there, and its effect on four steps is small."""
-    on_a_processor = records_of(scale, "processor", CUDA_VISIBLE_DEVICES="")
+    on_a_processor = records_of(scale, data, "processor", CUDA_VISIBLE_DEVICES="")
     for stage, record in on_the_device.items():
         other = on_a_processor[stage]
         assert record["machine"]["device"] != "cpu" == other["machine"]["device"]
@@ -74,15 +63,15 @@ def test_a_run_on_the_device_is_near_the_run_on_a_processor(scale, on_the_device
             assert losses(record) == pytest.approx(losses(other), rel=1e-2), stage
 
 
-def test_two_jobs_at_once_give_the_records_that_one_gives(scale, on_the_device):
+def test_two_jobs_at_once_give_the_records_that_one_gives(scale, data, on_the_device):
     """Up to the order in which the device adds up gradients."""
-    for stage, record in records_of(scale, "two", "--jobs", "2").items():
+    for stage, record in records_of(scale, data, "two", "--jobs", "2").items():
         for name in ("mean_nll", "perplexity", "bits_per_byte"):
             assert record["results"][name] == pytest.approx(on_the_device[stage]["results"][name], rel=1e-3), stage
 
 
 def test_data_come_in_the_same_order_as_on_a_processor():
-    assert order_of(QUICK, DEVICE) == ORDER
+    assert order_of(SHORT, DEVICE) == ORDER
 
 
 def test_evaluation_multiplies_in_float32_on_a_bfloat16_model():
