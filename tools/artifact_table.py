@@ -21,39 +21,35 @@ from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records, study_records
-from hylorada.study.results.compute import ABLATION, compute_table
-from hylorada.study.results.tables import ablation_table, study_table
+from hylorada.study.results.compute import compute_table
+from hylorada.study.results.tables import study_table
 from hylorada.study.sources.registry import CORPORA, MODELS
 
 SCALE = "micro"
 PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-ABLATION_QUESTION = "What does each part of the stack add, one on the other, by the corrected procedure?"
 HUB = "hub:"
 
 
-def reference() -> tuple[Settings, Records, dict[str, Records]]:
-    """Return the default scale, the kept records of its ablation, and those of its other tables by study."""
+def reference() -> tuple[Settings, dict[str, Records]]:
+    """Return the default scale and its kept records by study."""
     settings, folder = load_settings(SCALE), project_root() / "data" / "reference" / SCALE
-    studies = {name: study_records(settings, name, folder) for name in settings.studies}
-    return settings, study_records(settings, ABLATION, folder), studies
+    return settings, {name: study_records(settings, name, folder) for name in settings.tables}
 
 
-def parts(
-    settings: Settings, records: Records, studies: dict[str, Records], judgement: Judgement
-) -> Iterator[tuple[str, str]]:
+def parts(settings: Settings, studies: dict[str, Records], judgement: Judgement) -> Iterator[tuple[str, str]]:
     """Yield every part by its name, as Markdown."""
-    yield "machine", machine(records, studies)
-    yield "runs", runs(settings, records, studies)
+    yield "machine", machine(studies)
+    yield "runs", runs(settings, studies)
     yield "verdicts", verdicts(judgement)
     yield "scales", scales()
-    yield "deviations", deviations(settings, records)
+    yield "deviations", deviations(settings, studies["ablation"])
     yield "licences", licences()
 
 
-def machine(records: Records, studies: dict[str, Records]) -> str:
+def machine(studies: dict[str, Records]) -> str:
     """Say on what the kept records were made, and what they took."""
-    found = {record["name"]: record for each in (records, *studies.values()) for record in each.by_run.values()}
-    total = compute_table(records, studies).set_index("study").loc["all"]
+    found = {record["name"]: record for each in studies.values() for record in each.by_run.values()}
+    total = compute_table(studies).set_index("study").loc["all"]
     minutes = (total["training"] + total["scoring"]) / 60
     machines = {
         f"{of['processor']}, {of['cores']} cores, {of['system']}, {of['threads']} thread a process, "
@@ -70,16 +66,16 @@ def machine(records: Records, studies: dict[str, Records]) -> str:
     )
 
 
-def runs(settings: Settings, records: Records, studies: dict[str, Records]) -> str:
+def runs(settings: Settings, studies: dict[str, Records]) -> str:
     """Return one row a table of the paper: question, command, runs, time, file, and what to expect."""
-    compute = compute_table(records, studies).set_index("study")
+    compute = compute_table(studies).set_index("study")
     rows = []
-    for name, found in {ABLATION: records, **studies}.items():
-        table = ablation_table(found) if name == ABLATION else study_table(found, settings.rows(name))
+    for name, found in studies.items():
+        table = study_table(found, settings.rows(name))
         took = compute.loc[name]
         rows.append(
             [
-                f"**{took['title']}.** {ABLATION_QUESTION if name == ABLATION else STUDIES[name].question}",
+                f"**{took['title']}.** {STUDIES[name].question}",
                 f"`hylorada run --study {name}`",
                 str(took["runs"]),
                 f"{(took['training'] + took['scoring']) / 60:.1f}",
@@ -157,10 +153,10 @@ def _plain(latex: str) -> str:
 
 def main() -> None:
     """Write all parts anew."""
-    settings, records, studies = reference()
+    settings, studies = reference()
     judgement = judge(settings, project_root() / "data" / "reference" / SCALE)
     path: Path = project_root() / "ARTIFACT.md"
-    text = filled(path.read_text(), dict(parts(settings, records, studies, judgement)))
+    text = filled(path.read_text(), dict(parts(settings, studies, judgement)))
     with written_beside(path) as beside:
         beside.write_text(text)
 

@@ -13,24 +13,26 @@ DIFFERS = 3  # exit status of `compare`
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
     from hylorada.study.paper import absences, floats, macros, parts, protocol_facts, tables
+    from hylorada.study.plan.runs import plan
     from hylorada.study.plan.studies import STUDIES
     from hylorada.study.records.records import study_records
     from hylorada.study.results import cost
 
-    settings, planned, records = _records(options)
+    settings = settings_of(options)
     tex, csv = options.out / "tables", options.csv.parent
-    found = {name: study_records(settings, name, options.records) for name in settings.studies}
+    found = {name: study_records(settings, name, options.records) for name in settings.tables}
+    records = found["ablation"]
     studies = {name: tables.write_study(found[name], settings.rows(name), name, tex, csv) for name in settings.studies}
     table = tables.write_ablation(records, tex / "ablation.tex", options.csv)
     tables.write_protocols(found.get("as_published"), records, tex / "protocols.tex", csv / "protocols.csv")
     tables.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
     tables.write_cost(cost.read_benchmark(), tex / "cost.tex", csv / "cost.csv")
     protocol_facts.write_facts(settings, tex / "facts.tex", csv / "facts.csv")
-    parts.write_parts(records, found, tex / "parts.tex", csv / "parts.csv")
-    tables.write_compute(records, found, tex / "compute.tex", csv / "compute.csv")
+    parts.write_parts(found, tex / "parts.tex", csv / "parts.csv")
+    tables.write_compute(found, tex / "compute.tex", csv / "compute.csv")
     absences.write_absences(settings, records, tex / "absent.tex")
     floats.write_floats(settings, tex / "floats.tex")
-    macros.write_numbers(settings, planned, records, found, options.out / "numbers.tex")
+    macros.write_numbers(settings, plan(settings, "ablation"), records, found, options.out / "numbers.tex")
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
     print(table[shown].to_string(index=False))
     for name, study in studies.items():
@@ -51,7 +53,7 @@ def do_figure(options: argparse.Namespace) -> None:
         drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
     else:
         records = study_records(settings, row.reads, options.records)
-        drawn = row.draw(records, settings.rows(row.reads)) if row.reads in settings.studies else row.draw(records)
+        drawn = row.draw(records, settings.rows(row.reads))
     save_figure(drawn, options.out / options.name)
     print(options.out / f"{options.name}.pdf")
 
@@ -128,12 +130,3 @@ def do_why(options: argparse.Namespace) -> None:
 
     settings = settings_of(options)
     print("\n".join(why(options.what, settings, options.records, options.claims, options.row)))
-
-
-def _records(options: argparse.Namespace):
-    """Return settings, plan and loaded records of the scale."""
-    from hylorada.study.plan.runs import plan
-    from hylorada.study.records.records import study_records
-
-    settings = settings_of(options)
-    return settings, plan(settings), study_records(settings, "ablation", options.records)

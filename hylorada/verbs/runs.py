@@ -167,12 +167,12 @@ def _watched(options: argparse.Namespace, name: str, specification: dict):
 
 def _wanted(settings, options: argparse.Namespace) -> list:
     """Return the runs that the options of `run` leave."""
-    from hylorada.study.plan.runs import all_runs, plan, plan_study
+    from hylorada.study.plan.runs import all_runs, plan
 
     if options.study is None:
         wanted = list(all_runs(settings).values())
     else:
-        rows = plan(settings) if options.study == "ablation" else plan_study(settings, options.study)
+        rows = plan(settings, options.study)
         wanted = [run for runs in rows.values() for run in runs]
     for name, chosen in (("row", options.stage or []), ("name", options.runs or [])):
         known = {getattr(run, name) for run in wanted}
@@ -188,13 +188,13 @@ def _planned(options: argparse.Namespace, stage: str, seed: int | None):
     """Return the scale's run of a stage, with a seed of the caller's choice."""
     from dataclasses import replace
 
+    from hylorada.study.plan.ablation import STAGES
     from hylorada.study.plan.runs import plan
-    from hylorada.study.plan.stages import STAGES
 
     settings = settings_of(options)
     if stage not in STAGES:
         raise HyLoRADAError(f"stage {stage!r} is not known; {near(stage, STAGES)}")
-    run = plan(settings if seed is None else replace(settings, seeds=[seed]))[stage][0]
+    run = plan(settings if seed is None else replace(settings, seeds=[seed]), "ablation")[stage][0]
     if seed is not None and run.seed is None:
         raise HyLoRADAError(f"stage {stage!r} is the untouched base model; there is nothing to train.")
     return run

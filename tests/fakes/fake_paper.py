@@ -10,10 +10,10 @@ from fake_studies import learned, measures, results, views
 
 from hylorada.files import write_json
 from hylorada.nll import TokenNLL
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.runs import Run, all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.stages import STAGES
 
 ARTICLES, LINES, TOKENS = 5, 2, 110
 KINDS = ("lora", "magnitude", "position_bias", "landmark", "daa", "sparse", "embeddings", "norms")

@@ -23,7 +23,7 @@ def fake_study(
     """Write a record for every run of a scale; seed_sd, article_sd: nats by which effects differ between them."""
     settings = load_settings(scale)
     settings = type(settings)(**(vars(settings) | {"seeds": list(range(seeds))}))
-    planned = plan(settings)
+    planned = plan(settings, "ablation")
     for stage, runs in planned.items():
         for run in runs:
             folder = run.folder(results)

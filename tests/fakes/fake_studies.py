@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from hylorada.landmark_redesigns import LearnableBucketLandmark
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.retrieval import Place, verdict, wilson
-from hylorada.study.plan.runs import Run, plan, plan_study
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.plan.studies import RATES, Row, rows_by_base
 from hylorada.study.records.records import Records
 
@@ -23,7 +23,6 @@ BASE_SIZES = {"small": 124_000_000, "middle": 355_000_000, "large": 774_000_000}
 BEST = {"lora": 2e-3, "rslora": 5e-4, "dora": 5e-4, "lorada": 2e-4, "longlora": 5e-5, "sparse": 1e-3, "hylorada": 2e-4}
 BEST |= {"magnitude": 1e-3, "position_bias": 5e-4, "learned_buckets": 5e-5}
 PLACES = ("base", "rslora", "position_bias", "landmarks")
-STAGE_ROWS = {name: Row(label=stage.label, adapter=stage.adapter, against=stage.on) for name, stage in STAGES.items()}
 
 
 def study_records(
@@ -32,12 +31,12 @@ def study_records(
     """Records and rows of a study at micro scale; perplexity: of each run. scale: settings to replace."""
     budget = {"seeds": list(range(seeds)), "train_tokens": 8192}
     settings = replace(load_settings("micro"), **scale, studies={name: budget})
-    return as_records(plan_study(settings, name), perplexity), settings.rows(name)
+    return as_records(plan(settings, name), perplexity), settings.rows(name)
 
 
 def stage_records(seeds: int = 3, stages: tuple[str, ...] = tuple(STAGES)) -> Records:
     """Records of the ablation with `LEVELS`, views, learned gates and measures."""
-    planned = plan(replace(load_settings("micro"), seeds=list(range(seeds))))
+    planned = plan(replace(load_settings("micro"), seeds=list(range(seeds))), "ablation")
     kept = {stage: planned[stage] for stage in stages}
     found = as_records(kept, lambda run: LEVELS[run.row] + 0.1 * (run.seed or 0))
     for (stage, seed), record in found.by_run.items():
@@ -49,7 +48,7 @@ def stage_records(seeds: int = 3, stages: tuple[str, ...] = tuple(STAGES)) -> Re
 
 def base_records(seeds: int = 2) -> tuple[Records, dict[str, Row]]:
     """Records and rows of the study of bases, as if the one of micro came in three sizes."""
-    found, planned = {}, plan(load_settings("micro"))
+    found, planned = {}, plan(load_settings("micro"), "ablation")
     bases = rows_by_base([f"local:{name}" for name in BASE_SIZES])
     for name, row in bases.items():
         size = BASE_SIZES[row.changes["base"].removeprefix("local:")]

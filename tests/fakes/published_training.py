@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from hylorada import HyLoRADAModel, HyLoRADATrainer, TrainingConfig
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.protocol import adapter_config, training_config
 from hylorada.study.plan.protocols import PROTOCOLS
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.run.follow import follow, published_batches
 
 LENGTH, END = 24, 0

@@ -9,12 +9,12 @@ from bases import FAMILIES, VOCABULARY, adapt, tokens, without_zeros
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
 from hylorada.baselines import METHODS, method_config
-from hylorada.study.plan.stages import SMALL_LANDMARKS, STAGES
+from hylorada.study.plan.ablation import SMALL_LANDMARKS, STAGES
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a claim needs to know: see `hylorada.study.plan.stages.Stage`."""
+    """What a claim needs to know: see `hylorada.study.plan.rows.Row`."""
 
     adapter: HyLoRADAConfig | None
     not_neutral: str = ""
@@ -277,9 +277,9 @@ def test_a_compiled_model_gives_the_same_logits_and_gradients(family, stage):
         torch.testing.assert_close(results[1][1][name], gradient, **CLOSE, msg=name)
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if STAGES[name].on not in (None, "base")])
+@pytest.mark.parametrize("stage", [name for name in STAGES if STAGES[name].against not in (None, "base")])
 def test_a_row_differs_from_the_row_it_builds_on_in_one_field(stage):
-    here, there = ROWS[stage].adapter.to_dict(), STAGES[STAGES[stage].on].adapter.to_dict()
+    here, there = ROWS[stage].adapter.to_dict(), STAGES[STAGES[stage].against].adapter.to_dict()
     assert len([name for name in here if here[name] != there[name]]) == 1
 
 

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, LandmarkLoRA, LearnableBucketLandmark
 from hylorada.find import find_layers
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
 
 PLAIN = HyLoRADAConfig(position_bias_enabled=False, landmark_enabled=False)
 

@@ -53,7 +53,7 @@ def test_every_stage_runs_on_a_local_model_and_text(family, tmp_path):
     common = ["--scale", scale, "--data", str(tmp_path / "data")]
     assert main(["fetch", *common, "--quiet"]) == 0 and main(["tokens", *common]) == 0
     assert main(["run", *common, "--records", str(tmp_path / "runs"), "--quiet"]) == 0
-    runs = plan(load_settings(scale))
+    runs = plan(load_settings(scale), "ablation")
     records = [json.loads((run.folder(tmp_path / "runs") / "record.json").read_text()) for (run,) in runs.values()]
     by_stage = dict(zip(runs, records, strict=True))
     assert any(by_stage["position_bias"]["learned"]["position_bias.bias"]), "positions reach the table"

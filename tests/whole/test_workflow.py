@@ -14,9 +14,9 @@ from repository import ROOT
 
 from hylorada.files import read_json, sha256_of
 from hylorada.study.figures.rows import FIGURES, figures_of
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.runs import all_runs, cells, plan
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.plan.studies import STUDIES
 
 BIN = str(Path(sys.executable).parent)
@@ -91,7 +91,7 @@ def test_it_makes_the_paper_with_every_stage_in_it(finished):
 
 def test_the_table_is_made_of_the_records(finished):
     rows = (finished / "results" / "tables" / "ablation.csv").read_text().splitlines()
-    (base,) = plan(load_settings("smoke"))["base"]
+    (base,) = plan(load_settings("smoke"), "ablation")["base"]
     perplexity = read_json(base.folder(finished / "results" / "runs") / "record.json")["results"]["perplexity"]
     assert len(rows) == 1 + len(STAGES) and f"{perplexity:.6f}"[:7] in rows[1]
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from hylorada.study.plan.published import OWN_BASE, OWN_CORPUS
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records, study_records
-from hylorada.study.results.effects import BUILDS_ON, stage_means
+from hylorada.study.results.effects import stage_means
 from hylorada.study.results.published_metrics import DECILE_TOKENS, decile_ratio, line_ratio, published_lines
 from hylorada.study.results.statistics import Comparison, Effect, family_of_effects
 
-ABLATION = "ablation"
 Pair = tuple[str, str]  # a row and the one that it is held against
 
 
@@ -33,13 +32,13 @@ class Evidence:
     _found: dict[tuple[str, str], dict[Pair, Effect]] = field(default_factory=dict)
 
     def records(self, study: str) -> Records | None:
-        """Return the records of the ablation or of a study, None where the scale does not have the study.
+        """Return the records of a study, None where the scale does not have the study.
 
         Raises:
             HyLoRADAError: the scale has it and a record is missing or does not fit.
         """
         if study not in self._read:
-            there = study == ABLATION or study in self.settings.studies
+            there = study in self.settings.tables
             self._read[study] = study_records(self.settings, study, self.folder) if there else None
         return self._read[study]
 
@@ -85,22 +84,16 @@ class Evidence:
 
     def is_own_setting(self, study: str) -> bool:
         """Whether base, text and amounts of a study are those of the published results."""
-        settings = self._settings_of(study)
+        settings = self.settings.for_study(study)
         own = re.fullmatch(OWN_BASE, settings.base) and re.fullmatch(OWN_CORPUS, settings.corpus)
         return bool(own and self.is_whole(study))
 
     def is_whole(self, study: str) -> bool:
         """Whether a study trains on no less than the published ablation, and scores no fewer of the published lines."""
-        settings = self._settings_of(study)
+        settings = self.settings.for_study(study)
         if study in PUBLISHED_STUDIES:
             return (settings.train_lines, settings.measures.get("lines")) == (None, None)
         return settings.train_tokens is None or settings.train_tokens >= PUBLISHED_TOKENS
-
-    def _settings_of(self, study: str) -> Settings:
-        if study == ABLATION:
-            return self.settings
-        budget = {name: value for name, value in self.settings.studies[study].items() if name != "rows"}
-        return replace(self.settings, **budget, studies={})
 
     @cached_property
     def costs(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -119,8 +112,7 @@ PUBLISHED_TOKENS = AS_PUBLISHED.training_text.count * AS_PUBLISHED.block_tokens 
 
 def own_steps(study: str) -> list[Pair]:
     """Return the rows of a study with those that they are held against."""
-    against = BUILDS_ON if study == ABLATION else {name: row.against for name, row in STUDIES[study].rows.items()}
-    return [(name, on) for name, on in against.items() if on is not None]
+    return [(name, row.against) for name, row in STUDIES[study].rows.items() if row.against is not None]
 
 
 def check_rows(study: str, *rows: str) -> None:
@@ -129,9 +121,9 @@ def check_rows(study: str, *rows: str) -> None:
     Raises:
         HyLoRADAError: there is no such study, or no such row in it.
     """
-    if study != ABLATION and study not in STUDIES:
-        raise HyLoRADAError(f"the study {study!r} is not known; {near(study, (ABLATION, *STUDIES))}")
-    known = BUILDS_ON if study == ABLATION else STUDIES[study].rows
+    if study not in STUDIES:
+        raise HyLoRADAError(f"the study {study!r} is not known; {near(study, STUDIES)}")
+    known = STUDIES[study].rows
     for row in rows:
         if row not in known:
             raise HyLoRADAError(f"the study {study} has no row {row!r}; {near(row, known)}")

@@ -10,7 +10,7 @@ from typing import Any
 from hylorada.files import write_json
 from hylorada.study.claims.catalogue import Catalogue, load_catalogue
 from hylorada.study.claims.claim import Claim
-from hylorada.study.claims.evidence import ABLATION, Evidence
+from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.rules import load_rules
 from hylorada.study.claims.verdict import VERDICTS, Finding, settle
 from hylorada.study.plan.budget import cut_words
@@ -102,7 +102,7 @@ def judge(settings: Settings, folder: Path) -> Judgement:
     catalogue = load_catalogue()
     rules = load_rules(catalogue)
     evidence = Evidence(settings, Path(folder))
-    evidence.records(ABLATION)
+    evidence.records("ablation")
     findings = {claim.id: settle([check.find(claim, evidence) for check in rules[claim.id]]) for claim in catalogue}
     return Judgement(catalogue, evidence, findings)
 

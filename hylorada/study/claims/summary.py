@@ -13,7 +13,7 @@ import pandas as pd
 from hylorada.errors import HyLoRADAError
 from hylorada.study.claims.catalogue import Headlines
 from hylorada.study.claims.verdict import FAILS, GROUPS, HOLDS, OPEN, verdict_group
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.results.statistics import why_none
 
 STACK = "landmarks"  # the best published stage
@@ -161,7 +161,7 @@ def _measured_moves(change: float) -> str:
 
 
 def _name(stage: str) -> str:
-    return STAGES[stage].label.removeprefix("+ ")
+    return STAGES[stage].in_words
 
 
 def _list(some: Sequence[Step]) -> str:

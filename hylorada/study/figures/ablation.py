@@ -17,10 +17,10 @@ from hylorada.study.figures.style import (
     seed_curves,
     stage_look,
 )
+from hylorada.study.plan.ablation import BASE
 from hylorada.study.plan.rows import Row
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.records import Records
-from hylorada.study.results.effects import BASE, stage_means
+from hylorada.study.results.effects import stage_means
 from hylorada.study.results.statistics import bootstrap, has_interval, percentile_interval
 
 FIRST_BIN = 8  # tokens; the bins after it grow by the square root of two
@@ -28,7 +28,7 @@ TALLEST = 8.6  # inches that a page has for rows
 
 
 @in_style
-def ablation(records: Records) -> Figure:
+def ablation(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity by stage: a dot a seed, a bar at their mean, and the interval of the stage's difference from the base.
 
     The interval is a crossed bootstrap over seeds and articles, paired with the base, 95 %; without a second seed there
@@ -52,14 +52,14 @@ def ablation(records: Records) -> Figure:
         axes.plot(np.exp(means.mean), row - 0.15, "|", markersize=7, markeredgewidth=1.6, **look)
         below = np.full(len(means.values), row + 0.2)
         axes.plot(np.exp(means.by_seed), below, MARKERS[stage], markersize=4, alpha=0.7, markeredgewidth=0, **look)
-    rows_down(axes, [STAGES[stage].label for stage in records.stages])
+    rows_down(axes, [rows[stage].label for stage in records.stages])
     axes.set_xlabel("test perplexity (lower is better)")
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     return figure
 
 
 @in_style
-def position_nll(records: Records) -> Figure:
+def position_nll(records: Records, rows: dict[str, Row]) -> Figure:
     """Mean NLL by the number of tokens before a token in its window, and its difference from the untouched base.
 
     A thin line is a seed, the thick one their mean; bins are eight tokens, then wider by the square root of two.

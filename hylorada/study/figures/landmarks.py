@@ -16,7 +16,7 @@ from hylorada.landmark_redesigns import LearnableBucketLandmark
 from hylorada.landmarks import LandmarkLoRA
 from hylorada.positions import FixedBuckets
 from hylorada.study.figures.style import COLOURS, DASHES, PAGE, SHADES, in_style, in_tokens
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import PUBLISHED_POSITIONS
 from hylorada.study.records.records import Records
 
@@ -27,7 +27,7 @@ FRESH = 200  # random starts that a band is taken from
 
 
 @in_style
-def bucket_map(records: Records) -> Figure:
+def bucket_map(records: Records, rows: dict[str, Row]) -> Figure:
     """Which buckets the tokens of one window reach, by how they are cut, and how far training moved the boundaries.
 
     Top: a column is a token, its shades the weight of each bucket; the last panel is the mean over seeds. Below: each
@@ -63,7 +63,7 @@ def bucket_map(records: Records) -> Figure:
 
 
 @in_style
-def landmark_gates(records: Records) -> Figure:
+def landmark_gates(records: Records, rows: dict[str, Row]) -> Figure:
     """The share of a token's mix that its place alone gives to each landmark, over positions; a line a landmark.
 
     All seeds are drawn; the dark line is the landmark whose share varies most. The band holds 95 % of the shares at
@@ -85,7 +85,7 @@ def landmark_gates(records: Records) -> Figure:
         _levels(axes, place, shares)
         axes.plot(place, shares[:, most], color=COLOURS["rslora"], linewidth=1.2, drawstyle="steps-mid")
         axes.axhline(100 * len(runs) / shares.shape[1], color=COLOURS["base"], linestyle=DASHES, linewidth=0.8)
-        axes.set_title(f"{STAGES[stage].label}, {_seeds(len(runs))}")
+        axes.set_title(f"{rows[stage].label}, {_seeds(len(runs))}")
         in_tokens(axes, "1 + position (tokens)")
         axes.set_xlim(0.9, 1.1 * len(place))
     panels[0].set_ylabel("share by place alone (%)")

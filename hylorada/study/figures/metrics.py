@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hylorada.study.figures.style import COLOURS, DASHES, MARKERS, PAGE, PALETTE, in_decades, in_style, rows_down
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import BASE, STAGES
+from hylorada.study.plan.rows import Row
 from hylorada.study.records.records import Records
-from hylorada.study.results.effects import BASE
 
 PERPLEXITIES = {  # of `results`
     "perplexity": "of the corpus",
@@ -28,7 +28,7 @@ KINDS = {
 
 
 @in_style
-def metric_bridge(records: Records) -> Figure:
+def metric_bridge(records: Records, rows: dict[str, Row]) -> Figure:
     """Six perplexities of one model on one text a panel, for base and rsLoRA, and how much five texts make of a mean.
 
     The main text and, where they were scored too, the published evaluation lines. Right: the share of the arithmetic
@@ -50,7 +50,7 @@ def metric_bridge(records: Records) -> Figure:
 
 
 @in_style
-def gain_by_kind(records: Records) -> Figure:
+def gain_by_kind(records: Records, rows: dict[str, Row]) -> Figure:
     """Where a stage's gain over the base comes from: layout, words, and pieces of characters.
 
     Left: the change of mean NLL over the tokens of a kind. Right: what that makes of the change over all tokens, with
@@ -78,7 +78,7 @@ def gain_by_kind(records: Records) -> Figure:
     ):
         axes.axvline(0, color=COLOURS[BASE], linestyle=DASHES, linewidth=0.8, zorder=0)
         axes.set_xlabel(label)
-    rows_down(own, [STAGES[stage].label for stage in stages])
+    rows_down(own, [rows[stage].label for stage in stages])
     whole.tick_params(axis="y", length=0)
     figure.legend(*whole.get_legend_handles_labels(), loc="outside right center")
     return figure

@@ -21,9 +21,9 @@ from hylorada.study.figures.style import (
     seed_curves,
     stage_look,
 )
+from hylorada.study.plan.ablation import BASE
 from hylorada.study.plan.rows import Row
 from hylorada.study.records.records import Records
-from hylorada.study.results.effects import BASE
 
 ENDS = {"median": "|", "90th percentile": "x", "99th percentile": ">"}  # over places: what `end_token` measures
 TASKS = {"key_value": ("key–value", "pairs"), "passkey": ("passkey", "tokens")}  # and what their size counts

@@ -11,14 +11,14 @@ from hylorada.errors import HyLoRADAError, near
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 
-ABLATION, BENCHMARK = "ablation", "benchmark"  # what a figure reads, beside the name of a study
+BENCHMARK = "benchmark"  # what a figure reads that reads no study
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureRow:
-    """One figure. reads: ABLATION, BENCHMARK or a study. measure: what its records must have measured, if anything.
+    """One figure. reads: a study, or BENCHMARK. measure: what its records must have measured, if anything.
 
-    drawn_by: module and function, which takes the records, for a study also its rows, or the benchmark's record.
+    drawn_by: module and function, which takes the records of the study and its rows, or the benchmark's record.
     caption: question and key, for the report and the paper.
     """
 
@@ -42,23 +42,23 @@ END_KEY = (
     "Probability of the end token in the place of the text's own tokens, its mean and quantiles over places, a row of "
     "marks a seed; at the right, by how much that raises perplexity, the mean over seeds."
 )
-FIGURES: dict[str, FigureRow] = {
+OWN: dict[str, FigureRow] = {
     "ablation": FigureRow(
         drawn_by="ablation.ablation",
-        reads=ABLATION,
+        reads="ablation",
         caption="What does each stage reach? Test perplexity of every seed (dots), their mean (tick) and the interval "
         "of the difference from the base (bar; a bootstrap over seeds and articles, not adjusted). The dashed line is "
         "the untouched base.",
     ),
     "position_nll": FigureRow(
         drawn_by="ablation.position_nll",
-        reads=ABLATION,
+        reads="ablation",
         caption="Where in the window does a stage gain? Mean loss by the number of tokens before a token (left), and "
         "its difference from the untouched base (right). Thin lines are seeds, thick ones their mean.",
     ),
     "bucket_map": FigureRow(
         drawn_by="landmarks.bucket_map",
-        reads=ABLATION,
+        reads="ablation",
         caption="Which buckets does a text of one window reach? Each column is a token, shaded by its weight in each "
         "bucket: fixed buckets over the length in use, logarithmic and linear; linear over the positions of the "
         "published code; and learnable ones, before and after training (mean over seeds). Below, how far training "
@@ -66,14 +66,14 @@ FIGURES: dict[str, FigureRow] = {
     ),
     "landmark_gates": FigureRow(
         drawn_by="landmarks.landmark_gates",
-        reads=ABLATION,
+        reads="ablation",
         caption="Do landmarks part by position? The share of a token's mix that its place alone gives to each landmark "
         "of every seed; what the content adds is left out. The dark line is the landmark whose share varies most, "
         "dashed an even share, grey the middle 95 % of shares at random starts, before any training.",
     ),
     "metric_bridge": FigureRow(
         drawn_by="metrics.metric_bridge",
-        reads=ABLATION,
+        reads="ablation",
         caption="How far apart are the perplexities of one model on the text of a panel? Six of them, for the base and "
         "for rsLoRA, on whole articles and, where they were scored, on the lines of the published evaluation; numbers "
         "go from the one model to the other, none where no text is long enough for deciles. The last panel stacks the "
@@ -82,7 +82,7 @@ FIGURES: dict[str, FigureRow] = {
     ),
     "gain_by_kind": FigureRow(
         drawn_by="metrics.gain_by_kind",
-        reads=ABLATION,
+        reads="ablation",
         caption="On which tokens does a stage gain over the base? Change of mean loss on layout (white space, "
         "punctuation, mark-up), words, and pieces of characters (left), and what each makes of the change over all "
         "tokens (right). Small marks are seeds, large ones their mean.",
@@ -163,7 +163,8 @@ FIGURES: dict[str, FigureRow] = {
         caption="What does attention cost by length? Time and peak memory of one layer, forward and backward, whole "
         "and in the groups of S²-Attn; grey lines grow in proportion to length and to its square.",
     ),
-} | {
+}
+FIGURES = OWN | {
     name: FigureRow(
         drawn_by="ablation.study_rows",
         reads=name,
@@ -171,13 +172,13 @@ FIGURES: dict[str, FigureRow] = {
         "row is held against (pale tick); with two seeds or more, the bar is the interval of that difference.",
     )
     for name, study in STUDIES.items()
+    if name not in OWN
 }
 
 
 def figures_of(settings: Settings) -> list[str]:
     """Return the names of the figures that a scale has: those whose study it has, with what they need measured."""
-    measured = {ABLATION: settings.measures, BENCHMARK: {}}
-    measured |= {study: settings.for_study(study).measures for study in settings.studies}
+    measured = {study: settings.for_study(study).measures for study in settings.tables} | {BENCHMARK: {}}
     return [
         name
         for name, row in FIGURES.items()

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hylorada.study.figures.style import COLOURS, COLUMN, MARKERS, MARKS, PALETTE, in_decades, in_style, in_tokens
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.rows import Row
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.records import Records
 
 Reading = Callable[[dict[str, Any]], float]  # what a record says of itself
@@ -24,7 +24,7 @@ LONGEST_BESIDE = 22  # letters of a label that still has room for another beside
 @in_style
 def rank_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity against rank, a line a rule for the scale; a dot is a seed, the line goes through their means."""
-    table = series_table(records, rows, lambda record: record["specification"]["adapter"]["lora_rank"])
+    table = series_table(records, rows)
     figure, axes = _drawn(table, PERPLEXITY)
     in_tokens(axes, "rank")
     axes.set_xticks(sorted(set(table["x"])))
@@ -34,7 +34,7 @@ def rank_scaling(records: Records, rows: dict[str, Row]) -> Figure:
 @in_style
 def context_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity against the length of training blocks and evaluation windows; every length scores the same tokens."""
-    table = series_table(records, rows, lambda record: record["specification"]["block_tokens"])
+    table = series_table(records, rows)
     figure, axes = _drawn(table, PERPLEXITY)
     in_tokens(axes, "length of blocks and windows (tokens)")
     axes.set_xticks(sorted(set(table["x"])))
@@ -45,7 +45,6 @@ def context_scaling(records: Records, rows: dict[str, Row]) -> Figure:
 def module_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity against the numbers that a set of adapted layers trains; a mark a set, filled at the mean of seeds."""
     table = series_table(records, rows, lambda record: record["parameters"]["trainable"] / 1e6)
-    table["series"] = [rows[name].label for name in table["row"]]
     figure, axes = _drawn(table, PERPLEXITY)
     axes.set_xlabel("trained parameters (millions)")
     axes.set_xlim(left=0)
@@ -58,7 +57,6 @@ def module_scaling(records: Records, rows: dict[str, Row]) -> Figure:
 def base_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Bits per byte, which other tokenizers leave comparable, against the size of the base model; a line a stage."""
     table = series_table(records, rows, _base_millions, "bits_per_byte")
-    table["series"] = [STAGES[rows[name].arm].label for name in table["row"]]
     figure, axes = _drawn(table, "bits per byte (lower is better)")
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["x"])), [f"{size:,.0f}" for size in sorted(set(table["x"]))])
@@ -68,14 +66,16 @@ def base_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     return figure
 
 
-def series_table(records: Records, rows: dict[str, Row], x: Reading, result: str = "perplexity") -> pd.DataFrame:
-    """Return one line a run: row, series, seed, x and y; a row's label is its series, a comma, and its own value."""
+def series_table(
+    records: Records, rows: dict[str, Row], x: Reading | None = None, result: str = "perplexity"
+) -> pd.DataFrame:
+    """Return one line a run: row, series, seed, x and y, a result; x is that of the row, or what a record says."""
     return pd.DataFrame(
         {
             "row": name,
-            "series": rows[name].label.rpartition(", ")[0],
+            "series": rows[name].series,
             "seed": seed,
-            "x": x(record),
+            "x": rows[name].x if x is None else x(record),
             "y": record["results"][result],
         }
         for (name, seed), record in records.by_run.items()

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from hylorada.files import written_beside
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
 
 COLUMN, PAGE = 3.2, 6.7  # widths in inches of the paper's column and text, so that nothing is scaled in print
 PALETTE = ("#000000", "#332288", "#a01f5f", "#2a9150", "#d9742b", "#6fb7dd")  # each lighter than the last, in grey too

@@ -10,18 +10,17 @@ from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.page.page import Figure, page_html, write_page
 from hylorada.study.page.tables import Runs, cost_table, efficiency_table, protocols_table, read_table, study_table
-from hylorada.study.plan.runs import Run, plan, plan_study
+from hylorada.study.plan.published import AS_PUBLISHED_ROWS
+from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.archive import Archive, read_archive
-from hylorada.study.results.protocols import PUBLISHED
 
 PUBLISHED_NUMBERS = "published_numbers"  # the figure that `hylorada claims` draws
 PUBLISHED_CAPTION = (
     "How far apart are published perplexities that differ in name only? A mark a figure, over that of the untouched "
     "base, in rows of what the models behind them did; below, our own seeds of the same procedure."
 )
-ABLATION = ("Ablation", "What does each stage add to the one that it builds on?")
 
 
 def make_page(settings: Settings, records: Path, claims: Path, tables: Path, figures: Path, out: Path) -> list[str]:
@@ -39,12 +38,11 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
             f"run `hylorada claims --scale {settings.scale}`."
         )
     archive = read_archive(records)
-    planned = {"ablation": plan(settings)} | {name: plan_study(settings, name) for name in settings.studies}
-    runs = {name: _recorded(rows, archive) for name, rows in planned.items()}
+    runs = {name: _recorded(plan(settings, name), archive) for name in settings.tables}
     protocols = read_table(tables / "protocols.csv", runs["ablation"])
     shown = {"protocols": protocols_table(protocols, _of_both(runs))}
     for name, rows in runs.items():
-        title, question = ABLATION if name == "ablation" else (STUDIES[name].title, STUDIES[name].question)
+        title, question = STUDIES[name].title, STUDIES[name].question
         shown[name] = study_table(name, read_table(tables / f"{name}.csv", rows), title, question, rows)
     shown["efficiency"] = efficiency_table(read_table(tables / "efficiency.csv", runs["ablation"]), runs["ablation"])
     shown["cost"] = cost_table(read_table(tables / "cost.csv"))
@@ -65,7 +63,9 @@ def _recorded(planned: dict[str, list[Run]], archive: Archive) -> Runs:
 def _of_both(runs: dict[str, Runs]) -> Runs:
     """Return the records behind a stage under both protocols."""
     published = runs.get("as_published", {})
-    return {stage: [*published.get(PUBLISHED + stage, []), *records] for stage, records in runs["ablation"].items()}
+    return {
+        stage: [*published.get(AS_PUBLISHED_ROWS[stage], []), *records] for stage, records in runs["ablation"].items()
+    }
 
 
 def _record(run: Run, archive: Archive) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from hylorada.study.claims.verdict import GROUPS, verdict_group
 from hylorada.study.page import markup
 from hylorada.study.page.markup import link, soft
 from hylorada.study.page.tables import Cell, Table
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.records.lineage import lineage
 
 COLUMNS = {"as_published": "As published", "corrected": "Corrected", "transfers": "Transfers"}

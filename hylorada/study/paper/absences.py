@@ -34,7 +34,7 @@ def absences(settings: Settings, records: Records) -> Iterator[str]:
     absent = [
         study.title.lower()
         for name, study in STUDIES.items()
-        if name not in settings.studies and OTHER_FAMILY.get(name) not in settings.studies
+        if name not in settings.tables and OTHER_FAMILY.get(name) not in settings.tables
     ]
     if absent:
         yield f"Whole tables: {', '.join(map(escape, absent))}."

@@ -15,13 +15,14 @@ from hylorada.study.paper.latex import escape, fixed, scientific, thousands
 from hylorada.study.paper.sentences import effects, measures, published
 from hylorada.study.paper.sentences.effects import ablation_sentence, effect_sentences, tuning_sentence
 from hylorada.study.paper.sentences.words import count, joined, long_name, short_name
+from hylorada.study.plan.ablation import BASE, STAGES
 from hylorada.study.plan.budget import cut_words
+from hylorada.study.plan.rows import against_of
 from hylorada.study.plan.runs import Run, all_runs
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.records import Records
 from hylorada.study.results.cost import cost_table, read_benchmark
-from hylorada.study.results.effects import BASE, stage_means, step_effects
+from hylorada.study.results.effects import stage_means, step_effects
 from hylorada.study.results.protocols import efficiency_table
 from hylorada.study.results.rates import best_rates, mean_rates, rates_table
 from hylorada.study.results.statistics import (
@@ -131,7 +132,7 @@ def _training(settings: Settings, records: Records) -> dict[str, str]:
 
 
 def _results(settings: Settings, records: Records) -> dict[str, str]:
-    first = next(name for name, stage in STAGES.items() if stage.on == BASE)
+    first = next(name for name, stage in STAGES.items() if stage.against == BASE)
     return {
         "HySeeds": str(len(settings.seeds)),
         "HyDraws": thousands(DRAWS),
@@ -141,8 +142,8 @@ def _results(settings: Settings, records: Records) -> dict[str, str]:
         "HySmallestEffect": f"{100 * SMALLEST_EFFECT:g}",
         "HyBasePPL": fixed(math.exp(stage_means(records, BASE).mean)),
         "HyLoraPPL": fixed(math.exp(stage_means(records, first).mean)),
-        "HyAblationSentence": ablation_sentence(step_effects(records), _articles(records)),
-        "HyOneRunSentence": effects.one_run_sentence(step_effects(records)),
+        "HyAblationSentence": ablation_sentence(step_effects(records, against_of(STAGES)), _articles(records)),
+        "HyOneRunSentence": effects.one_run_sentence(step_effects(records, against_of(STAGES))),
         "HyStackSentence": effects.stack_sentence(effects.stack_effect(records)),
         "HyShareSentence": measures.share_sentence(ablation_table(records)),
         "HyBestStageSentence": measures.best_stage_sentence(ablation_table(records)),

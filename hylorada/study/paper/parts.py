@@ -9,7 +9,6 @@ import pandas as pd
 from hylorada.study.paper.latex import FOOT, thousands, write_table
 from hylorada.study.records.records import Records
 
-ABLATION = "ablation"
 HEAD = r"""\begin{tabular}{@{}lllrccc@{}}
 \toprule
 part & parameters & per & here & neutral & causal & merges\\
@@ -31,7 +30,7 @@ class Part:
     per: str
     row: str
     kind: str
-    study: str = ABLATION
+    study: str = "ablation"
     less: str | None = None
     neutral: str = YES
     causal: str = YES
@@ -124,16 +123,15 @@ PARTS = (
 )
 
 
-def parts_table(records: Records, studies: Mapping[str, Records]) -> pd.DataFrame:
+def parts_table(studies: Mapping[str, Records]) -> pd.DataFrame:
     """Return one row a part; here: the parameters counted on a built model, missing where no run has the part."""
-    found = {ABLATION: records, **studies}
     return pd.DataFrame(
         [
             {
                 "part": part.label,
                 "formula": part.formula,
                 "per": part.per,
-                "here": _count(found.get(part.study), part),
+                "here": _count(studies.get(part.study), part),
                 "neutral": part.neutral,
                 "causal": part.causal,
                 "merges": part.merges,
@@ -143,9 +141,9 @@ def parts_table(records: Records, studies: Mapping[str, Records]) -> pd.DataFram
     ).astype({"here": "Int64"})
 
 
-def write_parts(records: Records, studies: Mapping[str, Records], tex: Path, csv: Path) -> pd.DataFrame:
+def write_parts(studies: Mapping[str, Records], tex: Path, csv: Path) -> pd.DataFrame:
     """Write the table as LaTeX and CSV."""
-    table = parts_table(records, studies)
+    table = parts_table(studies)
     lines = [
         " & ".join(
             [row["part"], row["formula"], row["per"], "--" if pd.isna(row["here"]) else thousands(row["here"])]

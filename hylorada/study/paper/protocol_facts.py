@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from hylorada.study.paper.latex import FOOT, escape, scientific, thousands, write_table
+from hylorada.study.plan.ablation import LANDMARKS
 from hylorada.study.plan.budget import fitted_to, planned_steps, published_steps
 from hylorada.study.plan.protocol import GIVEN, Buckets, Protocol
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.stages import LANDMARKS
 
 COLUMNS = {"corrected": "corrected", "as_published": "as published", "landmark_study": "landmark study, as published"}
 SCHEDULES = {

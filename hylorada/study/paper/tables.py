@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from hylorada.study.paper.latex import FOOT, escape, fixed, span, thousands, with_symbols, write_table
-from hylorada.study.plan.rows import Row
+from hylorada.study.plan.ablation import BASE
+from hylorada.study.plan.rows import Row, against_of
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import COLUMNS, Value, values
 from hylorada.study.results.compute import compute_table
 from hylorada.study.results.cost import cost_table
-from hylorada.study.results.effects import BASE
 from hylorada.study.results.protocols import efficiency_table, protocol_table
 from hylorada.study.results.statistics import why_none
 from hylorada.study.results.tables import ablation_table, study_table
@@ -75,7 +75,7 @@ def write_study(records: Records, rows: dict[str, Row], name: str, tex: Path, cs
     table = study_table(records, rows)
     shown = STUDIES[name].shows
     for column in shown:
-        found = values(records, column, {stage: row.against for stage, row in rows.items()})
+        found = values(records, column, against_of(rows))
         table[column] = [found[stage] for stage in table["stage"]]
     has_intervals = bool(table["effect_low"].notna().any())
     heads = "".join(f" & {_stacked(COLUMNS[column].head)}" for column in shown)
@@ -192,9 +192,9 @@ def write_cost(benchmark: dict[str, Any], tex: Path, csv: Path) -> pd.DataFrame:
     return write_table(table, COST_HEAD + "".join(lines) + FOOT, tex, csv)
 
 
-def write_compute(records: Records, studies: Mapping[str, Records], tex: Path, csv: Path) -> None:
+def write_compute(studies: Mapping[str, Records], tex: Path, csv: Path) -> None:
     """Write the table as LaTeX and CSV."""
-    table = compute_table(records, studies)
+    table = compute_table(studies)
     lines = []
     for _, row in table.iterrows():
         memory = "--" if pd.isna(row["memory"]) else f"{row['memory']:.1f}"

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from hylorada.config import HyLoRADAConfig
+from hylorada.study.plan.ablation import RSLORA, STAGES
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row, Study
-from hylorada.study.plan.stages import RSLORA, STAGES
 
 OWN_BASE, OWN_CORPUS = r"hub:openai-community/gpt2@.*", r"hub:Salesforce/wikitext:wikitext-2-raw-v1@.*"
 
@@ -26,14 +26,21 @@ def _published(protocol: str, name: str, against: str | None, label: str | None 
     adapter = stage.adapter
     if adapter is not None and adapter.use_dora_magnitude:
         adapter = replace(adapter, magnitude_gated=False)
-    label = (label or stage.label).replace("gated magnitude", "magnitude")
-    return Row(label=label, adapter=adapter, changes=changes, against=against, arm=name)
+    label, short = (label, "") if label else (stage.label, stage.short)
+    return Row(
+        label=label.replace("gated magnitude", "magnitude"),
+        short=short.replace("gated magnitude", "magnitude"),
+        adapter=adapter,
+        changes=changes,
+        against=against,
+        arm=name,
+    )
 
 
 def _fix(kind: str, name: str) -> Row:
     """Return a row that mends one fact of the published protocol for a stage, against that stage as published."""
     protocol, against = ("as_published", None) if kind == "published" else (kind, f"published_{name}")
-    label = f"{STAGES[name].label.removeprefix('+ ')}, {PROTOCOLS[protocol].label}"
+    label = f"{STAGES[name].in_words}, {PROTOCOLS[protocol].label}"
     return _published(protocol, name, against, label)
 
 
@@ -46,7 +53,7 @@ PUBLISHED_STUDIES: dict[str, Study] = {
         title="The six stages as published",
         question="What does the published procedure give, with seeds?",
         rows={
-            f"published_{name}": _published("as_published", name, stage.on and f"published_{stage.on}")
+            f"published_{name}": _published("as_published", name, stage.against and f"published_{stage.against}")
             for name, stage in STAGES.items()
         },
         shows=("published_metric", "published_change", "end", "magnitude_still", "landmark_still"),
@@ -80,3 +87,4 @@ PUBLISHED_STUDIES: dict[str, Study] = {
         shows=("published_metric", "published_change", "lim", "causal"),
     ),
 }
+AS_PUBLISHED_ROWS = {row.arm: name for name, row in PUBLISHED_STUDIES["as_published"].rows.items()}  # stage -> its row

@@ -1,19 +1,22 @@
-"""What a study and a row of it are, and the rows that several studies have."""
+"""What a study and a row of it are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.methods import METHODS, method_config
-from hylorada.study.plan.stages import STAGES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a table. adapter: None for the untouched base. changes: settings of the scale that it replaces.
+    """One line of a table. adapter: what is trained, None for the untouched base. label: its name in the table.
 
-    against: the row of the same table that its effect is taken against, None for none. arm: the stage or method whose
-    tuned learning rate it takes, None for the one that `arm_of` finds.
+    changes: settings of the scale that it replaces. against: the row of the same table that its effect is taken
+    against, None for none. arm: the stage or method whose tuned learning rate it takes, None for the one that `arm_of`
+    finds. short: what a sentence calls it, the label where it is empty. series, x: the line of a figure that it is a
+    point of, and where on it. adds: what it has that the row before has not. source: where that comes from.
+    not_neutral: why a fresh adapter moves the logits, empty when it does not. stays: the parts that cannot merge into
+    the weights.
     """
 
     label: str
@@ -21,6 +24,18 @@ class Row:
     changes: dict[str, Any] = field(default_factory=dict)
     against: str | None = None
     arm: str | None = None
+    short: str = ""
+    series: str = ""
+    x: float | None = None
+    adds: str = ""
+    source: str = ""
+    not_neutral: str = ""
+    stays: tuple[str, ...] = ()
+
+    @property
+    def in_words(self) -> str:
+        """What a sentence calls it."""
+        return self.short or self.label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +44,8 @@ class Study:
     scale makes of its bases.
 
     varies: what its rows may differ in beside the adapter, as `hylorada.study.records.records.check_alike` names it.
-    shows: further columns of its table, of `hylorada.study.results.columns`.
+    shows: further columns of its table, of `hylorada.study.results.columns`. by_row: its rows are long enough that each
+    is a process of its own.
     """
 
     title: str
@@ -37,27 +53,14 @@ class Study:
     rows: dict[str, Row] = field(default_factory=dict)
     varies: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
+    by_row: bool = False
 
 
-UNTOUCHED = Row(label=STAGES["base"].label, adapter=None)
+def against_of(rows: Mapping[str, Row]) -> dict[str, str | None]:
+    """Return, for each row, the one that its effect is taken against."""
+    return {name: row.against for name, row in rows.items()}
 
 
-def stage_row(name: str, label: str | None = None, against: str | None = None) -> Row:
-    """Return a stage of the ablation as a row, by default under its own label."""
-    return Row(label=label or STAGES[name].label, adapter=STAGES[name].adapter, against=against)
-
-
-def method_row(name: str, against: str | None = "rslora", **changes: Any) -> Row:
-    """Return a method of the comparison as a row. changes: settings of the scale that it replaces."""
-    return Row(label=METHODS[name].label, adapter=method_config(name), changes=changes, against=against, arm=name)
-
-
-def arm_of(name: str, row: Row) -> str:
-    """Return the arm of the sweep whose learning rate a row takes: its own, or that of the nearest stage.
-
-    A row without one of its own is the low-rank update alone, `rslora`, or a variant of the stack, `landmarks`.
-    """
-    if row.arm or name in STAGES or row.adapter is None:
-        return row.arm or name
-    beside = ("use_dora_magnitude", "position_bias_enabled", "landmark_enabled")
-    return "landmarks" if any(getattr(row.adapter, part) for part in beside) else "rslora"
+def untouched(rows: Mapping[str, Row]) -> set[str]:
+    """Return the rows that train nothing: an effect against one of them is what fine-tuning gives."""
+    return {name for name, row in rows.items() if row.adapter is None}

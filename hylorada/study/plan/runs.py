@@ -1,7 +1,7 @@
 """From settings to runs: what each run is, and the identity that tells it from every other. Needs no torch.
 
-`plan` is the ablation, `plan_study` any other table. Rows of one name, settings, data and code are one run; a row of
-another name whose settings come out as those of a stage is that stage's run.
+Rows of one name, settings, data and code are one run; a row of another name whose settings come out as those of a stage
+of the ablation is that stage's run.
 
 A run's identity is the hash of its resolved settings, its data and the code it depends on: two runs of one identity
 are the same run, and a record is never taken for one made with other settings, data or code.
@@ -16,12 +16,13 @@ from typing import Any
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.files import work_of
+from hylorada.study.plan.ablation import STAGES, arm_of
 from hylorada.study.plan.digest import code_digest
 from hylorada.study.plan.protocol import Protocol, adapter_config, fitted, training_config
 from hylorada.study.plan.protocols import PROTOCOLS
-from hylorada.study.plan.rows import Row, arm_of
+from hylorada.study.plan.rows import Row
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.studies import STUDIES
 from hylorada.study.sources.identity import source_identity
 
 OF_TRAINING = (  # settings that are fields of `TrainingConfig`
@@ -62,39 +63,36 @@ class Run:
         return (folder / "record.json").is_file() and not work_of(folder).exists()
 
 
-def plan(settings: Settings) -> dict[str, list[Run]]:
-    """Return the runs of each stage of the ablation, in the order of the table."""
-    return {name: _runs(settings, name, stage.adapter, name) for name, stage in STAGES.items()}
-
-
-def plan_study(settings: Settings, name: str) -> dict[str, list[Run]]:
-    """Return the runs of each row of a study, with the budget that the scale gives it.
+def plan(settings: Settings, study: str) -> dict[str, list[Run]]:
+    """Return the runs of each row of a study, in the order of the table, with the budget that the scale gives it.
 
     Raises:
         HyLoRADAError: the scale does not have this study.
     """
-    own = settings.for_study(name)
-    return {key: _runs_of_row(own, key, row) for key, row in settings.rows(name).items()}
+    own = settings.for_study(study)
+    return {name: _runs_of_row(own, name, row) for name, row in settings.rows(study).items()}
 
 
 def all_runs(settings: Settings) -> dict[str, Run]:
     """Return every run of a scale by name, the ablation's first; what two studies share comes once."""
-    plans = [plan(settings), *(plan_study(settings, name) for name in settings.studies)]
+    plans = [plan(settings, study) for study in settings.tables]
     return {run.name: run for planned in plans for runs in planned.values() for run in runs}
 
 
 def cells(settings: Settings) -> dict[str, list[Run]]:
-    """Return what one process runs at a time, by name: a stage of the ablation, or what is new in a study."""
-    groups = [*plan(settings).items()]
-    groups += [(name, sum(plan_study(settings, name).values(), [])) for name in settings.studies]
+    """Return what one process runs at a time, by name: what is new in a study, or in a row of one that is long."""
+    groups: list[tuple[str, list[Run]]] = []
+    for study in settings.tables:
+        rows = plan(settings, study)
+        groups += rows.items() if STUDIES[study].by_row else [(study, sum(rows.values(), []))]
     taken: set[str] = set()
-    found = {}
+    new_runs = {}
     for name, runs in groups:
         own = list({run.name: run for run in runs if run.name not in taken}.values())
         taken |= {run.name for run in own}
         if own:
-            found[cell_name(name, own)] = own
-    return found
+            new_runs[cell_name(name, own)] = own
+    return new_runs
 
 
 def cell_name(name: str, runs: list[Run]) -> str:

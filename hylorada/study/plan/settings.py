@@ -11,9 +11,9 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError, near
 from hylorada.methods import METHODS
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.plan.studies import STUDIES, rows_by_base
 
 COUNTS = (
@@ -145,6 +145,8 @@ class Settings:
             raise self._error(f"adapter: {str(error).removesuffix('.')}") from None
 
     def _check_study(self, study: str, budget: dict[str, Any]) -> None:
+        if study == ABLATION:
+            raise self._error(f"studies: {study!r} has the budget of the scale itself; leave it out here")
         if study not in STUDIES:
             raise self._error(f"studies: {study!r} is not known; {near(study, STUDIES)}")
         for name in budget:
@@ -156,11 +158,16 @@ class Settings:
         except HyLoRADAError as error:
             raise HyLoRADAError(f"in the study {study!r}: {error}") from None
 
+    @property
+    def tables(self) -> list[str]:
+        """The studies that the scale runs, in their order: the ablation, by the scale's own budget, and `studies`."""
+        return [ABLATION, *self.studies]
+
     def for_study(self, study: str) -> "Settings":
         """Return the settings of a study's rows before their own changes (HyLoRADAError for one the scale lacks)."""
-        if study not in self.studies:
-            raise HyLoRADAError(f"study {study!r} is not in scale {self.scale!r}; {near(study, self.studies)}")
-        budget = {name: value for name, value in self.studies[study].items() if name != "rows"}
+        if study not in self.tables:
+            raise HyLoRADAError(f"study {study!r} is not in scale {self.scale!r}; {near(study, self.tables)}")
+        budget = {name: value for name, value in self.studies.get(study, {}).items() if name != "rows"}
         return replace(self, **budget, studies={})
 
     def rows(self, study: str) -> dict[str, Row]:
@@ -170,7 +177,7 @@ class Settings:
             HyLoRADAError: a pattern of `rows` keeps none, or a row is left without the one it is held against.
         """
         rows = STUDIES[study].rows or rows_by_base(self.bases)
-        patterns = self.studies[study].get("rows", ["*"])
+        patterns = self.studies.get(study, {}).get("rows", ["*"])
         if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
             raise self._error(f"studies, {study}, rows: {patterns!r} is no list of names or patterns")
         for pattern in patterns:
@@ -188,6 +195,7 @@ class Settings:
         return HyLoRADAError(f"scale {self.scale!r}, {text}.")
 
 
+ABLATION = "ablation"  # the study that every scale runs
 ELSEWHERE = ("lora_target_modules", "gradient_checkpointing")  # fields of an adapter that are settings of their own
 ARMS = tuple(dict.fromkeys((*list(STAGES)[1:], *METHODS)))  # what can have a learning rate of its own
 SCHEMA = TypedDict("SCHEMA", get_type_hints(Settings))

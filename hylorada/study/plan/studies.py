@@ -1,4 +1,4 @@
-"""Every table beside the ablation as rows of data: what it asks, what its rows train, and what else a row changes.
+"""Every table as rows of data: what it asks, what its rows train, and what else a row changes.
 
 A row is an adapter and those settings of the scale that it replaces; all else is the scale's. Rows of one name are one
 row wherever they stand, and share their runs where a scale gives both studies the same budget.
@@ -9,21 +9,12 @@ from dataclasses import replace
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.methods import METHODS, method_config
+from hylorada.study.plan.ablation import ABLATION, DORA, LANDMARKS, RSLORA, STAGES, UNTOUCHED, method_row, stage_row
 from hylorada.study.plan.published import LANDMARKS_ALONE, PUBLISHED_STUDIES
-from hylorada.study.plan.rows import UNTOUCHED, Row, Study, method_row, stage_row
-from hylorada.study.plan.stages import DORA, LANDMARKS, RSLORA, STAGES
+from hylorada.study.plan.rows import Row, Study
 from hylorada.study.sources.registry import MODELS, folder_name
 
-RATES = (
-    5e-5,
-    1e-4,
-    2e-4,
-    5e-4,
-    1e-3,
-    2e-3,
-    5e-3,
-    1e-2,
-)  # one grid for every arm; it goes on where a best rate is an edge
+RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # for every arm; it goes on where a best rate is an edge
 PUBLISHED_POSITIONS = 32_768  # over which the published code spread its buckets, whatever the length in use
 
 
@@ -36,6 +27,7 @@ def _module_rows(sets: dict[str, tuple[str, list[str]]]) -> dict[str, Row]:
     return {
         name: Row(
             label=label,
+            series=label,
             adapter=RSLORA,
             changes={"target_modules": layers},
             against=None if name == first else first,
@@ -53,6 +45,7 @@ def rows_by_base(bases: Sequence[str]) -> dict[str, Row]:
             against = {"base": None, "rslora": f"base_{short}", "landmarks": f"rslora_{short}"}[name]
             rows[f"{name}_{short}"] = Row(
                 label=f"{short}, {label}",
+                series=STAGES[name].label,
                 adapter=STAGES[name].adapter,
                 changes={"base": base},
                 against=against,
@@ -63,16 +56,17 @@ def rows_by_base(bases: Sequence[str]) -> dict[str, Row]:
 
 RECOMMENDED = replace(RSLORA, position_bias_enabled=True, landmark_enabled=True)  # what the guidelines advise
 SWEPT = {name: (method.label, method_config(name)) for name, method in METHODS.items()} | {
-    name: (STAGES[name].label.removeprefix("+ "), STAGES[name].adapter)  # stages that are no method
+    name: (STAGES[name].in_words, STAGES[name].adapter)  # stages that are no method
     for name in ("magnitude", "position_bias", "learned_buckets")
 }
 STUDIES: dict[str, Study] = {
+    "ablation": ABLATION,
     **PUBLISHED_STUDIES,
     "places": Study(
         title="Places in the window",
         question="Does any part change where in the window a model is good, or what it finds there?",
         rows={
-            name: stage_row(name, against=STAGES[name].on if name != "landmarks" else "position_bias")
+            name: stage_row(name, against=STAGES[name].against if name != "landmarks" else "position_bias")
             for name in ("base", "rslora", "magnitude", "position_bias", "landmarks")
         },
         shows=("contrast", "window", "key_value", "passkey"),
@@ -209,6 +203,8 @@ STUDIES: dict[str, Study] = {
         rows={
             f"{name}_r{rank}" if rank != 8 else name: Row(
                 label=f"{label}, rank {rank}",
+                series=label,
+                x=rank,
                 adapter=method_config(name, replace(HyLoRADAConfig(), lora_rank=rank)),
                 against=None if rank == 8 else name,
             )
@@ -254,6 +250,8 @@ STUDIES: dict[str, Study] = {
         rows={
             f"{name}_at_{length}": Row(
                 label=f"{label}, {length:,} tokens",
+                series=label,
+                x=length,
                 adapter=adapter,
                 changes={"block_tokens": length, "evaluation_stride": length},
                 against=None if name == "rslora" else f"rslora_at_{length}",
@@ -277,6 +275,8 @@ STUDIES: dict[str, Study] = {
         rows={
             f"{name}_at_{length}": Row(
                 label=f"{label}, {length:,} tokens",
+                series=label,
+                x=length,
                 adapter=adapter,
                 changes={"block_tokens": length, "evaluation_stride": length},
                 against=None if name == "rslora" else f"rslora_at_{length}",
@@ -293,6 +293,8 @@ STUDIES: dict[str, Study] = {
         rows={
             f"{name}_lr{rate:.0e}": Row(
                 label=f"{label}, {rate:.0e}",
+                series=label,
+                x=rate,
                 adapter=adapter,
                 changes={
                     "learning_rate": rate,

@@ -14,9 +14,9 @@ import pandas as pd
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
-from hylorada.study.plan.runs import Run, plan, plan_study
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.archive import Archive, read_archive
 
@@ -151,11 +151,9 @@ def kept_archive(folder: Path) -> Archive:
 
 
 def study_records(settings: Settings, name: str, folder: Path) -> Records:
-    """Read the records of one study of a scale, or of its ablation (HyLoRADAError as `load_records`)."""
+    """Read the records of one study of a scale (HyLoRADAError as `load_records`)."""
     rates = ("learning_rate", "landmark_lr") if settings.tuned_rates else ()
-    if name == "ablation":
-        return load_records(plan(settings), folder, rates)
-    return load_records(plan_study(settings, name), folder, (*STUDIES[name].varies, *rates))
+    return load_records(plan(settings, name), folder, (*STUDIES[name].varies, *rates))
 
 
 def load_folder(folder: Path) -> Records:

@@ -1,4 +1,4 @@
-"""What the study took, by table, and what this copy of it leaves out: both read off the settings and the records."""
+"""What the study took, by table."""
 
 from collections.abc import Mapping
 
@@ -7,23 +7,21 @@ import pandas as pd
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
 
-ABLATION = "ablation"
 
-
-def compute_table(records: Records, studies: Mapping[str, Records]) -> pd.DataFrame:
+def compute_table(studies: Mapping[str, Records]) -> pd.DataFrame:
     """Return one row a table, and their sum: new runs, seconds of training and of scoring, and peak memory in GiB.
 
     A run that stands in two tables counts in the first.
     """
     counted: set[str] = set()
     rows = []
-    for name, found in {ABLATION: records, **studies}.items():
-        own = [record for record in found.by_run.values() if record["name"] not in counted]
+    for name, records in studies.items():
+        own = [record for record in records.by_run.values() if record["name"] not in counted]
         counted |= {record["name"] for record in own}
         rows.append(
             {
                 "study": name,
-                "title": "The six stages" if name == ABLATION else STUDIES[name].title,
+                "title": STUDIES[name].title,
                 "runs": len(own),
                 "training": sum(record["training"]["seconds"] for record in own if record["training"]),
                 "scoring": sum(record["evaluation_seconds"] for record in own),

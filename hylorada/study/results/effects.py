@@ -1,12 +1,10 @@
 """Levels of stages and the effects between them, from the records: what all tables, figures and sentences rest on."""
 
+from collections.abc import Mapping
+
 from hylorada.errors import HyLoRADAError
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.records import Records
 from hylorada.study.results.statistics import ArticleMeans, Effect, article_means, family_of_effects
-
-BASE = next(name for name, stage in STAGES.items() if stage.adapter is None)
-BUILDS_ON = {name: stage.on for name, stage in STAGES.items()}
 
 
 def stage_means(records: Records, stage: str) -> ArticleMeans:
@@ -20,8 +18,8 @@ def stage_means(records: Records, stage: str) -> ArticleMeans:
     return article_means([records.nll(stage, seed) for seed in records.seeds(stage)])
 
 
-def step_effects(records: Records, against: dict[str, str | None] = BUILDS_ON) -> dict[str, Effect]:
-    """Return the effect of each stage against the one named: by default the primary family, adjusted together.
+def step_effects(records: Records, against: Mapping[str, str | None]) -> dict[str, Effect]:
+    """Return the effect of each row against the one named for it, all of them one family, adjusted together.
 
     Raises:
         HyLoRADAError: a stage that another builds on has no record, or two stages have other seeds.

@@ -1,20 +1,19 @@
 """The ablation by both protocols side by side, and what each part gives for its parameters."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from hylorada.errors import HyLoRADAError
-from hylorada.nll import TokenNLL
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.published import AS_PUBLISHED_ROWS
+from hylorada.study.plan.rows import against_of
 from hylorada.study.records.records import Records
-from hylorada.study.results.effects import BASE, step_effects
-from hylorada.study.results.published_metrics import line_means, line_ratio
+from hylorada.study.results.effects import step_effects
+from hylorada.study.results.published_metrics import line_means, line_ratio, published_lines
 from hylorada.study.results.statistics import Effect, family_of_effects, percent
-
-PUBLISHED = "published_"  # before a stage's name: its row in the study `as_published`
 
 
 def protocol_table(published: Records | None, corrected: Records) -> pd.DataFrame:
@@ -26,19 +25,19 @@ def protocol_table(published: Records | None, corrected: Records) -> pd.DataFram
     rows = pd.DataFrame({"stage": list(STAGES), "label": [stage.label for stage in STAGES.values()]})
     sides: list[tuple[str, dict[str, float], dict[str, Effect]]] = []
     if published is not None:
-        sides.append(("published", *_by_lines(published, lambda stage: PUBLISHED + stage)))
+        sides.append(("published", *_by_lines(published, AS_PUBLISHED_ROWS)))
     if corrected.has_lines:
-        sides.append(("lines", *_by_lines(corrected, lambda stage: stage)))
+        sides.append(("lines", *_by_lines(corrected, {stage: stage for stage in STAGES})))
     levels = {stage: math.exp(np.mean([r["mean_nll"] for r in _results(corrected, stage)])) for stage in STAGES}
-    sides.append(("corpus", levels, step_effects(corrected)))
+    sides.append(("corpus", levels, step_effects(corrected, against_of(STAGES))))
     for name, levels, effects in sides:
         rows[name] = [levels[stage] for stage in STAGES]
-        found = [effects.get(stage, Effect(math.nan, 0)) for stage in STAGES]
-        rows[f"{name}_step"] = [percent(effect.mean) for effect in found]
-        rows[f"{name}_low"] = [percent(effect.interval.low) if effect.interval else math.nan for effect in found]
-        rows[f"{name}_high"] = [percent(effect.interval.high) if effect.interval else math.nan for effect in found]
-        rows[f"{name}_seeds"] = [effect.seeds for effect in found]
-        rows[f"{name}_resolved"] = [effect.is_resolved for effect in found]
+        steps = [effects.get(stage, Effect(math.nan, 0)) for stage in STAGES]
+        rows[f"{name}_step"] = [percent(effect.mean) for effect in steps]
+        rows[f"{name}_low"] = [percent(effect.interval.low) if effect.interval else math.nan for effect in steps]
+        rows[f"{name}_high"] = [percent(effect.interval.high) if effect.interval else math.nan for effect in steps]
+        rows[f"{name}_seeds"] = [effect.seeds for effect in steps]
+        rows[f"{name}_resolved"] = [effect.is_resolved for effect in steps]
     return rows
 
 
@@ -49,17 +48,17 @@ def efficiency_table(records: Records) -> pd.DataFrame:
     the ends that the interval's give, infinite where the interval reaches zero.
     """
     trained = {stage: records.record(stage, records.seeds(stage)[0])["parameters"]["trainable"] for stage in STAGES}
-    effects = step_effects(records)
+    effects = step_effects(records, against_of(STAGES))
     rows = []
     for name, effect in effects.items():
-        added = trained[name] - trained[STAGES[name].on or BASE]
+        added = trained[name] - trained[STAGES[name].against]
         low, high = (
             (-percent(e) for e in (effect.interval.high, effect.interval.low)) if effect.interval else (math.nan,) * 2
         )
         rows.append(
             {
                 "stage": name,
-                "label": STAGES[name].label.removeprefix("+ "),
+                "label": STAGES[name].in_words,
                 "parameters": added,
                 "seeds": effect.seeds,
                 "gain": -percent(effect.mean),
@@ -81,23 +80,19 @@ def largest_difference(published: Records) -> float:
     Raises:
         HyLoRADAError: the two stages were run with other seeds.
     """
-    pair = [PUBLISHED + name for name in ("magnitude", "position_bias")]
+    pair = [AS_PUBLISHED_ROWS[stage] for stage in ("magnitude", "position_bias")]
     if published.seeds(pair[0]) != published.seeds(pair[1]):
         raise HyLoRADAError(f"{pair[0]} and {pair[1]} have other seeds; run the same of both.")
     stores = [[published.nll(stage, seed).nll for seed in published.seeds(stage)] for stage in pair]
     return float(max(np.abs(one - other).max() for one, other in zip(*stores, strict=True)))
 
 
-def _by_lines(records: Records, name: Callable[[str], str]) -> tuple[dict[str, float], dict[str, Effect]]:
-    """Return the published metric of each stage, and the steps by it."""
-    stores = {stage: _lines(records, name(stage)) for stage in STAGES}
-    levels = {stage: line_means(found).mean for stage, found in stores.items()}
-    steps = {stage: line_ratio(stores[stage], stores[row.on]) for stage, row in STAGES.items() if row.on}
+def _by_lines(records: Records, row_of: Mapping[str, str]) -> tuple[dict[str, float], dict[str, Effect]]:
+    """Return the published metric of each stage, and the steps by it; row_of: what the records call a stage."""
+    stores = {stage: published_lines(records, row_of[stage]) for stage in STAGES}
+    levels = {stage: line_means(lines).mean for stage, lines in stores.items()}
+    steps = {stage: line_ratio(stores[stage], stores[row.against]) for stage, row in STAGES.items() if row.against}
     return levels, family_of_effects(steps)
-
-
-def _lines(records: Records, stage: str) -> list[TokenNLL]:
-    return [records.lines(stage, seed) for seed in records.seeds(stage)]
 
 
 def _results(records: Records, stage: str) -> list[dict[str, float]]:

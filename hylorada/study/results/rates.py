@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.rows import Row
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.records import Records
 
 SAME_MODEL = {"hylorada": "landmarks"}  # methods that are a stage under another name
@@ -16,7 +16,7 @@ def rates_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
         {
             "row": name,
             "arm": rows[name].arm,
-            "label": rows[name].label.rpartition(", ")[0],
+            "label": rows[name].series,
             "seed": seed,
             "rate": record["specification"]["training"]["learning_rate"],
             "perplexity": record["results"]["perplexity"],

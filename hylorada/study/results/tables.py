@@ -1,13 +1,14 @@
 """The ablation table: what each stage adds, its perplexity, and its effect against the stage it builds on."""
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
-from hylorada.study.plan.rows import Row
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import BASE, STAGES
+from hylorada.study.plan.rows import Row, against_of
 from hylorada.study.records.records import Records
-from hylorada.study.results.effects import BASE, BUILDS_ON, stage_means, step_effects
+from hylorada.study.results.effects import stage_means, step_effects
 from hylorada.study.results.statistics import (
     FEWEST_ARTICLES,
     Effect,
@@ -25,7 +26,7 @@ def ablation_table(records: Records) -> pd.DataFrame:
     with its Holm-adjusted interval, the t interval that checks it, and the smallest effect so many seeds detect with a
     chance of 80 %. Where a stage has one seed, what needs more is missing.
     """
-    table = comparison(records, {name: stage.label for name, stage in STAGES.items()}, BUILDS_ON)
+    table = study_table(records, STAGES)
     base = stage_means(records, BASE)
     table.insert(2, "adds", [STAGES[name].adds for name in table["stage"]])
     table["effect_on_base"] = [
@@ -37,10 +38,10 @@ def ablation_table(records: Records) -> pd.DataFrame:
 def study_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
     """Return the rows of a study, as `ablation_table` has them; effects are against the rows that the study says."""
     labels = {name: row.label for name, row in rows.items()}
-    return comparison(records, labels, {name: row.against for name, row in rows.items()})
+    return comparison(records, labels, against_of(rows))
 
 
-def comparison(records: Records, labels: dict[str, str], against: dict[str, str | None]) -> pd.DataFrame:
+def comparison(records: Records, labels: Mapping[str, str], against: Mapping[str, str | None]) -> pd.DataFrame:
     """Return one line a stage: its perplexity with an interval, and its effect against the stage that is named."""
     levels = {stage: stage_means(records, stage) for stage in records.stages}
     steps = step_effects(records, against)

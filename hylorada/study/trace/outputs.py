@@ -5,13 +5,11 @@ from pathlib import Path
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
-from hylorada.study.figures.rows import ABLATION, BENCHMARK, figure_row
-from hylorada.study.plan.runs import Run, all_runs, plan, plan_study
+from hylorada.study.figures.rows import BENCHMARK, figure_row
+from hylorada.study.plan.runs import Run, all_runs, plan
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.stages import STAGES
 
 NAMED, PUBLISHED, BOTH, ALL, CLAIMS, CELL = "named", "published", "both", "all", "claims", "cell"
-AS_PUBLISHED = "as_published"  # the study
 Plan = dict[str, list[Run]]
 
 
@@ -43,7 +41,7 @@ OUTPUTS = (  # the first that fits counts
     Output("tables/contradictions.*", "hylorada claims", "claims", CLAIMS),
     Output("results/claims.json", "hylorada claims", "claims", CLAIMS),
     Output("tables/protocols.*", "hylorada table", "table", BOTH),
-    Output("tables/efficiency.*", "hylorada table", "table", ABLATION),
+    Output("tables/efficiency.*", "hylorada table", "table", "ablation"),
     Output("tables/cost.*", "hylorada table", "table", BENCHMARK),
     Output("tables/floats.tex", "hylorada table", "table", ALL),
     Output("tables/absent.tex", "hylorada table", "table", ALL),
@@ -52,7 +50,7 @@ OUTPUTS = (  # the first that fits counts
     Output("tables/facts.*", "hylorada table", "table", ALL),
     Output("tables/*.tex", "hylorada table", "table"),
     Output("tables/*.csv", "hylorada table", "table"),
-    Output("paper/numbers.tex", "hylorada table", "table", ABLATION),
+    Output("paper/numbers.tex", "hylorada table", "table", "ablation"),
     Output("paper/main.pdf", "hylorada paper", "paper", ALL),
     Output("results/index.html", "hylorada page", "page", ALL),
     Output("results/cells/*.json", "hylorada run", "run", CELL),
@@ -87,7 +85,7 @@ def reads(output: Output, name: str, settings: Settings) -> str:
         return output.of
     if output.rule == "figure":
         return figure_row(settings, name).reads
-    if name not in (known := [ABLATION, *settings.studies]):
+    if name not in (known := settings.tables):
         raise HyLoRADAError(f"scale {settings.scale!r} makes no table {name!r}; {near(name, known)}")
     return name
 
@@ -95,33 +93,29 @@ def reads(output: Output, name: str, settings: Settings) -> str:
 def runs_behind(made_of: str, path: Path, settings: Settings) -> Plan:
     """Return the runs behind a file by row; rows of two tables that are the same runs come once."""
     match made_of:
-        case "ablation":
-            return plan(settings)
         case "benchmark":
             return {}
         case "cell":
             runs = all_runs(settings)
             return {row["name"]: [runs[row["name"]]] for row in read_json(path) if row["name"] in runs}
         case "both":
-            return _together(settings, [AS_PUBLISHED] * (AS_PUBLISHED in settings.studies))
+            return _together(settings, ["as_published"] * ("as_published" in settings.studies))
         case "published":
-            return plan_study(settings, AS_PUBLISHED) if AS_PUBLISHED in settings.studies else {}
+            return plan(settings, "as_published") if "as_published" in settings.studies else {}
         case "all" | "claims":
             return _together(settings, list(settings.studies))
-    return plan_study(settings, made_of)
+    return plan(settings, made_of)
 
 
 def held_against(made_of: str, row: str, settings: Settings) -> str | None:
     """Return the row that a row of a table is held against."""
-    if made_of in settings.studies:
-        rows = settings.rows(made_of)
-        return rows[row].against if row in rows else None
-    return STAGES[row].on if row in STAGES else None
+    rows = settings.rows(made_of if made_of in settings.tables else "ablation")
+    return rows[row].against if row in rows else None
 
 
 def _together(settings: Settings, studies: list[str]) -> Plan:
-    found = plan(settings)
+    together = plan(settings, "ablation")
     for study in studies:
-        for row, runs in plan_study(settings, study).items():
-            found[row if found.get(row, runs) == runs else f"{study}: {row}"] = runs
-    return found
+        for row, runs in plan(settings, study).items():
+            together[row if together.get(row, runs) == runs else f"{study}: {row}"] = runs
+    return together

@@ -10,7 +10,6 @@ from hylorada.files import read_json
 from hylorada.study.checkout import project_root
 from hylorada.study.figures.rows import BENCHMARK
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.archive import Archive, read_archive
 from hylorada.study.records.lineage import in_common, is_present_code, lineage
 from hylorada.study.trace.freshness import later_than, some, state
@@ -123,8 +122,8 @@ def _found(planned: Plan, archive: Archive) -> tuple[dict[str, list[dict[str, An
 
 
 def _labels(settings: Settings, planned: Iterable[str]) -> dict[str, str]:
-    labels = {name: row.label for study in settings.studies for name, row in settings.rows(study).items()}
-    labels |= {name: stage.label for name, stage in STAGES.items()}
+    studies = reversed(settings.tables)  # a row of the ablation is called as there, wherever else it stands
+    labels = {name: row.label for study in studies for name, row in settings.rows(study).items()}
     return {row: labels.get(row.split(": ")[-1], row) for row in planned}
 
 

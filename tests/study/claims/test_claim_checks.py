@@ -18,8 +18,8 @@ from hylorada.study.claims.checks.growth import Growing, Growth, growth
 from hylorada.study.claims.checks.reading import Reading
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.rules import load_rules
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.stages import STAGES
 
 CATALOGUE = load_catalogue()
 RULES = load_rules(CATALOGUE)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from fake_records import fake_study
 from fake_studies import (
-    STAGE_ROWS,
     base_records,
     by_layers,
     by_length,
@@ -25,10 +24,10 @@ from repository import ROOT, printed
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.figures.ablation import _edges, ablation, position_nll, study_rows
-from hylorada.study.figures.rows import ABLATION, BENCHMARK, FIGURES, figure_row, figures_of
+from hylorada.study.figures.rows import BENCHMARK, FIGURES, OWN, figure_row, figures_of
 from hylorada.study.figures.style import COLOURS, MARKERS, PAGE, PALETTE, save_figure
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import load_records
 from hylorada.study.results.tables import ablation_table
@@ -51,19 +50,18 @@ def inputs(records, stages, places, benchmark):
         "modules": study_records("modules", by_layers),
         "modules_gpt2": study_records("modules_gpt2", by_layers),
         "bases": base_records(),
-        "places": (places, STAGE_ROWS),
-        "single_fixes": (places, STAGE_ROWS),
+        "places": (places, STAGES),
+        "single_fixes": (places, STAGES),
+        "ablation": (stages, STAGES),
         BENCHMARK: (benchmark,),
     }
     with_tokens = ("ablation", "position_nll")
-    return {
-        name: (records,) if name in with_tokens else (stages,) if row.reads == ABLATION else studies[row.reads]
-        for name, row in FIGURES.items()
-        if name not in STUDIES
-    } | {"direct": (records, STAGE_ROWS)}
+    return {name: (records, STAGES) if name in with_tokens else studies[row.reads] for name, row in OWN.items()} | {
+        "direct": (records, STAGES)
+    }
 
 
-DRAWN = [name for name in FIGURES if name not in STUDIES] + ["direct"]  # a study's dots are all drawn alike
+DRAWN = [*OWN, "direct"]  # a study's dots are all drawn alike
 
 
 @pytest.fixture(scope="module", params=DRAWN)
@@ -80,11 +78,11 @@ def twice(inputs, request, tmp_path_factory):
 @pytest.mark.parametrize("stage", list(STAGES)[1:])
 def test_every_seed_is_a_dot_at_its_perplexity(records, stage):
     measured = records.frame.query("stage == @stage")["perplexity"].sort_values()
-    np.testing.assert_allclose(points(ablation(records).axes[0], MARKERS[stage]), measured, rtol=1e-6)
+    np.testing.assert_allclose(points(ablation(records, STAGES).axes[0], MARKERS[stage]), measured, rtol=1e-6)
 
 
 def test_stages_stand_in_order_with_the_base_on_top_and_as_the_dashed_line(records):
-    axes = ablation(records).axes[0]
+    axes = ablation(records, STAGES).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [stage.label for stage in STAGES.values()]
     assert axes.yaxis_inverted()
     base = records.frame["perplexity"][0]
@@ -94,7 +92,7 @@ def test_stages_stand_in_order_with_the_base_on_top_and_as_the_dashed_line(recor
 
 
 def test_the_mean_lies_in_its_interval_and_is_the_tables(records):
-    axes, means = ablation(records).axes[0], ablation_table(records)["perplexity"][1:]
+    axes, means = ablation(records, STAGES).axes[0], ablation_table(records)["perplexity"][1:]
     assert points(axes, "|") == pytest.approx(sorted(means))
     bars = [line.get_xdata() for line in axes.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 1]
     assert len(bars) == 5
@@ -103,21 +101,21 @@ def test_the_mean_lies_in_its_interval_and_is_the_tables(records):
 
 def test_one_seed_is_drawn_without_interval(tmp_path):
     one = load_records(fake_study(tmp_path, seeds=1)[1], tmp_path)
-    axes = ablation(one).axes[0]
+    axes = ablation(one, STAGES).axes[0]
     assert not [line for line in axes.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 1]
     assert len(points(axes, MARKERS["rslora"])) == 1
-    assert len(position_nll(one).axes[1].lines) == 1 + 5
+    assert len(position_nll(one, STAGES).axes[1].lines) == 1 + 5
 
 
 def test_every_row_of_a_study_is_drawn_from_the_row_it_is_held_against(records):
     """The ablation's own stages as the rows of a study, so that the records are at hand."""
-    axes = study_rows(records, STAGE_ROWS).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in STAGE_ROWS.values()]
+    axes = study_rows(records, STAGES).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in STAGES.values()]
     table = ablation_table(records)
     assert sorted(points(axes, "o")) == pytest.approx(sorted(records.frame["perplexity"][1:]))
     starts = [line.get_xdata()[0] for line in axes.lines if line.is_dashed()]
     perplexity = dict(zip(table["stage"], table["perplexity"], strict=True))
-    assert starts == pytest.approx([perplexity[row.against] for row in STAGE_ROWS.values() if row.against])
+    assert starts == pytest.approx([perplexity[row.against] for row in STAGES.values() if row.against])
     bars = [line for line in axes.lines if line.get_color() == "black" and line.get_marker() == "None"]
     assert len(bars) == 5
 
@@ -130,7 +128,7 @@ def test_the_bins_hold_every_position_once_and_only_the_first_and_last_break_the
 
 
 def test_the_curves_are_the_mean_over_seeds_and_their_difference_from_the_base(records):
-    level, difference = position_nll(records).axes[:2]
+    level, difference = position_nll(records, STAGES).axes[:2]
     thick = {line.get_label(): line.get_ydata() for line in level.lines if not line.get_label().startswith("_")}
     shown = {line.get_label(): line.get_ydata() for line in difference.lines if not line.get_label().startswith("_")}
     base = records.nll("base", None)
@@ -143,7 +141,7 @@ def test_the_curves_are_the_mean_over_seeds_and_their_difference_from_the_base(r
 
 
 def test_each_seed_has_a_thin_line(records):
-    thin = [line for line in position_nll(records).axes[0].lines if line.get_linewidth() < 1]
+    thin = [line for line in position_nll(records, STAGES).axes[0].lines if line.get_linewidth() < 1]
     assert len(thin) == 5 * 3
 
 
@@ -188,10 +186,10 @@ def test_a_scale_offers_the_figures_of_its_studies_and_measures(scale):
     assert {"ablation", "bucket_map", "s2_cost", *settings.studies} <= set(offered)
     for name in offered:
         reads = FIGURES[name].reads
-        assert reads in (ABLATION, BENCHMARK, *settings.studies)
+        assert reads in (BENCHMARK, *settings.tables)
         assert FIGURES[name].measure in (None, *(settings.for_study(reads) if reads in STUDIES else settings).measures)
     without = replace(settings, studies={})
-    assert {FIGURES[name].reads for name in figures_of(without)} == {ABLATION, BENCHMARK}
+    assert {FIGURES[name].reads for name in figures_of(without)} == {"ablation", BENCHMARK}
 
 
 def test_a_figure_that_a_scale_does_not_have_is_refused_on_one_line():
@@ -208,7 +206,7 @@ def test_a_figure_that_a_scale_does_not_have_is_refused_on_one_line():
 def test_every_row_has_its_function_a_question_and_a_key(name):
     row = FIGURES[name]
     assert callable(row.draw) and row.draw.__module__ == row.module
-    assert row.reads in (ABLATION, BENCHMARK, *STUDIES)
+    assert row.reads in (BENCHMARK, *STUDIES)
     assert "?" in row.caption and row.caption.endswith(".") and len(row.caption.split()) > 12
 
 

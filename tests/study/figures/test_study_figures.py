@@ -12,7 +12,6 @@ from fake_studies import (
     BEST,
     LEVELS,
     PLACES,
-    STAGE_ROWS,
     base_records,
     by_layers,
     by_length,
@@ -33,13 +32,14 @@ from hylorada.study.figures.places import end_token, retrieval, shifted_windows
 from hylorada.study.figures.rates import learning_rates
 from hylorada.study.figures.scaling import base_scaling, context_scaling, module_scaling, rank_scaling
 from hylorada.study.figures.style import COLOURS
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.studies import RATES
 from hylorada.study.results.rates import best_rates, tuned_rates
 
 
 def test_the_bucket_map_says_how_many_buckets_one_window_reaches(stages):
-    figure = bucket_map(stages)
+    figure = bucket_map(stages, STAGES)
     said = dict(axes.get_title().split("\n") for axes in figure.axes if "\n" in axes.get_title())
     window = stages.record("landmarks", 0)["specification"]["block_tokens"]
     for title, spacing, length in (
@@ -59,7 +59,7 @@ def test_the_bucket_map_says_how_many_buckets_one_window_reaches(stages):
 
 
 def test_every_seeds_boundaries_are_drawn_from_where_they_began(stages):
-    axes = next(axes for axes in bucket_map(stages).axes if axes.get_title().startswith("learned boundaries"))
+    axes = next(axes for axes in bucket_map(stages, STAGES).axes if axes.get_title().startswith("learned boundaries"))
     even = np.arange(1, 32) / 32
     thin = [line for line in axes.lines if line.get_marker() == "."]
     assert len(thin) == 3
@@ -70,7 +70,7 @@ def test_every_seeds_boundaries_are_drawn_from_where_they_began(stages):
 
 
 def test_a_landmarks_share_is_the_softmax_of_its_places_gates(stages):
-    fixed = landmark_gates(stages).axes[0]
+    fixed = landmark_gates(stages, STAGES).axes[0]
     gates = np.exp(
         np.array(stages.record("landmarks", 2)["learned"]["landmark.position_gates"])
     )  # (buckets, landmarks)
@@ -85,7 +85,7 @@ def test_a_landmarks_share_is_the_softmax_of_its_places_gates(stages):
 
 
 def test_the_soft_buckets_have_a_line_for_each_landmark_of_each_seed(stages):
-    soft = landmark_gates(stages).axes[1]
+    soft = landmark_gates(stages, STAGES).axes[1]
     lines = [line.get_ydata() for line in soft.lines if len(line.get_ydata()) == 512]
     assert len(lines) == 3 * 8 + 1
     np.testing.assert_allclose(np.sum(lines[:-1], axis=0), 3 * 100, rtol=1e-5)
@@ -93,14 +93,14 @@ def test_the_soft_buckets_have_a_line_for_each_landmark_of_each_seed(stages):
 
 def test_gates_are_refused_where_no_stage_has_any(places):
     with pytest.raises(HyLoRADAError, match="^neither of landmarks, learned_buckets has a record[^\n]*$"):
-        landmark_gates(stage_records(stages=("base", "rslora")))
-    assert len(landmark_gates(places).axes) == 1
+        landmark_gates(stage_records(stages=("base", "rslora")), STAGES)
+    assert len(landmark_gates(places, STAGES).axes) == 1
     with pytest.raises(HyLoRADAError, match="^no record of stage 'learned_buckets'"):
-        bucket_map(places)
+        bucket_map(places, STAGES)
 
 
 def test_the_bridge_shows_six_perplexities_of_every_seed_on_both_texts(stages):
-    articles, lines, _ = metric_bridge(stages).axes
+    articles, lines, _ = metric_bridge(stages, STAGES).axes
     assert [label.get_text() for label in articles.get_yticklabels()] == list(PERPLEXITIES.values())
     for row, name in enumerate(PERPLEXITIES):
         base = stages.record("base", None)["results"][name]
@@ -113,7 +113,7 @@ def test_the_bridge_shows_six_perplexities_of_every_seed_on_both_texts(stages):
 
 
 def test_the_worst_texts_add_up_and_stand_beside_what_alike_ones_would_have(stages):
-    shares = metric_bridge(stages).axes[2]
+    shares = metric_bridge(stages, STAGES).axes[2]
     widths = [bar.get_width() for bar in shares.patches]
     expected = [100 * sum(3 - 0.4 * i for i in range(5)) / texts for texts in (13, 13, 200, 200)]
     assert widths == pytest.approx(expected)
@@ -125,11 +125,11 @@ def test_without_the_lines_the_bridge_is_that_of_the_articles():
     records = stage_records()
     for record in records.by_run.values():
         del record["measures"]["lines"]
-    assert [axes.get_title() for axes in metric_bridge(records).axes] == ["whole articles", "five worst texts"]
+    assert [axes.get_title() for axes in metric_bridge(records, STAGES).axes] == ["whole articles", "five worst texts"]
 
 
 def test_the_parts_of_a_gain_add_up_to_it(stages):
-    own, whole = gain_by_kind(stages).axes
+    own, whole = gain_by_kind(stages, STAGES).axes
     shares = {"s": 0.2, "o": 0.8}  # of layout and words among the tokens, by their marks
 
     def means(axes, marker):
@@ -145,18 +145,18 @@ def test_the_parts_of_a_gain_add_up_to_it(stages):
 
 
 def test_p_end_is_drawn_by_seed_with_its_cost(places):
-    axes = end_token(places, STAGE_ROWS).axes[0]
+    axes = end_token(places, STAGES).axes[0]
     means = [places.record(*key)["measures"]["end_token"]["mean"] for key in places.by_run]
     assert points(axes, "o") == pytest.approx(sorted(means))
     assert len(points(axes, ">")) == len(means)
     assert texts(axes)[0] == "+0.01 %"
     places = stage_records(stages=("base",))
     places.record("base", None)["measures"]["end_token"]["perplexity_factor"] = None
-    assert texts(end_token(places, STAGE_ROWS).axes[0])[0] == "infinite"
+    assert texts(end_token(places, STAGES).axes[0])[0] == "infinite"
 
 
 def test_shifted_windows_show_the_same_tokens_in_each_part(places):
-    level, difference = shifted_windows(places, STAGE_ROWS).axes
+    level, difference = shifted_windows(places, STAGES).axes
     base = next(line for line in level.lines if line.get_label() == "base model")
     assert list(base.get_xdata()) == [64, 192, 320, 448] and len(level.lines) == 4 + 3 * 3
     np.testing.assert_allclose(base.get_ydata(), places.record("base", None)["measures"]["shifts"]["nll"])
@@ -166,7 +166,7 @@ def test_shifted_windows_show_the_same_tokens_in_each_part(places):
 
 
 def test_retrieval_stands_beside_chance_with_the_intervals_of_the_record(places):
-    figure = retrieval(places, STAGE_ROWS)
+    figure = retrieval(places, STAGES)
     assert len(figure.axes) == 3 * len(PLACES)
     found = places.record("base", None)["measures"]["retrieval"]["key_value"]["places"]
     for row, size in enumerate((4, 8)):
@@ -186,7 +186,7 @@ def test_a_measure_that_was_not_taken_is_asked_for_on_one_line(measure, draw):
     records = stage_records(stages=PLACES)
     del records.record("rslora", 1)["measures"][measure]
     with pytest.raises(HyLoRADAError, match=f"^rslora-seed1-\\w+ was made without the measure '{measure}'; [^\n]+$"):
-        draw(records, STAGE_ROWS)
+        draw(records, STAGES)
 
 
 def test_the_marked_rate_is_the_lowest_and_open_at_an_edge():

@@ -22,7 +22,8 @@ from hylorada.study.figures.rows import FIGURES
 from hylorada.study.figures.style import save_figure
 from hylorada.study.page.page import claimed_text
 from hylorada.study.paper.tables import write_ablation, write_cost, write_efficiency, write_protocols, write_study
-from hylorada.study.plan.runs import Run, plan_study
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.archive import read_archive
 from hylorada.study.records.records import study_records
@@ -78,7 +79,7 @@ def study(tmp_path_factory):
     scale = scale_file("micro")
     (folder / "own.yaml").write_text(yaml.safe_dump(scale | {"studies": {"as_published": {"seeds": [0]}}}))
     settings = load_settings(str(folder / "own.yaml"))
-    for row, (run,) in plan_study(settings, "as_published").items():
+    for row, (run,) in plan(settings, "as_published").items():
         stage = row.removeprefix("published_")
         store = fake_store(stage, run.seed, settings.block_tokens, 0.002, 0.01)
         record = fake_record(replace(run, stage=stage), store) | {"name": run.name, "identity": run.identity}
@@ -95,7 +96,7 @@ def study(tmp_path_factory):
     write_efficiency(records, folder / "paper" / "tables" / "efficiency.tex", tables / "efficiency.csv")
     benchmark = read_json(CPU_BENCHMARK)
     write_cost(benchmark, folder / "paper" / "tables" / "cost.tex", tables / "cost.csv")
-    save_figure(FIGURES["ablation"].draw(records), folder / "figures" / "ablation")
+    save_figure(FIGURES["ablation"].draw(records, STAGES), folder / "figures" / "ablation")
     names = [record["name"] for record in records.by_run.values()]
     write_json(folder / "results" / "claims.json", fake_claims(names, scale="own", digest=records.digest))
     return folder, records

@@ -20,10 +20,10 @@ from hylorada.study.paper.parts import PARTS, parts_table
 from hylorada.study.paper.protocol_facts import COLUMNS, FACTS, facts_table, mended_alone
 from hylorada.study.paper.sentences.claims import MACROS as CLAIMS_MACROS
 from hylorada.study.paper.sentences.claims import detectable_by_pair, noise_sentence, pooled_sd, without_farthest
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.protocol import Protocol
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.records import study_records
 from hylorada.study.results.compute import compute_table
 
@@ -78,7 +78,7 @@ def test_each_mended_fact_is_marked_where_it_is_told():
 
 
 def test_parts_are_counted_on_built_models_and_missing_where_no_run_has_them(records, studies):
-    table = parts_table(records, studies).set_index("part")
+    table = parts_table({"ablation": records, **studies}).set_index("part")
     assert table.loc["low-rank update", "here"] == records.record("rslora", 0)["parameters"]["lora"]
     assert table.loc["landmarks", "here"] == records.record("landmarks", 0)["parameters"]["landmark"]
     assert table.loc["one constant vector", "here"] > 0 and pd.isna(table.loc["sparse bottleneck", "here"])
@@ -92,7 +92,7 @@ def test_what_the_table_of_parts_says_of_merging_is_what_the_stages_say():
 
 
 def test_each_run_is_counted_once_in_what_the_study_took(folder, records, studies):
-    table = compute_table(records, studies).set_index("study")
+    table = compute_table({"ablation": records, **studies}).set_index("study")
     assert table.loc["all", "runs"] == len(list((folder / "runs").iterdir()))
     assert table.loc["all", "training"] == pytest.approx(table.drop("all")["training"].sum())
     assert table.loc["controls", "runs"] < len(studies["controls"].by_run)  # direct has some of them

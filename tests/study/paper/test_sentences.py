@@ -19,11 +19,15 @@ from hylorada.study.paper.sentences.effects import (
     published_sentence,
     stack_sentence,
 )
+from hylorada.study.plan.ablation import RSLORA
+from hylorada.study.plan.rows import Row
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.results.statistics import Effect, Interval
 
 TABLE = r"Table~\ref{tab:x}"
 MICRO = load_settings("micro")
+NAMES = ("reference", "row 0", "row 1", "row 2")
+ROWS = {name: Row(label=name, adapter=RSLORA) for name in NAMES} | {"base_code": Row(label="base", adapter=None)}
 
 
 def rows(*effects: float, interval: float | None = None, resolved: bool = False) -> pd.DataFrame:
@@ -35,7 +39,7 @@ def rows(*effects: float, interval: float | None = None, resolved: bool = False)
             {"label": f"row {index}", "against": "reference", "effect": value, "resolved": resolved}
             | {"effect_low": ends[0], "effect_high": ends[1]}
         )
-    return pd.DataFrame(found)
+    return pd.DataFrame(found).assign(stage=lambda table: table["label"])
 
 
 def effect(mean: float, half: float | None = None, equivalent: bool = False) -> Effect:
@@ -47,32 +51,35 @@ def effect(mean: float, half: float | None = None, equivalent: bool = False) -> 
 
 
 def test_effects_of_single_runs_are_told_by_their_ends_and_without_intervals():
-    said = effects_sentence(rows(-1.5, 0.25, 2.0), TABLE)
+    said = effects_sentence(rows(-1.5, 0.25, 2.0), ROWS, TABLE)
     ends = r"$-$1.50\,\% (row 0) and 2.00\,\% (row 2)"
     assert said == f"In {TABLE} the effects of single runs lie between {ends}, without intervals."
-    assert "a single run gives 2.00\\,\\% for row 0" in effects_sentence(rows(2.0), TABLE)
-    assert "leave perplexity as it was" in effects_sentence(rows(0.001, -0.002), TABLE)
-    assert "held against no other" in effects_sentence(rows(), TABLE)
+    assert "a single run gives 2.00\\,\\% for row 0" in effects_sentence(rows(2.0), ROWS, TABLE)
+    assert "leave perplexity as it was" in effects_sentence(rows(0.001, -0.002), ROWS, TABLE)
+    assert "held against no other" in effects_sentence(rows(), ROWS, TABLE)
 
 
 def test_effects_against_the_untouched_base_are_left_out_where_there_are_others():
     table = rows(-20.0, 0.5)
     table.loc[1, "against"] = "base_code"
-    assert "-20" not in effects_sentence(table, TABLE) and "0.50" in effects_sentence(table, TABLE)
+    assert "-20" not in effects_sentence(table, ROWS, TABLE) and "0.50" in effects_sentence(table, ROWS, TABLE)
 
 
 @pytest.mark.parametrize(("value", "verb", "other"), [(-2.0, "lower", "raise"), (2.0, "raise", "lower")])
 def test_a_resolved_effect_is_told_with_its_direction(value, verb, other):
-    one = effects_sentence(rows(value, interval=0.5, resolved=True), TABLE)
+    one = effects_sentence(rows(value, interval=0.5, resolved=True), ROWS, TABLE)
     assert f"{verb}s perplexity" in one and other not in one and "not resolved" not in one
-    two = effects_sentence(rows(value, value, interval=0.5, resolved=True), TABLE)
+    two = effects_sentence(rows(value, value, interval=0.5, resolved=True), ROWS, TABLE)
     assert f"{verb} perplexity" in two
 
 
 def test_effects_that_are_not_resolved_are_counted():
-    assert effects_sentence(rows(0.1, 0.2, interval=1.0), TABLE) == f"In {TABLE} none of the two effects is resolved."
+    assert (
+        effects_sentence(rows(0.1, 0.2, interval=1.0), ROWS, TABLE)
+        == f"In {TABLE} none of the two effects is resolved."
+    )
     mixed = pd.concat([rows(-3.0, interval=0.5, resolved=True), rows(0.1, interval=1.0)])
-    assert "one further effect is not resolved" in effects_sentence(mixed, TABLE)
+    assert "one further effect is not resolved" in effects_sentence(mixed, ROWS, TABLE)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +213,7 @@ def test_the_farthest_boundary_of_the_ablation_is_told_with_its_steps():
 
 
 def test_effects_by_the_published_metric_are_told_by_their_ends():
-    said = published_sentence({"reference": None, "+ one": -1.5, "two": 0.25})
+    said = published_sentence({"reference": None, "one": -1.5, "two": 0.25})
     assert said.endswith(r"they go from $-$1.50\,\% (one) to 0.25\,\% (two).")
     assert published_sentence({"reference": None}) == ""
 

@@ -20,7 +20,7 @@ from hylorada.study.paper.macros import macro_values, write_numbers
 from hylorada.study.paper.sentences.claims import MACROS as CLAIMS_MACROS
 from hylorada.study.paper.sentences.effects import ablation_sentence
 from hylorada.study.paper.tables import write_ablation
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.records.records import load_folder, load_records
 from hylorada.study.results.statistics import Effect, Interval
 from hylorada.study.results.tables import ablation_table
@@ -140,14 +140,16 @@ def test_the_table_finds_the_effects_that_were_put_in(records):
         row = table.loc[stage]
         assert row["effect_low"] <= row["effect"] <= row["effect_high"]
         assert abs(row["effect"] - 100 * np.expm1(EFFECTS[stage])) < 3.0
-        assert row["against"] == STAGES[stage].on
+        assert row["against"] == STAGES[stage].against
     assert table.loc["rslora", "resolved"] and not table.loc["position_bias", "resolved"]
 
 
 def test_effects_are_the_ratios_of_the_perplexities(records):
     table = ablation_table(records).set_index("stage")
     for stage, row in table.iloc[1:].iterrows():
-        assert row["effect"] == pytest.approx(100 * (row["perplexity"] / table.loc[STAGES[stage].on, "perplexity"] - 1))
+        assert row["effect"] == pytest.approx(
+            100 * (row["perplexity"] / table.loc[STAGES[stage].against, "perplexity"] - 1)
+        )
         assert row["effect_on_base"] == pytest.approx(100 * (row["perplexity"] / table.loc["base", "perplexity"] - 1))
     geometric = records.frame.query("stage == 'landmarks'")["perplexity"].map(np.log).mean()
     assert np.log(table.loc["landmarks", "perplexity"]) == pytest.approx(geometric)

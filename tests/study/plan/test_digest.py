@@ -22,7 +22,7 @@ def test_identity_follows_the_code_but_not_its_comments(tmp_path, monkeypatch):
     for name, more, differs in (
         ("lora.py", "\n# a remark\n", False),
         ("cli.py", "\nX = 1\n", False),
-        ("study/plan/stages.py", "\nX = 1\n", False),  # a new row reruns nothing: its settings are in the specification
+        ("study/plan/ablation.py", "\nX = 1\n", False),  # a new row reruns nothing: its settings are specified
         ("lora.py", "\nX = 1\n", True),
         ("study/sources/tokens.py", "\nX = 1\n", True),
     ):

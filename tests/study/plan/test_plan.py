@@ -7,7 +7,7 @@ from repository import ROOT
 
 from hylorada.study.plan.budget import cut_words, planned_steps, published_steps
 from hylorada.study.plan.protocols import PROTOCOLS
-from hylorada.study.plan.runs import all_runs, plan_study
+from hylorada.study.plan.runs import all_runs, plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.records import kept_archive
 
@@ -19,7 +19,7 @@ def test_rows_whose_settings_come_out_as_a_stages_are_its_runs():
         without_name = [json.dumps(run.specification | {"stage": ""}, sort_keys=True) for run in runs]
         assert len(set(without_name)) == len(runs)
     settings = load_settings("micro")
-    modules, direct = plan_study(settings, "modules"), plan_study(settings, "direct")
+    modules, direct = plan(settings, "modules"), plan(settings, "direct")
     assert [run.name for run in modules["attention_down"]] == [run.name for run in direct["rslora"]]
     assert modules["attention_down"][0].row == "attention_down" and modules["attention"][0].stage == "attention"
 
@@ -29,7 +29,7 @@ def test_with_tuned_rates_no_row_is_left_at_the_common_one():
     rates = {"rslora": 1e-3, "lora": 2e-3, "landmarks": 3e-3}
     for name in ("direct", "leave_one_out", "controls", "ranks", "modules", "context"):
         settings = load_settings("full", {"tuned_rates": rates})
-        for row, runs in plan_study(settings, name).items():
+        for row, runs in plan(settings, name).items():
             training = runs[0].specification["training"]
             wanted = set(rates.values()) | (
                 {5e-4} if row in ("position_bias", "magnitude", "learned_buckets") else set()
@@ -41,7 +41,7 @@ def test_the_planned_steps_are_those_of_the_records():
     """Of the kept records, under every protocol; the published ones beside what was published."""
     settings = load_settings("micro")
     for study in settings.studies:
-        planned = plan_study(settings, study)
+        planned = plan(settings, study)
         for name, row in settings.rows(study).items():
             own = replace(settings.for_study(study), **row.changes)
             steps = planned_steps(PROTOCOLS[own.protocol], own)

@@ -7,8 +7,8 @@ from repository import printed
 from small_runs import SMOKE
 
 from hylorada import HyLoRADAError
-from hylorada.study.plan.runs import Run, all_runs, cell_name, cells, plan, plan_study
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.runs import Run, all_runs, cell_name, cells, plan
 from hylorada.study.plan.studies import STUDIES
 
 
@@ -23,40 +23,42 @@ from hylorada.study.plan.studies import STUDIES
     ],
 )
 def test_identity_follows_the_settings(changes):
-    before, after = plan(SMOKE)["rslora"][0], plan(replace(SMOKE, **changes))["rslora"][0]
+    before, after = plan(SMOKE, "ablation")["rslora"][0], plan(replace(SMOKE, **changes), "ablation")["rslora"][0]
     assert before.identity != after.identity and before.name != after.name
 
 
 def test_identity_ignores_what_does_not_change_a_result():
     assert (
-        plan(SMOKE)["rslora"][0].identity == plan(replace(SMOKE, scale="x", threads=2, seeds=[0]))["rslora"][0].identity
+        plan(SMOKE, "ablation")["rslora"][0].identity
+        == plan(replace(SMOKE, scale="x", threads=2, seeds=[0]), "ablation")["rslora"][0].identity
     )
-    assert plan(SMOKE)["base"][0].identity == plan(replace(SMOKE, learning_rate=1.0))["base"][0].identity
+    other = plan(replace(SMOKE, learning_rate=1.0), "ablation")
+    assert plan(SMOKE, "ablation")["base"][0].identity == other["base"][0].identity
 
 
 def test_planning_needs_no_torch():
     code = (
         "import sys; from hylorada.study.plan import runs, scales; from hylorada.study.paper import compile; "
         "from hylorada.study.sources import encode; "
-        "runs.plan(scales.load_settings('micro')); "
+        "runs.plan(scales.load_settings('micro'), 'ablation'); "
         "print([m for m in ('torch', 'transformers', 'datasets', 'pandas') if m in sys.modules])"
     )
     assert printed(code).strip() == "[]"
 
 
 def test_cells_are_named_after_all_their_runs():
-    two, one = plan(SMOKE)["rslora"], plan(replace(SMOKE, seeds=[0]))["rslora"]
+    two, one = plan(SMOKE, "ablation")["rslora"], plan(replace(SMOKE, seeds=[0]), "ablation")["rslora"]
     assert cell_name("rslora", two) != cell_name("rslora", one) and cell_name("rslora", two).startswith("rslora-")
 
 
 def test_studies_share_the_runs_that_are_the_same_and_each_is_in_one_cell(tmp_path):
     """With the ablation's own budget, rows that name a stage are its runs; with another they are not."""
     own = replace(SMOKE, studies={"direct": {}, "designs": {}})
-    ablation, direct = plan(own), plan_study(own, "direct")
+    ablation, direct = plan(own), plan(own, "direct")
     assert [run.identity for run in direct["rslora"]] == [run.identity for run in ablation["rslora"]]
     celled = [run.name for runs in cells(own).values() for run in runs]
     assert len(celled) == len(set(celled)) and set(celled) == set(all_runs(own))
-    shorter = plan_study(replace(own, studies={"direct": {"train_tokens": 64}}), "direct")
+    shorter = plan(replace(own, studies={"direct": {"train_tokens": 64}}), "direct")
     assert {run.identity for run in shorter["rslora"]}.isdisjoint(run.identity for run in ablation["rslora"])
     assert shorter["base"][0].identity == ablation["base"][0].identity
 
@@ -66,7 +68,7 @@ def test_every_study_is_whole(name):
     """Effects are against rows of the same table, rows of one name are one row, and no two rows are the same run."""
     rows = replace(SMOKE, studies={name: {}}, train_tokens=2**14).rows(name)
     assert all(row.against is None or row.against in rows for row in rows.values())
-    planned = plan_study(replace(SMOKE, studies={name: {}}, train_tokens=2**14), name)
+    planned = plan(replace(SMOKE, studies={name: {}}, train_tokens=2**14), name)
     identities = [run.identity for runs in planned.values() for run in runs]
     assert len(identities) == len(set(identities))
     adapters = {}
@@ -85,9 +87,9 @@ def test_an_arm_with_a_tuned_rate_trains_at_it_in_every_study_but_the_sweep():
     def rates(row: Run) -> tuple[float, float]:
         return row.specification["training"]["learning_rate"], row.specification["training"]["landmark_lr"]
 
-    assert rates(plan(tuned)["rslora"][0]) == (1e-3, 1e-3)
-    assert rates(plan(tuned)["magnitude"][0]) == (SMOKE.learning_rate, SMOKE.landmark_lr)
-    methods, sweep = plan_study(tuned, "methods"), plan_study(tuned, "rates")
+    assert rates(plan(tuned, "ablation")["rslora"][0]) == (1e-3, 1e-3)
+    assert rates(plan(tuned, "ablation")["magnitude"][0]) == (SMOKE.learning_rate, SMOKE.landmark_lr)
+    methods, sweep = plan(tuned, "methods"), plan(tuned, "rates")
     assert rates(methods["dora"][0]) == (2e-4, 2e-4) and rates(methods["rslora"][0]) == (1e-3, 1e-3)
     assert rates(sweep["rslora_lr5e-05"][0]) == (5e-5, 5e-5)
     with pytest.raises(HyLoRADAError, match="tuned_rates: 'rslore' is no stage or method; did you mean 'rslora'"):
@@ -96,6 +98,6 @@ def test_an_arm_with_a_tuned_rate_trains_at_it_in_every_study_but_the_sweep():
 
 def test_the_study_of_bases_has_rows_for_each_base_and_tokens_of_its_own():
     settings = replace(SMOKE, bases=["tiny-gpt2", "tiny-llama"], studies={"bases": {}})
-    planned = plan_study(settings, "bases")
+    planned = plan(settings, "bases")
     assert list(planned)[:3] == ["base_tiny-gpt2", "rslora_tiny-gpt2", "landmarks_tiny-gpt2"] and len(planned) == 6
     assert {run.base for runs in planned.values() for run in runs} == set(settings.bases)

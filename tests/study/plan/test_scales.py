@@ -9,10 +9,10 @@ from repository import ROOT
 from small_runs import SMOKE, small_scale
 
 from hylorada import HyLoRADAError
-from hylorada.study.plan.runs import plan, plan_study
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings, read_changes
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.stages import STAGES
 
 SCALES = ["smoke", "micro", "full", "gpt2"]
 
@@ -20,7 +20,7 @@ SCALES = ["smoke", "micro", "full", "gpt2"]
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_is_whole_and_plans_all_six_stages(scale):
     settings = load_settings(scale)
-    runs = plan(settings)
+    runs = plan(settings, "ablation")
     assert list(runs) == list(STAGES) and len(runs["base"]) == 1
     assert all(len(runs[stage]) == len(settings.seeds) for stage in list(STAGES)[1:])
     assert len({run.identity for group in runs.values() for run in group}) == 1 + 5 * len(settings.seeds)
@@ -101,7 +101,7 @@ def test_settings_can_be_replaced_from_the_command_line_in_budgets_too():
     asked = ["block_tokens=32", "num_epochs=3", "train_tokens=null", "adapter={s2_attn_enabled: true}"]
     settings = load_settings("smoke", read_changes(asked))
     assert settings.studies["methods"] == {"seeds": [0]}  # its train_tokens are gone, its seeds are not
-    for planned in (plan(settings)["rslora"][0], plan_study(settings, "methods")["dora"][0]):
+    for planned in (plan(settings, "ablation")["rslora"][0], plan(settings, "methods")["dora"][0]):
         asked = planned.specification
         assert (asked["block_tokens"], asked["train_tokens"], asked["training"]["num_epochs"]) == (32, None, 3)
         assert asked["adapter"]["s2_attn_enabled"] and asked["adapter"]["s2_group_size"] == 8
@@ -128,6 +128,6 @@ def test_settings_can_be_replaced_from_the_command_line_in_budgets_too():
 )
 def test_a_scale_that_keeps_some_rows_keeps_what_they_are_held_against(budget, message):
     kept = replace(SMOKE, studies={"direct": {"rows": ["base", "rslora*"]}})
-    assert list(plan_study(kept, "direct")) == ["base", "rslora", "rslora_landmarks", "rslora_r16"]
+    assert list(plan(kept, "direct")) == ["base", "rslora", "rslora_landmarks", "rslora_r16"]
     with pytest.raises(HyLoRADAError, match=message):
         replace(SMOKE, studies={"direct": budget})

@@ -13,9 +13,9 @@ from hylorada.files import read_json, write_json
 from hylorada.study.paper.sentences.effects import tuning_sentence
 from hylorada.study.paper.sentences.published import zero_sentence
 from hylorada.study.paper.tables import write_efficiency, write_study
-from hylorada.study.plan.runs import plan_study
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import load_records, study_records
 from hylorada.study.results import columns
@@ -37,7 +37,7 @@ def published(tmp_path_factory):
     """The study as published with two seeds: its bias stage is the stage before it, as the protocol has it."""
     folder = tmp_path_factory.mktemp("published")
     settings = replace(load_settings("micro"), studies={"as_published": {"seeds": [0, 1]}})
-    for name, runs in plan_study(settings, "as_published").items():
+    for name, runs in plan(settings, "as_published").items():
         stage = name.removeprefix("published_")
         as_stage = "magnitude" if stage == "position_bias" else stage
         for run in runs:
@@ -60,8 +60,8 @@ def test_each_side_of_the_protocol_table_is_its_own_study_in_its_own_metric(publ
             level = np.mean([store.arithmetic_perplexity(10) for store in stores])
             assert table.loc[stage, side] == pytest.approx(level)
     for stage, row in STAGES.items():
-        if row.on:
-            step = 100 * (table.loc[stage, "published"] / table.loc[row.on, "published"] - 1)
+        if row.against:
+            step = 100 * (table.loc[stage, "published"] / table.loc[row.against, "published"] - 1)
             assert table.loc[stage, "published_step"] == pytest.approx(step)
     for stage, effect in step_effects(corrected).items():
         assert table.loc[stage, "corpus_step"] == pytest.approx(percent(effect.mean))

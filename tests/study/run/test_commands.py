@@ -20,7 +20,7 @@ def test_train_and_evaluate_by_hand_give_the_record(data, tmp_path, capsys):
     assert main(["evaluate", "--adapter", str(out), "--out", str(tmp_path / "nll.npz"), *common]) == 0
     by_hand = json.loads(capsys.readouterr().out)
     assert run_stage(scale, "rslora", data, tmp_path / "results") == 0
-    (planned,) = plan(load_settings(scale))["rslora"]
+    (planned,) = plan(load_settings(scale), "ablation")["rslora"]
     record = json.loads((planned.folder(tmp_path / "results") / "record.json").read_text())
     assert by_hand.items() <= record["results"].items()
 

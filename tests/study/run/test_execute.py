@@ -12,7 +12,7 @@ from small_runs import SMOKE, run_stage, small_scale
 
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
-from hylorada.study.plan.runs import plan, plan_study
+from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import MEASURES
 from hylorada.study.run.execute import execute
@@ -24,7 +24,7 @@ from hylorada.study.sources.tokens import read_tokens, write_tokens
 def test_a_record_says_what_it_is_and_what_made_it(data, tmp_path):
     scale, results = small_scale(tmp_path), tmp_path / "results"
     assert run_stage(scale, "learned_buckets", data, results, "--summary", str(tmp_path / "s.json")) == 0
-    (planned,) = plan(load_settings(scale))["learned_buckets"]
+    (planned,) = plan(load_settings(scale), "ablation")["learned_buckets"]
     folder = planned.folder(results)
     record = json.loads((folder / "record.json").read_text())
     assert record["identity"] == planned.identity and record["specification"] == planned.specification
@@ -48,7 +48,7 @@ def test_equal_runs_give_equal_bits(data, tmp_path):
     stored = []
     for name in ("one", "two"):
         assert run_stage(scale, "landmarks", data, tmp_path / name) == 0
-        (planned,) = plan(load_settings(scale))["landmarks"]
+        (planned,) = plan(load_settings(scale), "ablation")["landmarks"]
         with np.load(planned.folder(tmp_path / name) / "nll.npz") as file:
             stored.append(file["nll"])
     assert np.array_equal(*stored)
@@ -57,7 +57,7 @@ def test_equal_runs_give_equal_bits(data, tmp_path):
 def test_a_killed_run_resumes_where_it_stood_and_ends_with_the_same_bits(data, tmp_path):
     """Killed for good (SIGKILL) in the middle of training, in a process of its own."""
     scale, results = small_scale(tmp_path, num_epochs=2), tmp_path / "results"
-    (planned,) = plan(load_settings(scale))["magnitude"]
+    (planned,) = plan(load_settings(scale), "ablation")["magnitude"]
     kill = (
         "import os, signal; from hylorada import trainer, cli\n"
         "save = trainer.HyLoRADATrainer._save_state\n"
@@ -83,7 +83,7 @@ def test_a_killed_run_resumes_where_it_stood_and_ends_with_the_same_bits(data, t
 
 def test_two_processes_do_not_work_on_one_run(data, tmp_path, capsys):
     scale, results = small_scale(tmp_path), tmp_path / "results"
-    (planned,) = plan(load_settings(scale))["base"]
+    (planned,) = plan(load_settings(scale), "ablation")["base"]
     work = results / f".{planned.name}.work"
     work.mkdir(parents=True)
     with (work / "lock").open("w") as lock:
@@ -121,7 +121,7 @@ def test_a_run_refuses_a_model_or_tokens_that_are_not_what_its_identity_names(da
 def test_a_record_made_meanwhile_by_another_process_is_taken_and_not_made_again(data, tmp_path):
     scale, records = small_scale(tmp_path), tmp_path / "r"
     assert run_stage(scale, "base", data, records) == 0
-    (planned,) = plan(load_settings(scale))["base"]
+    (planned,) = plan(load_settings(scale), "ablation")["base"]
     before = (planned.folder(records) / "record.json").stat().st_mtime_ns
     model, tokens = model_folder(SMOKE.base, data), tokens_path(SMOKE.base, SMOKE.corpus, data)
     assert execute(planned, planned.folder(records), model, tokens, False)["identity"] == planned.identity
@@ -132,7 +132,7 @@ def test_work_left_beside_a_record_is_cleared_away(tmp_path, data):
     """As by a kill between the writing of the record and the end of the process."""
     scale, results = small_scale(tmp_path), tmp_path / "runs"
     assert run_stage(scale, "base", data, results) == 0
-    (planned,) = plan(load_settings(scale))["base"]
+    (planned,) = plan(load_settings(scale), "ablation")["base"]
     made = (planned.folder(results) / "record.json").stat().st_mtime_ns
     left = results / f".{planned.name}.work"
     (left / "training_state").mkdir(parents=True)
@@ -147,7 +147,7 @@ def test_a_published_run_follows_its_protocol_and_is_scored_on_lines(data, tmp_p
     settings = load_settings(scale)
     for name in ("published_magnitude", "published_position_bias", "published_learned_buckets"):
         assert run_stage(scale, name, data, tmp_path / "r") == 0
-    planned = plan_study(settings, "as_published")
+    planned = plan(settings, "as_published")
     found = {
         name: read_json(runs[0].folder(tmp_path / "r") / "record.json")
         for name, runs in planned.items()
@@ -175,7 +175,7 @@ def test_a_published_run_follows_its_protocol_and_is_scored_on_lines(data, tmp_p
 def test_every_measure_of_a_scale_is_in_the_record(data, tmp_path):
     scale = small_scale(tmp_path, measures={"lines": 8, "end_token": 1, "shifts": 2, "retrieval": 1}, train_tokens=128)
     assert run_stage(scale, "rslora", data, tmp_path / "r") == 0
-    (planned,) = plan(load_settings(scale))["rslora"]
+    (planned,) = plan(load_settings(scale), "ablation")["rslora"]
     record = read_json(planned.folder(tmp_path / "r") / "record.json")
     assert record["measures"].keys() == set(MEASURES)
     shifts, retrieval = record["measures"]["shifts"], record["measures"]["retrieval"]
@@ -196,7 +196,7 @@ def test_every_measure_of_a_scale_is_in_the_record(data, tmp_path):
 def test_a_tracked_run_gives_the_same_record(tmp_path, data, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scale = small_scale(tmp_path)
-    (planned,) = plan(load_settings(scale))["rslora"]
+    (planned,) = plan(load_settings(scale), "ablation")["rslora"]
     results = []
     for folder, more in (("a", []), ("b", ["--tracker", "tensorboard"])):
         assert run_stage(scale, "rslora", data, tmp_path / folder, *more) == 0

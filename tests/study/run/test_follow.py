@@ -15,9 +15,9 @@ from hylorada import HyLoRADAError, HyLoRADAModel, HyLoRADATrainer, TrainingConf
 from hylorada.evaluation import token_nll
 from hylorada.lora import GatedMagnitude
 from hylorada.positions import FixedBuckets
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.protocol import adapter_config, training_config
 from hylorada.study.plan.protocols import PROTOCOLS
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.run.follow import (
     drawn_from,
     follow,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fake_records import fake_study
 
 from hylorada.files import read_json, write_json
-from hylorada.study.plan.runs import plan, plan_study
+from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.run.forecast import forecast
 
@@ -15,7 +15,7 @@ STEP = 38.0 / (16 * 511)  # seconds a target of the made-up records: 30 s of tra
 
 def test_what_is_left_takes_its_tokens_at_the_pace_of_what_is_done_here(tmp_path):
     _, planned = fake_study(tmp_path, seeds=1)
-    (done,), (left,) = planned["rslora"], plan_study(MICRO, "direct")["recommended_r16"]
+    (done,), (left,) = planned["rslora"], plan(MICRO, "direct")["recommended_r16"]
     lines = forecast([done, left], {done.name}, tmp_path, tmp_path / "none")
     assert lines[0].startswith("done ") and lines[0].endswith(" 38 s")
     seconds = STEP * left.specification["train_tokens"]
@@ -28,7 +28,7 @@ def test_before_a_first_record_the_references_pace_counts_and_its_machine_is_nam
     for run in (run for runs in planned.values() for run in runs if run.seed is not None):
         path = run.folder(tmp_path / "reference") / "record.json"
         write_json(path, read_json(path) | {"evaluation_seconds": 14.0})
-    (left,) = plan_study(MICRO, "direct")["recommended_r16"]
+    (left,) = plan(MICRO, "direct")["recommended_r16"]
     *_, summary = forecast([left], set(), tmp_path / "empty", tmp_path / "reference")
     assert summary.endswith("at the pace of the reference records (cpu, Imaginary(R) CPU_9 @ 100%)")
     assert f"about {44 / (16 * 511) * left.specification['train_tokens']:.0f} s " in summary
@@ -36,8 +36,8 @@ def test_before_a_first_record_the_references_pace_counts_and_its_machine_is_nam
 
 def test_lines_count_with_their_padding_and_runs_on_all_text_stay_out_of_the_estimate(tmp_path):
     _, _ = fake_study(tmp_path, seeds=1)
-    (published,) = plan_study(MICRO, "as_published")["published_rslora"]
-    (whole,) = plan(replace(MICRO, train_tokens=None, seeds=[7]))["rslora"]
+    (published,) = plan(MICRO, "as_published")["published_rslora"]
+    (whole,) = plan(replace(MICRO, train_tokens=None, seeds=[7]), "ablation")["rslora"]
     lines = forecast([published, whole], set(), tmp_path, tmp_path)
     assert f"{12 * 512:,} tokens" in lines[0] and " all tokens" in lines[1] and lines[1].endswith(" -")
     assert lines[2].endswith("; 1 on all their text are not in it")
@@ -47,7 +47,7 @@ def test_lines_count_with_their_padding_and_runs_on_all_text_stay_out_of_the_est
 
 
 def test_without_any_record_there_is_no_estimate_and_with_all_of_them_nothing_to_do(tmp_path):
-    (left,) = plan_study(MICRO, "direct")["recommended_r16"]
+    (left,) = plan(MICRO, "direct")["recommended_r16"]
     assert forecast([left], set(), tmp_path, tmp_path)[-1] == "0 done, 1 to do: no record to estimate from"
     _, planned = fake_study(tmp_path, seeds=1)
     runs = [run for runs in planned.values() for run in runs]

@@ -58,7 +58,7 @@ def test_a_too_large_tensor_of_this_machine_is_told():
 
 def test_the_advice_names_the_settings_and_what_they_are():
     settings = load_settings("full")
-    trained = what_to_lower(plan(settings)["rslora"][0].specification, jobs=4)
+    trained = what_to_lower(plan(settings, "ablation")["rslora"][0].specification, jobs=4)
     for words in (
         "--jobs (now 4)",
         "batch_size (now 8;",
@@ -67,13 +67,13 @@ def test_the_advice_names_the_settings_and_what_they_are():
     ):
         assert words in trained
     assert "block_tokens (now 512)" in trained and "gradient_checkpointing: true" in trained
-    base = what_to_lower(plan(settings)["base"][0].specification)
+    base = what_to_lower(plan(settings, "ablation")["base"][0].specification)
     assert "batch_size (now 8" not in base and "jobs" not in base and "evaluation_batch (now 32)" in base
 
 
 def test_a_run_out_of_memory_is_told_and_goes_on_from_its_last_checkpoint(data, tmp_path, monkeypatch, capsys):
     scale = small_scale(tmp_path, train_tokens=256)
-    (run,) = plan(load_settings(scale))["rslora"]
+    (run,) = plan(load_settings(scale), "ablation")["rslora"]
     records = tmp_path / "runs"
     common = ["--scale", scale, "--data", str(data), "--quiet"]
     command = ["run", *common, "--records", str(records), "--runs", run.name]

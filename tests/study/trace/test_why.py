@@ -19,9 +19,9 @@ from hylorada.study.figures.rows import FIGURES
 from hylorada.study.figures.style import save_figure
 from hylorada.study.paper.macros import write_numbers
 from hylorada.study.paper.tables import write_ablation, write_cost, write_efficiency, write_protocols
-from hylorada.study.plan.runs import plan_study
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.stages import STAGES
 from hylorada.study.records.records import load_records
 from hylorada.study.trace.outputs import OUTPUTS
 
@@ -39,7 +39,7 @@ def made(tmp_path_factory):
     write_efficiency(records, tex / "efficiency.tex", tables / "efficiency.csv")
     write_cost(read_json(CPU_BENCHMARK), tex / "cost.tex", tables / "cost.csv")
     write_numbers(settings, planned, records, None, folder / "paper" / "numbers.tex")
-    save_figure(FIGURES["ablation"].draw(records), folder / "figures" / "ablation")
+    save_figure(FIGURES["ablation"].draw(records, STAGES), folder / "figures" / "ablation")
     scale = scale_file("micro")
     for name, studies in {"own": {}, "wider": {"direct": {"seeds": [0]}}}.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(scale | {"studies": studies}))
@@ -96,7 +96,7 @@ def test_a_file_leads_to_command_rule_runs_settings_data_code_and_machine(own, c
 def test_a_row_leads_to_its_runs_and_those_it_is_held_against(own, capsys):
     told = ask(capsys, "results/tables/ablation.csv", "--row", "landmarks")
     names = set(re.findall(r"(\w+)-seed\d-\w{8}: ", told))
-    assert names == {"landmarks", STAGES["landmarks"].on}
+    assert names == {"landmarks", STAGES["landmarks"].against}
     assert "--row 'landmark' is no row of this table; did you mean 'landmarks'" in refused(
         capsys, "results/tables/ablation.csv", "--row", "landmark"
     )
@@ -164,11 +164,9 @@ def test_runs_without_a_record_are_named(own, capsys):
     (own / "figures" / "direct.pdf").write_bytes(b"%PDF-")
     told = ask(capsys, "figures/direct.pdf", scale="wider.yaml")
     settings = load_settings("wider.yaml")
-    for row, runs in plan_study(settings, "direct").items():
+    for row, runs in plan(settings, "direct").items():
         assert all(run.name in told for run in runs), row
-    missing = next(
-        run for runs in plan_study(settings, "direct").values() for run in runs if run.stage == "recommended"
-    )
+    missing = next(run for runs in plan(settings, "direct").values() for run in runs if run.stage == "recommended")
     assert f"{missing.name}: NO RECORD; `hylorada run --runs {missing.name}` makes it" in told
     assert "of its runs have no record in" in told
 

@@ -18,8 +18,8 @@ from hylorada.study.claims.checks import built
 from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import MATCH, MISMATCH, Finding
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.protocols import PROTOCOLS
-from hylorada.study.plan.stages import STAGES
 
 DEFAULTS = HyLoRADAConfig()
 BY_DEFAULT = "by default, as in the published configuration class so in `HyLoRADAConfig`"

@@ -11,7 +11,7 @@ import numpy as np
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.claims.claim import Claim
-from hylorada.study.claims.evidence import ABLATION, PUBLISHED_STUDIES, Evidence, Pair, check_rows, run_names
+from hylorada.study.claims.evidence import PUBLISHED_STUDIES, Evidence, Pair, check_rows, run_names
 from hylorada.study.claims.thresholds import TRANSFER, effect_column, level_column, log_ratio
 from hylorada.study.claims.verdict import (
     DOES_NOT_TRANSFER,
@@ -94,7 +94,7 @@ def effect(metric: str = "perplexity", **rows: Pair) -> Step:
 def step(stage: str, against: str) -> Step:
     """Return the check of a stage of the ablation against another, as published and corrected."""
     published = (f"published_{stage}", f"published_{against}")
-    return effect(as_published=published, **{ABLATION: (stage, against)})
+    return effect(as_published=published, ablation=(stage, against))
 
 
 @dataclass(frozen=True)

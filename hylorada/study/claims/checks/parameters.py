@@ -11,7 +11,7 @@ from hylorada.lora import BLEND_AT_START
 from hylorada.study.claims.checks import built
 from hylorada.study.claims.checks.built import adapted_counts, attention_layers, feed_forward_layers, trained
 from hylorada.study.claims.checks.counts import Quantity
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.studies import RECOMMENDED
 
 RSLORA = STAGES["rslora"].adapter

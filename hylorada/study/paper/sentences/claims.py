@@ -11,7 +11,6 @@ from scipy import stats
 from hylorada.files import written_beside
 from hylorada.study.claims import summary
 from hylorada.study.claims.catalogue import Catalogue
-from hylorada.study.claims.evidence import ABLATION
 from hylorada.study.claims.judgement import Judgement
 from hylorada.study.claims.thresholds import log_ratio
 from hylorada.study.claims.verdict import (
@@ -47,7 +46,7 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
     """Return LaTeX by the name of each macro, without its backslash."""
     catalogue = judgement.catalogue
     rows = [judgement.row(claim) for claim in catalogue]
-    corrected = judgement.evidence.records(ABLATION)
+    corrected = judgement.evidence.records("ablation")
     assert corrected is not None
     protocols = protocol_table(judgement.evidence.records("as_published"), corrected)
     steps = summary.steps(rows, catalogue.headlines, protocols)

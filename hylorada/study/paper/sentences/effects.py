@@ -9,6 +9,7 @@ import pandas as pd
 
 from hylorada.study.paper.latex import escape, fixed, scientific, span
 from hylorada.study.paper.sentences.words import count, joined, signed, stage_name
+from hylorada.study.plan.rows import Row, untouched
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
@@ -34,7 +35,6 @@ MACROS = {  # macro -> the studies whose effects it tells, of which a scale has 
     "HyContextSentence": ("context",),
     "HyLongContextSentence": ("long_context",),
 }
-UNTOUCHED = ("base", "published_base", "lm_base")  # an effect against them is what fine-tuning gives
 
 
 def effect_sentences(settings: Settings, studies: Mapping[str, Records]) -> dict[str, str]:
@@ -46,12 +46,12 @@ def effect_sentences(settings: Settings, studies: Mapping[str, Records]) -> dict
             said[macro] = f"At this scale the table ``{escape(STUDIES[names[0]].title)}'' was not made."
         else:
             rows = settings.rows(name)
-            said[macro] = effects_sentence(study_table(studies[name], rows), rf"Table~\ref{{tab:{name}}}")
+            said[macro] = effects_sentence(study_table(studies[name], rows), rows, rf"Table~\ref{{tab:{name}}}")
             if "published_change" in STUDIES[name].shows:
                 against = {stage: row.against for stage, row in rows.items()}
                 changes = values(studies[name], "published_change", against)
-                kept = {stage: v for stage, v in changes.items() if not (against[stage] or "").startswith(UNTOUCHED)}
-                said[macro] += published_sentence({rows[stage].label: value for stage, value in kept.items()})
+                trained = {row: change for row, change in changes.items() if against[row] not in untouched(rows)}
+                said[macro] += published_sentence({rows[row].in_words: change for row, change in trained.items()})
     return said
 
 
@@ -61,20 +61,21 @@ def published_sentence(changes: Mapping[str, object]) -> str:
     if not found:
         return ""
     low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
-    ends = [f"{signed(found[label])} ({escape(label.removeprefix('+ '))})" for label in dict.fromkeys((low, high))]
+    ends = [f"{signed(found[label])} ({escape(label)})" for label in dict.fromkeys((low, high))]
     return (
         f" These are changes of corpus perplexity; by the published mean over lines they go from {' to '.join(ends)}."
     )
 
 
-def effects_sentence(table: pd.DataFrame, where: str) -> str:
+def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -> str:
     """Say of the rows of a study which effects are resolved, or how far they go where one seed resolves none.
 
-    table: as `study_table` makes it. where: what the text calls it. Effects against the untouched base are left out
-    where there are others.
+    table: as `study_table` makes it of `rows`. where: what the text calls it. Effects against the untouched base are
+    left out where there are others.
     """
     compared = table[table["against"] != ""]
-    others = compared[~compared["against"].str.startswith(UNTOUCHED)]
+    compared = compared.assign(label=[rows[name].in_words for name in compared["stage"]])
+    others = compared[~compared["against"].isin(untouched(rows))]
     compared = others if len(others) else compared
     if compared.empty:
         return f"{where} has the rows, which are held against no other."
@@ -165,7 +166,9 @@ def bases_sentence(settings: Settings, bases: Records | None) -> str:
     """Say what the study of bases tells about size; with one base, nothing."""
     if bases is None or len(settings.bases) == 1:
         return "This copy has one base, so that whether the stack fares otherwise on a larger one is open."
-    return effects_sentence(study_table(bases, settings.rows("bases")), r"Table~\ref{tab:bases}")
+    return effects_sentence(
+        study_table(bases, settings.rows("bases")), settings.rows("bases"), r"Table~\ref{tab:bases}"
+    )
 
 
 def _without_intervals(compared: pd.DataFrame, where: str) -> str:
@@ -185,7 +188,7 @@ def _told(row: Mapping[str, object]) -> str:
 
 
 def _row(row: Mapping[str, object]) -> str:
-    return escape(str(row["label"]).removeprefix("+ "))
+    return escape(str(row["label"]))
 
 
 def tuning_sentence(settings: Settings) -> str:

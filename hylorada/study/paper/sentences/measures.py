@@ -10,10 +10,10 @@ from hylorada.retrieval import NOT_MEASURABLE
 from hylorada.study.paper.latex import escape, fixed, scientific
 from hylorada.study.paper.sentences.effects import FIRST
 from hylorada.study.paper.sentences.words import count, joined, share_text, stage_name
+from hylorada.study.plan.ablation import BASE
 from hylorada.study.plan.studies import RATES
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import farthest_boundary, values
-from hylorada.study.results.effects import BASE
 
 METRICS = {  # of one model on one text
     "perplexity": "over the corpus",

@@ -4,15 +4,16 @@ import numpy as np
 
 from hylorada.study.paper.latex import fixed, scientific
 from hylorada.study.paper.sentences.words import count
+from hylorada.study.plan.published import AS_PUBLISHED_ROWS
 from hylorada.study.records.records import Records
-from hylorada.study.results.protocols import PUBLISHED, largest_difference
+from hylorada.study.results.protocols import largest_difference
 
 
 def zero_sentence(published: Records | None) -> str:
     """Say how far the stage with the position bias lies from the one before it under the published procedure."""
     if published is None:
         return "The published procedure was not run at this scale."
-    seeds, largest = len(published.seeds(f"{PUBLISHED}magnitude")), largest_difference(published)
+    seeds, largest = len(published.seeds(AS_PUBLISHED_ROWS["magnitude"])), largest_difference(published)
     runs = f"{count(seeds)} pair{'s' * (seeds != 1)} of runs at equal seed"
     if largest == 0:
         return (

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hylorada.study.paper.latex import escape, fixed
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.sources.registry import HubSource, LocalSource
 
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -43,7 +43,7 @@ def count(number: int) -> str:
 
 def stage_name(stage: str) -> str:
     """Return what the text calls a stage, in LaTeX."""
-    return escape(STAGES[stage].label.removeprefix("+ "))
+    return escape(STAGES[stage].in_words)
 
 
 def share_text(share: float) -> str:
