@@ -11,12 +11,13 @@ ACTIVE := $(shell [ -n "$$VIRTUAL_ENV$$CONDA_PREFIX" ] && [ "$$VIRTUAL_ENV" != "
 BIN := $(if $(ACTIVE),$(ACTIVE),$(CURDIR)/.venv)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup paper test check clean
+.PHONY: help setup paper quick test check clean
 
 help:
 	@echo 'make setup   Python environment in .venv with the locked packages (and a pdflatex, if there is none)'
 	@echo 'make paper   setup, then every run, table, figure and paper/main.pdf; SCALE=smoke|micro|full|gpt2 (now: $(SCALE))'
 	@echo '             RECORDS=data/reference: from kept records of that scale, without any run'
+	@echo 'make quick   setup, then the formulas and the claims of one family: under a minute'
 	@echo 'make test    setup, then the tests and the notebooks'
 	@echo 'make check   setup, then style and workflow checks'
 	@echo 'make clean   remove what was made; .venv and data/cache stay'
@@ -33,6 +34,11 @@ setup: $(if $(ACTIVE),,.venv/.stamp)
 paper: setup
 	snakemake --cores all --config scale=$(SCALE) $(if $(RECORDS),records=$(RECORDS)/$(SCALE))
 
+# The Llama rows of every claim stand for all families; what is compiled takes longer than all the rest.
+quick: setup
+	OMP_NUM_THREADS=1 pytest -n 0 tests/method/test_formulas.py tests/method/test_every_method.py \
+		tests/method/test_config.py tests/study/test_house.py -k "not gpt2 and not qwen2 and not compiled"
+
 test: setup
 	OMP_NUM_THREADS=1 pytest  # two processes of one thread do more than two of two
 
@@ -43,7 +49,8 @@ check: setup
 	snakemake --lint
 
 clean:
-	rm -rf results figures logs build dist paper/build paper/tables paper/numbers.tex paper/*.pdf
+	rm -rf results logs build dist paper/build paper/tables paper/numbers.tex paper/*.pdf
+	find figures -mindepth 1 ! -name README.md -delete
 	rm -rf data/models data/corpora data/tokens
 	rm -rf .snakemake .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""The Makefile: its help names every target, `make quick` takes what it says, and `make clean` what was made alone."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bases import FAMILIES
+from repository import ROOT
+
+from hylorada.baselines import METHODS
+from hylorada.study.plan.stages import STAGES
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*arguments: str, folder: Path = ROOT) -> str:
+    command = ["make", "--file", str(ROOT / "Makefile"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_help_lists_every_target():
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(re.findall(r"^make (\w+) ", make("help"), flags=re.MULTILINE)) == set(targets.split()) - {"help"}
+
+
+def test_the_quick_tests_are_the_formulas_and_every_claim_of_one_family():
+    *_, command = make("--dry-run", "quick").replace("\\\n", "").splitlines()
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    listing = f"{command} --collect-only -q -p no:cacheprovider"
+    listed = subprocess.run(listing, shell=True, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    chosen = [line.partition("::") for line in listed.splitlines() if "::" in line]
+    formulas = re.findall(r"^def (test_\w+)", (ROOT / "tests/method/test_formulas.py").read_text(), flags=re.MULTILINE)
+    assert set(formulas) <= {re.sub(r"\[.*", "", test) for _, _, test in chosen}
+    rows = [test for file, _, test in chosen if file.endswith("test_every_method.py")]
+    families = {family for family in FAMILIES for test in rows if re.search(rf"[\[-]{family}-", test)}
+    assert families == {"llama"}
+    for name in [*list(STAGES)[1:], *(f"method-{name}" for name in METHODS)]:
+        assert any(f"llama-{name}]" in test for test in rows), name
+
+
+def test_clean_leaves_what_git_keeps(tmp_path):
+    """Figures and records go; the note on the figures, the sources and the downloads stay."""
+    made = [
+        "figures/ablation.pdf",
+        "figures/old/one.png",
+        "results/runs/a/record.json",
+        "paper/main.pdf",
+        "data/tokens/t",
+    ]
+    kept = ["figures/README.md", "paper/main.tex", "data/cache/wheel"]
+    for name in (*made, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    make("clean", folder=tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    ignored = subprocess.run(["git", "check-ignore", *made, *kept], cwd=ROOT, capture_output=True, text=True).stdout
+    if (ROOT / ".git").exists():
+        assert set(ignored.split()) == {*made, "data/cache/wheel"}
