@@ -12,7 +12,7 @@ from bases import FAMILIES
 from repository import ROOT
 
 from hylorada.baselines import METHODS
-from hylorada.study.plan.stages import STAGES
+from hylorada.study.plan.ablation import STAGES
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
