@@ -146,20 +146,6 @@ class TokenNLL:
         """exp(sum l / words), as lm-evaluation-harness names it; the words are those of the decoded scored tokens."""
         return float(np.exp(self._per(self.text_words, "words")))
 
-    def metric_bridge(self, min_tokens: int = 100) -> dict[str, float]:
-        """Six perplexities of one model on one text, by name; `lost_in_the_middle` as published, on first windows.
-
-        Raises HyLoRADAError if bytes and words are not known, or no text has `min_tokens` tokens in its first window.
-        """
-        return {
-            "corpus": self.corpus_perplexity(),
-            "mean_of_texts": self.arithmetic_perplexity(),
-            "geometric": self.geometric_perplexity(),
-            "word": self.word_perplexity(),
-            "byte": self.byte_perplexity(),
-            "lost_in_the_middle": self.first_windows().lost_in_the_middle_published(min_tokens),
-        }
-
     def nll_by_position(self, edges: np.ndarray, by: str = "position") -> tuple[np.ndarray, np.ndarray]:
         """(mean NLL, tokens) in the bins edges[k] <= position < edges[k+1]; an empty bin is NaN with 0 tokens.
 
@@ -173,11 +159,6 @@ class TokenNLL:
         bins = np.searchsorted(edges, getattr(self, by), side="right") - 1
         inside = (bins >= 0) & (bins < len(edges) - 1)
         return _mean_by(bins[inside], self.nll[inside], len(edges) - 1)
-
-    def nll_by_token_class(self, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(mean NLL, tokens) of each class of tokens; `classes` (vocab,) gives every token id its class 0, 1, ..."""
-        classes = np.asarray(classes)
-        return _mean_by(classes[self.token_id], self.nll, int(classes.max()) + 1)
 
     def nll_by_kind(self, kinds: np.ndarray) -> dict[str, dict[str, float]]:
         """Mean NLL and tokens of each of KINDS, and its share of all NLL and of all tokens, 0 to 1.

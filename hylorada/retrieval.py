@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from tqdm import tqdm
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import context_length, evaluating
 from hylorada.loss import causal_lm, causal_lm_nll, chunked_nll
+from hylorada.wilson import wilson
 
 KEY, PASSKEY = "\n{key}:", "\nThe pass key is"  # a line up to its value; asked for by beginning it again
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -130,22 +130,6 @@ def verdict(places: Sequence[Place]) -> str:
     return NOT_MEASURABLE if at_chance else MEASURABLE
 
 
-def wilson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share p = hits / trials (E. B. Wilson, 1927), with z the normal quantile.
-
-        (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)
-
-    Raises HyLoRADAError unless 0 <= hits <= trials, with one trial or more, and 0 < confidence < 1.
-    """
-    if not 0 <= hits <= trials or trials < 1 or not 0 < confidence < 1:
-        raise HyLoRADAError(f"{hits} hits in {trials} trials at confidence {confidence} have no interval")
-    z, share = NormalDist().inv_cdf((1 + confidence) / 2), hits / trials
-    middle = share + z**2 / (2 * trials)
-    half = z * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
-    low, high = ((middle + side * half) / (1 + z**2 / trials) for side in (-1, 1))
-    return (0.0 if hits == 0 else low), (1.0 if hits == trials else high)  # exact at the ends, where halves cancel
-
-
 def key_value_questions(
     tokenizer: Any,
     words: Sequence[str],
@@ -216,10 +200,10 @@ def passkey_questions(
             start = draw.randrange(len(words) - length + 1)
             filler = words[start : start + length]
             values = _numbers(tokenizer, draw, "".join(filler), candidates, digits)
-            found = _hidden(tokenizer, filler, values, length, depths)
+            contexts = _hidden(tokenizer, filler, values, length, depths)
             questions += [
                 Question(ids, listed, 0, size=length, index=index, depth=depths[index])
-                for index, (ids, listed) in enumerate(found)
+                for index, (ids, listed) in enumerate(contexts)
             ]
     return questions
 

@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 
 from hylorada.landmark_redesigns import LearnableBucketLandmark
 from hylorada.landmarks import LandmarkLoRA
-from hylorada.retrieval import Place, verdict, wilson
+from hylorada.retrieval import Place, verdict
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.studies import RATES, Row, rows_by_base
 from hylorada.study.records.records import Records
+from hylorada.wilson import wilson
 
 LEVELS = dict(zip(STAGES, (20.0, 17.0, 16.8, 16.7, 16.9, 17.1), strict=True))  # perplexity of each stage
 BASE_SIZES = {"small": 124_000_000, "middle": 355_000_000, "large": 774_000_000}

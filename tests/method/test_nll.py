@@ -57,8 +57,9 @@ def test_views_are_what_a_table_gives():
     np.testing.assert_array_equal(count, binned.count())
     assert np.isnan(mean[-1]) and count[-1] == 0
 
-    by_class = rows.groupby(rows.token_id.map({0: 1, 1: 0})).nll
-    np.testing.assert_allclose(tokens.nll_by_token_class([1, 0])[0], by_class.mean())
+    by_kind = rows.groupby(rows.token_id.map({0: "word", 1: "layout"})).nll.mean()
+    kinds = tokens.nll_by_kind([1, 0])
+    np.testing.assert_allclose([kinds[kind]["mean_nll"] for kind in by_kind.index], by_kind)
     articles, mean, count = tokens.nll_by_article()
     np.testing.assert_allclose(mean, rows.groupby("article").nll.mean().loc[articles])
     np.testing.assert_array_equal(count, rows.groupby("article").nll.count())

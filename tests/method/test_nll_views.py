@@ -1,7 +1,6 @@
 """The views that compare parts of a store: kinds of tokens, places of the window, the worst texts, six perplexities."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,30 +161,13 @@ def test_the_worst_texts_are_named_with_their_shares():
     assert len(texts) == 4 and shares.sum() == pytest.approx(1.0)
 
 
-def test_the_bridge_is_six_perplexities_of_one_store():
-    tokens = replace(random_store(), text_bytes=2 * random_store().text_bytes)  # each text a single window
-    wanted = {
-        "corpus": tokens.corpus_perplexity(),
-        "mean_of_texts": tokens.arithmetic_perplexity(),
-        "geometric": tokens.geometric_perplexity(),
-        "word": tokens.word_perplexity(),
-        "byte": tokens.byte_perplexity(),
-        "lost_in_the_middle": tokens.lost_in_the_middle_published(),
-    }
-    assert tokens.metric_bridge() == wanted and len(set(wanted.values())) == 6
-    with pytest.raises(HyLoRADAError, match="no text has 300 tokens"):
-        tokens.metric_bridge(min_tokens=300)
-    with pytest.raises(HyLoRADAError, match="bytes|words"):
-        tokens.first_windows().metric_bridge()
-
-
-def test_the_bridge_reads_the_middle_within_first_windows():
+def test_first_windows_read_the_middle_of_each_text_cut_at_the_window():
     model, tokenizer, text = FAMILIES["gpt2"](), letters(), "of shoes and ships and sealing wax " * 3
     tokens = dataset_nll(model, [text, ""], tokenizer, max_length=50, progress=False)
     cut = dataset_nll(model, [text[:50]], tokenizer, max_length=50, progress=False)
-    bridge = tokens.metric_bridge(min_tokens=50)
-    assert bridge["lost_in_the_middle"] == pytest.approx(cut.lost_in_the_middle_published(50), rel=1e-5)
-    assert bridge["lost_in_the_middle"] != pytest.approx(tokens.lost_in_the_middle_published(50), rel=1e-3)
+    within = tokens.first_windows().lost_in_the_middle_published(50)
+    assert within == pytest.approx(cut.lost_in_the_middle_published(50), rel=1e-5)
+    assert within != pytest.approx(tokens.lost_in_the_middle_published(50), rel=1e-3)
 
 
 @pytest.mark.parametrize(

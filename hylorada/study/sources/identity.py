@@ -6,9 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hylorada.files import read_json
+from hylorada.files import read_json, sha256_of
 from hylorada.study.checkout import project_root
-from hylorada.study.sources.download import sha256_of
 from hylorada.study.sources.registry import (
     CORPORA,
     MODELS,
