@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from hylorada.errors import HyLoRADAError
-from hylorada.landmarks import START_SCALE, START_STD, LandmarkLoRA
+from hylorada.landmarks import START_SCALE, START_STD, PositionGatedLandmark
+from hylorada.positions import check_buckets
 
 BOUNDARY_TEMPERATURE = 0.1
 PER_LAYER_START_SCALE = 0.05
 
 
-class LearnableBucketLandmark(LandmarkLoRA):
-    """`LandmarkLoRA` whose buckets have learned boundaries instead of fixed ones: num_buckets - 1 more numbers.
+class LearnableBucketLandmark(PositionGatedLandmark):
+    """Landmarks whose buckets have learned boundaries, num_buckets - 1 more numbers than `LandmarkLoRA` has.
 
     Raises:
-        HyLoRADAError: fewer than two buckets, which have no boundary.
+        HyLoRADAError: as `PositionGatedLandmark`, no position, or fewer than two buckets, which have no boundary.
     """
 
     def __init__(
@@ -38,13 +39,13 @@ class LearnableBucketLandmark(LandmarkLoRA):
     ) -> None:
         if num_buckets < 2:
             raise HyLoRADAError(f"num_buckets={num_buckets} leaves no boundary to learn; use 2 or more.")
-        super().__init__(hidden_size, num_landmarks, num_buckets, max_positions, dropout)
-        del self.bucket  # the fixed buckets are what this design replaces
+        check_buckets(num_buckets, max_positions)
+        super().__init__(hidden_size, num_landmarks, num_buckets, dropout)
         self.max_positions = max_positions
         self.boundaries = nn.Parameter(torch.linspace(0.0, 1.0, num_buckets + 1)[1:-1].clone())
 
     def gates_at(self, positions: Tensor) -> Tensor:
-        """Return the gate logits that place alone gives, (..., K), for positions (...)."""
+        """Return the gates of all buckets, each weighed by how much a token belongs to it, (..., K)."""
         return self.bucket_weights(positions) @ self.position_gates.float()
 
     def bucket_weights(self, positions: Tensor) -> Tensor:

@@ -16,30 +16,21 @@ START_STD = 0.02
 START_SCALE = 0.1
 
 
-class LandmarkLoRA(nn.Module):
-    """K landmarks with one row of gates for each bucket of positions, and gates on the token's own content.
+class PositionGatedLandmark(nn.Module):
+    """K landmarks, gated by a token's content and by its place; how place becomes gates is left to `gates_at`.
 
     Trains 2·K·d + num_buckets·K + 1 numbers. Causal: a token's mix depends on its own state and place alone.
 
     Raises:
-        HyLoRADAError: fewer than one landmark, bucket or position, or a dropout that is no share.
+        HyLoRADAError: fewer than one landmark, or a dropout that is no share.
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        num_landmarks: int = 8,
-        num_buckets: int = 32,
-        max_positions: int = 1024,
-        dropout: float = 0.0,
-        bucket_spacing: str = "log",
-    ) -> None:
+    def __init__(self, hidden_size: int, num_landmarks: int, num_buckets: int, dropout: float) -> None:
         super().__init__()
         if num_landmarks < 1 or hidden_size < 1:
             raise HyLoRADAError(f"num_landmarks={num_landmarks}, hidden_size={hidden_size}: use 1 or more of each.")
         if not 0.0 <= dropout < 1.0:
             raise HyLoRADAError(f"dropout={dropout} is not a share; use 0.0 up to, not including, 1.0.")
-        self.bucket = FixedBuckets(num_buckets, max_positions, bucket_spacing)
         self.landmarks = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
         self.position_gates = nn.Parameter(torch.randn(num_buckets, num_landmarks) * START_STD)
         self.content_gate = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
@@ -56,4 +47,29 @@ class LandmarkLoRA(nn.Module):
 
     def gates_at(self, positions: Tensor) -> Tensor:
         """Return the gate logits that place alone gives, (..., K), for positions (...)."""
+        raise NotImplementedError
+
+
+class LandmarkLoRA(PositionGatedLandmark):
+    """Landmarks with one row of gates for each of a fixed number of buckets that positions fall into.
+
+    Raises:
+        HyLoRADAError: as `PositionGatedLandmark` and `FixedBuckets`.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_landmarks: int = 8,
+        num_buckets: int = 32,
+        max_positions: int = 1024,
+        dropout: float = 0.0,
+        bucket_spacing: str = "log",
+    ) -> None:
+        bucket = FixedBuckets(num_buckets, max_positions, bucket_spacing)
+        super().__init__(hidden_size, num_landmarks, num_buckets, dropout)
+        self.bucket = bucket
+
+    def gates_at(self, positions: Tensor) -> Tensor:
+        """Return the gates of each token's own bucket, (..., K), for positions (...)."""
         return self.position_gates[self.bucket(positions)]

@@ -26,7 +26,7 @@ from hylorada.daa import DirectAttention
 from hylorada.errors import HyLoRADAError
 from hylorada.find import find_attentions, find_blocks, find_feed_forwards, find_final_norm, find_layers
 from hylorada.landmark_redesigns import ConstantVector, PerLayerLandmark, PooledLandmark
-from hylorada.landmarks import LandmarkLoRA
+from hylorada.landmarks import PositionGatedLandmark
 from hylorada.lora import AtPosition, GatedMagnitude, LowRankUpdate, PositionBias
 from hylorada.positions import PositionIds
 from hylorada.running_pass import RunningPass, positions_of
@@ -37,7 +37,7 @@ PARTS = {
     LowRankUpdate: "lora",
     GatedMagnitude: "magnitude",
     PositionBias: "position_bias",
-    LandmarkLoRA: "landmark",
+    PositionGatedLandmark: "landmark",
     PooledLandmark: "landmark",
     ConstantVector: "landmark",
     DirectAttention: "daa",

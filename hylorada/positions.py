@@ -20,10 +20,7 @@ class FixedBuckets(nn.Module):
 
     def __init__(self, num_buckets: int, max_positions: int, spacing: str = "log") -> None:
         super().__init__()
-        if num_buckets < 1 or max_positions < 1:
-            raise HyLoRADAError(
-                f"num_buckets={num_buckets} over max_positions={max_positions} is empty; use 1 or more of each."
-            )
+        check_buckets(num_buckets, max_positions)
         places = torch.arange(max_positions + 1, dtype=torch.float64)
         if spacing == "log":
             share = torch.log1p(places) / math.log1p(max_positions)
@@ -40,6 +37,14 @@ class FixedBuckets(nn.Module):
         Positions at or beyond `max_positions` share the last bucket.
         """
         return self.table[positions.clamp(max=len(self.table) - 1)]
+
+
+def check_buckets(num_buckets: int, max_positions: int) -> None:
+    """Raise HyLoRADAError unless there is a bucket or more, and a position or more to put into it."""
+    if num_buckets < 1 or max_positions < 1:
+        raise HyLoRADAError(
+            f"num_buckets={num_buckets} over max_positions={max_positions} is empty; use 1 or more of each."
+        )
 
 
 class PositionIds:

@@ -24,7 +24,7 @@ from hylorada import checkpoint
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import discard, read_json, write_json, written_beside
 from hylorada.landmark_redesigns import ConstantVector, PooledLandmark
-from hylorada.landmarks import LandmarkLoRA
+from hylorada.landmarks import PositionGatedLandmark
 from hylorada.lora import PositionBias
 from hylorada.loss import causal_lm_loss
 from hylorada.model import HyLoRADAModel, describe_base, real_targets
@@ -298,7 +298,7 @@ def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[
     """Return the trained parameters in groups with their own learning rates, by the kind of module that owns them."""
     rates: dict[type[nn.Module], float] = {
         PositionBias: config.position_bias_lr,
-        LandmarkLoRA: config.landmark_lr,
+        PositionGatedLandmark: config.landmark_lr,
         PooledLandmark: config.landmark_lr,
         ConstantVector: config.landmark_lr,
         TrainedEmbedding: config.embedding_lr,

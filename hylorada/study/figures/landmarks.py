@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from hylorada.errors import HyLoRADAError
 from hylorada.landmark_redesigns import LearnableBucketLandmark
-from hylorada.landmarks import LandmarkLoRA
+from hylorada.landmarks import LandmarkLoRA, PositionGatedLandmark
 from hylorada.positions import FixedBuckets
 from hylorada.study.figures.style import COLOURS, DASHES, PAGE, SHADES, in_style, in_tokens
 from hylorada.study.plan.rows import Row
@@ -92,7 +92,7 @@ def landmark_gates(records: Records, rows: dict[str, Row]) -> Figure:
     return figure
 
 
-def by_place(record: dict[str, Any]) -> LandmarkLoRA:
+def by_place(record: dict[str, Any]) -> PositionGatedLandmark:
     """Rebuild from a record the part of its landmarks that acts by place.
 
     Raises:
@@ -107,13 +107,13 @@ def by_place(record: dict[str, Any]) -> LandmarkLoRA:
     return part.requires_grad_(False)
 
 
-def place_shares(part: LandmarkLoRA, positions: torch.Tensor) -> np.ndarray:
+def place_shares(part: PositionGatedLandmark, positions: torch.Tensor) -> np.ndarray:
     """(positions, landmarks) what place alone gives to each landmark, content left out; a row sums to 1."""
     with torch.no_grad():
         return part.gates_at(positions).softmax(dim=-1).numpy()
 
 
-def _fresh(record: dict[str, Any], draw: int = 0) -> LandmarkLoRA:
+def _fresh(record: dict[str, Any], draw: int = 0) -> PositionGatedLandmark:
     """Return landmarks of a record's sizes at a random start, one number wide."""
     adapter = record["specification"]["adapter"]
     sizes = (1, adapter["num_landmarks"], adapter["num_position_buckets"], adapter["max_positions"])

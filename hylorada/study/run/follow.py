@@ -69,13 +69,13 @@ def follow(protocol: Protocol, model: "HyLoRADAModel") -> None:
     A saved adapter does not tell of these changes: whoever loads one makes them again.
     """
     from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
-    from hylorada.landmarks import LandmarkLoRA
+    from hylorada.landmarks import PositionGatedLandmark
 
     if protocol.adapter_dtype == "base":
         in_base_dtype(model)
     if not protocol.positions_reach_bias and model.position_bias is not None:
         without_positions(model)
-    if protocol.landmark_buckets is not None and isinstance(model.landmark, LandmarkLoRA):
+    if protocol.landmark_buckets is not None and isinstance(model.landmark, PositionGatedLandmark):
         with_buckets(model, protocol.landmark_buckets)
     if not protocol.bucket_module_registered and isinstance(model.landmark, LearnableBucketLandmark):
         hooked_in_alone(model)
@@ -108,11 +108,11 @@ def with_buckets(model: "HyLoRADAModel", buckets: Buckets) -> None:
         HyLoRADAError: the landmarks of the model have no buckets.
     """
     from hylorada.landmark_redesigns import LearnableBucketLandmark
-    from hylorada.landmarks import LandmarkLoRA
+    from hylorada.landmarks import PositionGatedLandmark
     from hylorada.positions import FixedBuckets
 
     landmark = model.landmark
-    if not isinstance(landmark, LandmarkLoRA):
+    if not isinstance(landmark, PositionGatedLandmark):
         raise HyLoRADAError("the model has no landmarks with buckets; use another landmark_design.")
     if isinstance(landmark, LearnableBucketLandmark):
         landmark.max_positions = buckets.learned_positions
