@@ -6,8 +6,9 @@ The parts take plain arguments and know no configuration; here the two meet.
 from torch import nn
 from transformers import PreTrainedModel
 
+from hylorada.attention_interface import find_attentions_on_interface
 from hylorada.config import HyLoRADAConfig
-from hylorada.daa import DirectAttention, find_attentions
+from hylorada.daa import DirectAttention
 from hylorada.errors import HyLoRADAError
 from hylorada.find import find_feed_forwards, find_layers
 from hylorada.landmark_redesigns import ConstantVector, LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
@@ -80,7 +81,7 @@ def make_direct_attention(base: PreTrainedModel, config: HyLoRADAConfig) -> nn.M
     """Return alpha and beta of each attention module, in the order of the layers."""
     if not config.daa_enabled:
         return None
-    heads = [attention.config.num_attention_heads for attention in find_attentions(base)]
+    heads = [attention.config.num_attention_heads for attention in find_attentions_on_interface(base, "DAA")]
     return nn.ModuleList(DirectAttention(number) for number in heads).to(base.device)
 
 

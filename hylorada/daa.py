@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from hylorada import s2_attention
+from hylorada.attention_interface import attention_name, find_attentions_on_interface, set_attention
 from hylorada.errors import HyLoRADAError
 
 NAME = "hylorada_daa"
@@ -57,8 +58,9 @@ class DirectAttention(nn.Module):
 def enable(base_model: PreTrainedModel, adapters: Iterable[DirectAttention]) -> None:
     """Let each adapter act in the self-attention of one layer; S²-Attn, where wanted, is enabled before.
 
-    adapters: one for each module of `find_attentions`, in its order. They stay their owner's: the base refers to them,
-    but its modules and parameters are what they were. Under torch.compile a padded batch breaks the graph once.
+    adapters: one for each module of `find_attentions_on_interface`, in its order. They stay their owner's: the base
+    refers to them, but its modules and parameters are what they were. Under torch.compile a padded batch breaks the
+    graph once.
 
     Raises:
         HyLoRADAError: DAA is on already, the adapters do not fit, or the model's attention cannot be wrapped or
@@ -67,13 +69,9 @@ def enable(base_model: PreTrainedModel, adapters: Iterable[DirectAttention]) -> 
     if is_enabled(base_model):
         raise HyLoRADAError("DAA is on in this model already; call disable before enabling it with other adapters.")
     _check_own_attention(base_model)
-    attentions, adapters = find_attentions(base_model), list(adapters)
+    attentions, adapters = find_attentions_on_interface(base_model, "DAA"), list(adapters)
     _check_fit(attentions, adapters)
-    own = base_model.config._attn_implementation
-    base_model.set_attn_implementation(NAME)  # does nothing to a model whose code does not ask the interface
-    if any(attention.config._attn_implementation != NAME for attention in attentions):
-        base_model.set_attn_implementation(own)
-        raise _out_of_reach(base_model)
+    set_attention(base_model, attentions, NAME, "DAA")
     for attention, adapter in zip(attentions, adapters, strict=True):
         object.__setattr__(attention, "direct_attention", adapter)  # past nn.Module, which would register it
 
@@ -89,7 +87,7 @@ def disable(base_model: PreTrainedModel) -> None:
     for module in base_model.modules():
         if hasattr(module, "direct_attention"):
             del module.direct_attention
-    current = base_model.config._attn_implementation
+    current = attention_name(base_model)
     if current != NAME:
         raise HyLoRADAError(
             f"this model's attention was set to {current!r} while DAA was on, so DAA has not acted since; "
@@ -101,19 +99,6 @@ def disable(base_model: PreTrainedModel) -> None:
 def is_enabled(base_model: PreTrainedModel) -> bool:
     """Tell whether `enable` has set up this model."""
     return any(hasattr(module, "direct_attention") for module in base_model.modules())
-
-
-def find_attentions(base_model: PreTrainedModel) -> list[nn.Module]:
-    """Return the causal self-attention modules in order of layer; `.config.num_attention_heads` gives their heads.
-
-    Raises:
-        HyLoRADAError: there is none of the kind that transformers' attention interface reaches.
-    """
-    kind = ("is_causal", "layer_idx", "config")
-    found = [m for m in base_model.modules() if all(hasattr(m, name) for name in kind) and m.is_causal]
-    if not found:
-        raise _out_of_reach(base_model)
-    return sorted(found, key=lambda attention: attention.layer_idx)
 
 
 def visible_mean(value: Tensor, length: int, mask: Tensor | None = None, causal: bool = True) -> Tensor:
@@ -174,10 +159,10 @@ def _check_own_attention(base_model: PreTrainedModel) -> None:
     """Raise HyLoRADAError where DAA cannot wrap the model's own attention."""
     if base_model.config.output_attentions:
         raise HyLoRADAError("DAA makes no attention weights to return; set output_attentions=False.")
-    if base_model.config._attn_implementation not in WRAPPED:
+    if attention_name(base_model) not in WRAPPED:
         raise HyLoRADAError(
             f"DAA wraps {s2_attention.BASE!r} attention, and this {type(base_model).__name__} uses "
-            f"{base_model.config._attn_implementation!r}; load it with attn_implementation={s2_attention.BASE!r}."
+            f"{attention_name(base_model)!r}; load it with attn_implementation={s2_attention.BASE!r}."
         )
 
 
@@ -194,13 +179,6 @@ def _check_fit(attentions: list[nn.Module], adapters: list[DirectAttention]) -> 
                 f"a DAA adapter of {given} heads does not fit layer {attention.layer_idx}, which has {heads}; "
                 f"make it with num_heads={heads}."
             )
-
-
-def _out_of_reach(base_model: PreTrainedModel) -> HyLoRADAError:
-    return HyLoRADAError(
-        f"the attention of {type(base_model).__name__} is not reached through transformers' attention interface, "
-        "so DAA cannot act in it; use a base model such as GPT-2 or Llama, or turn DAA off."
-    )
 
 
 AttentionInterface.register(NAME, _attention)

@@ -27,7 +27,7 @@ def find_layers(base_model: PreTrainedModel, names: tuple[str, ...] | None) -> d
         if family not in TARGETS:
             raise HyLoRADAError(f"the layers to adapt in a {family!r} model are not known; set lora_target_modules.")
         names = TARGETS[family]
-    found: dict[str, nn.Module] = {}
+    layers: dict[str, nn.Module] = {}
     modules, head = dict(base_model.named_modules()), base_model.get_output_embeddings()
     for name in names:
         matches = {full: module for full, module in modules.items() if full == name or full.endswith("." + name)}
@@ -42,20 +42,25 @@ def find_layers(base_model: PreTrainedModel, names: tuple[str, ...] | None) -> d
                     "and which the loss applies in chunks; name layers inside the blocks."
                 )
             weight_rows(module)  # raises for a layer that cannot be adapted
-            found[full] = module
-    return {full: found[full] for full in modules if full in found}  # in the model's order
+            layers[full] = module
+    return {full: layers[full] for full in modules if full in layers}  # in the model's order
 
 
 def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
-def find_attentions(decoder: nn.Module) -> list[nn.Module]:
-    """Return the self-attention modules of the decoder (HyLoRADAError when none is recognised)."""
-    found = [m for name, m in decoder.named_modules() if type(m).__name__.endswith("Attention") and "cross" not in name]
-    if not found:
+def find_attentions_by_name(decoder: nn.Module) -> list[nn.Module]:
+    """Return the self-attention modules of the decoder, those too that transformers' attention interface cannot reach.
+
+    Raises:
+        HyLoRADAError: none is recognised.
+    """
+    named = decoder.named_modules()
+    attentions = [m for name, m in named if type(m).__name__.endswith("Attention") and "cross" not in name]
+    if not attentions:
         raise HyLoRADAError("no attention module was found to deliver positions; set position_bias_enabled=False.")
-    return found
+    return attentions
 
 
 def find_blocks(decoder: nn.Module) -> nn.ModuleList:
@@ -68,7 +73,7 @@ def find_blocks(decoder: nn.Module) -> nn.ModuleList:
 
 def find_feed_forwards(decoder: nn.Module) -> list[nn.Module]:
     """Return the feed-forward block of each of the decoder's blocks (HyLoRADAError when one is not recognised)."""
-    found = []
+    feed_forwards = []
     for block in find_blocks(decoder):
         here = [module for module in block.children() if type(module).__name__.endswith(FEED_FORWARDS)]
         if len(here) != 1:
@@ -76,8 +81,8 @@ def find_feed_forwards(decoder: nn.Module) -> list[nn.Module]:
                 f"a {type(block).__name__} has {len(here)} modules named after {' or '.join(FEED_FORWARDS)}, and one "
                 "is wanted; set sparse_enabled=False."
             )
-        found += here
-    return found
+        feed_forwards += here
+    return feed_forwards
 
 
 def find_final_norm(decoder: nn.Module) -> nn.Module:

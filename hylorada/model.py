@@ -24,7 +24,7 @@ from hylorada import build, checkpoint, daa, rope, s2_attention
 from hylorada.config import HyLoRADAConfig
 from hylorada.daa import DirectAttention
 from hylorada.errors import HyLoRADAError
-from hylorada.find import find_attentions, find_blocks, find_feed_forwards, find_final_norm, find_layers
+from hylorada.find import find_attentions_by_name, find_blocks, find_feed_forwards, find_final_norm, find_layers
 from hylorada.landmark_redesigns import ConstantVector, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import PositionGatedLandmark
 from hylorada.lora import AtPosition, GatedMagnitude, LowRankUpdate, PositionBias
@@ -310,7 +310,7 @@ class HyLoRADAModel(nn.Module):
             rope.enable(self.base_model, config.rope_scaling_type, config.rope_scaling_factor)
 
     def _deliver_positions(self, decoder: nn.Module) -> None:
-        attentions = find_attentions(decoder)
+        attentions = find_attentions_by_name(decoder)
         self._hooks += [a.register_forward_pre_hook(self._enter_attention, with_kwargs=True) for a in attentions]
         if not self.hylorada_config.lora_enabled:  # then no adapted layer applies the bias
             scale = AtPosition(self.position_bias, self.positions)

@@ -21,6 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
+from hylorada.attention_interface import attention_name, find_attentions_on_interface, set_attention
 from hylorada.errors import HyLoRADAError
 
 NAME = "hylorada_s2"
@@ -42,14 +43,8 @@ def enable(base_model: PreTrainedModel, group_size: int, sink_tokens: int = 0) -
     if is_enabled(base_model):
         raise HyLoRADAError("S²-Attn is on in this model already; call disable before enabling it with other sizes.")
     _check_own_attention(base_model)
-    attentions = [m for m in base_model.modules() if getattr(m, "is_causal", False) and hasattr(m, "layer_idx")]
-    base_model.set_attn_implementation(NAME)  # does nothing to a model whose code does not ask the interface
-    if not attentions or any(_implementation(attention) != NAME for attention in attentions):
-        base_model.set_attn_implementation(BASE)
-        raise HyLoRADAError(
-            f"the attention of {type(base_model).__name__} is not reached through transformers' attention interface, "
-            "so S²-Attn cannot act in it; use a base model such as GPT-2 or Llama, or turn S²-Attn off."
-        )
+    attentions = find_attentions_on_interface(base_model, "S²-Attn")
+    set_attention(base_model, attentions, NAME, "S²-Attn")
     for attention in attentions:
         attention.s2_group_size = group_size
         attention.s2_sink_tokens = sink_tokens
@@ -63,9 +58,9 @@ def disable(base_model: PreTrainedModel) -> None:
     """
     if not is_enabled(base_model):
         return
-    if _implementation(base_model) != NAME:
+    if attention_name(base_model) != NAME:
         raise HyLoRADAError(
-            f"S²-Attn cannot go while the attention of this model is {_implementation(base_model)!r}; disable that "
+            f"S²-Attn cannot go while the attention of this model is {attention_name(base_model)!r}; disable that "
             f"first, or set it to {NAME!r}."
         )
     base_model.set_attn_implementation(BASE)
@@ -220,16 +215,11 @@ def _check_own_attention(base_model: PreTrainedModel) -> None:
     """Raise HyLoRADAError where taking over from the model's own attention would change more than its groups."""
     if base_model.config.output_attentions:
         raise HyLoRADAError("S²-Attn makes no attention weights to return; set output_attentions=False.")
-    if _implementation(base_model) != BASE:
+    if attention_name(base_model) != BASE:
         raise HyLoRADAError(
             f"S²-Attn stands in for {BASE!r} attention, and this {type(base_model).__name__} uses "
-            f"{_implementation(base_model)!r}; load it with attn_implementation={BASE!r}."
+            f"{attention_name(base_model)!r}; load it with attn_implementation={BASE!r}."
         )
-
-
-def _implementation(module: nn.Module) -> str | None:
-    """Return the name that a model, or one of its attention modules, looks up in the attention interface."""
-    return getattr(getattr(module, "config", None), "_attn_implementation", None)
 
 
 AttentionInterface.register(NAME, _attention)

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import LlamaConfig
 
 from hylorada import HyLoRADAError, s2_attention
-from hylorada.daa import NAME, DirectAttention, disable, enable, find_attentions, is_enabled
+from hylorada.attention_interface import find_attentions_on_interface
+from hylorada.daa import NAME, DirectAttention, disable, enable, is_enabled
 
 
 @families
@@ -60,7 +61,7 @@ def test_adapters_follow_the_order_of_the_layers():
     model, made = llama(), adapters()
     enable(model, made)
     attentions = [layer.self_attn for layer in model.model.layers]
-    assert find_attentions(model) == attentions
+    assert find_attentions_on_interface(model, "DAA") == attentions
     assert [attention.direct_attention for attention in attentions] == list(made)
 
 
@@ -120,7 +121,7 @@ def test_a_model_that_does_not_ask_the_interface_is_refused():
     assert not is_enabled(model) and model.config._attn_implementation == "sdpa"
     del model.attention
     with pytest.raises(HyLoRADAError, match="OwnModel is not reached"):
-        find_attentions(model)
+        find_attentions_on_interface(model, "DAA")
 
 
 def test_groups_come_before_daa_and_go_after_it():

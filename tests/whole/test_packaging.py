@@ -28,8 +28,9 @@ LAYERS = {  # a layer's file -> what it may import beside the standard library a
     "lora": {"torch", "hylorada.positions", "hylorada.fused"},
     "landmarks": {"torch", "hylorada.positions"},
     "landmark_redesigns": {"torch", "hylorada.positions", "hylorada.landmarks"},
-    "s2_attention": {"torch", "transformers"},
-    "daa": {"torch", "transformers", "hylorada.s2_attention"},  # it wraps what S²-Attn does
+    "attention_interface": {"torch", "transformers"},
+    "s2_attention": {"torch", "transformers", "hylorada.attention_interface"},
+    "daa": {"torch", "transformers", "hylorada.attention_interface", "hylorada.s2_attention"},  # which it wraps
     "sparse_mlp": {"torch"},
     "trained_weights": {"torch"},
     "rope": {"torch", "transformers"},
