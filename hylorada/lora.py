@@ -65,10 +65,15 @@ class HyLoRADAUnified(nn.Module):
             setattr(self, f"place_{position_bias_on}", scale_at_position)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (batch, seq, d_in) to y (batch, seq, d_out) as in the formulas at the top of the file."""
-        frozen = self.base_layer(x)  # Wx + b
-        down = self.place_update(self.lora(x))  # s·A·dropout(x), (batch, seq, r): B alone is missing to the update
-        return self.combine(frozen, down, self.base_layer, self.lora, self.place_output)
+        """Map x (batch, seq, d_in) to y (batch, seq, d_out): y = (1 + e)·(c∘v + b), v = Wx + s·B(A·dropout(x)).
+
+        1 + e is the scale of a token by the position bias; on the update it scales s·A·dropout(x) instead of y.
+        """
+        frozen = self.base_layer(x)  # Wx + b, (batch, seq, d_out)
+        down = self.place_update(self.lora(x))  # s·A·dropout(x), (batch, seq, r)
+        summed = self.lora.added_to(frozen, down)  # v + b = (Wx + b) + B·down, (batch, seq, d_out)
+        excess = self.combine.excess(self.base_layer, self.lora)  # c - 1, (d_out,); None without magnitude
+        return self.combine(summed, self.base_layer.bias, excess, self.place_output)  # (1 + e)·(c∘v + b)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -138,13 +143,14 @@ class LowRankUpdate(nn.Module):
 
 
 class Sum(nn.Module):
-    """y = (Wx + b) + s·BAx: the layer without magnitude."""
+    """y = (1 + e)·(v + b): the layer without magnitude, whose c is 1."""
 
-    def forward(
-        self, frozen: Tensor, down: Tensor, base_layer: nn.Module, lora: LowRankUpdate, place: "AtPosition | Unchanged"
-    ) -> Tensor:
-        """Add the update B·down, down (batch, seq, r), to frozen (batch, seq, d_out); then scale by position."""
-        return place(lora.added_to(frozen, down))
+    def forward(self, summed: Tensor, bias: Tensor | None, excess: None, place: "AtPosition | Unchanged") -> Tensor:
+        """Scale v + b (batch, seq, d_out) by position."""
+        return place(summed)
+
+    def excess(self, base_layer: nn.Module, lora: LowRankUpdate) -> None:
+        """Return that rows have no scale."""
 
     def row_factor(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
         """Return the scale of each output row, (d_out,): all one."""
@@ -163,12 +169,9 @@ class GatedMagnitude(nn.Module):
         self.gate = nn.Parameter(torch.full((), gate, device=weight.device), requires_grad=gated)
         self.residual_weight = nn.Parameter(torch.full((), blend, device=weight.device), requires_grad=gated)
 
-    def forward(
-        self, frozen: Tensor, down: Tensor, base_layer: nn.Module, lora: LowRankUpdate, place: "AtPosition | Unchanged"
-    ) -> Tensor:
-        """Add the update B·down, down (batch, seq, r), to frozen (batch, seq, d_out); scale by row and position."""
-        summed = lora.added_to(frozen, down)  # v + b
-        return scale_rows_and_tokens(summed, base_layer.bias, self.excess(base_layer, lora), place.extra(summed))
+    def forward(self, summed: Tensor, bias: Tensor | None, excess: Tensor, place: "AtPosition | Unchanged") -> Tensor:
+        """Scale v + b (batch, seq, d_out) by row, but for b (d_out,), and by position; excess: c - 1, (d_out,)."""
+        return scale_rows_and_tokens(summed, bias, excess, place.extra(summed))
 
     def row_factor(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
         """Return c of each output row, float32 (d_out,); exactly 1 before training."""
