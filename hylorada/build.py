@@ -3,6 +3,8 @@
 The parts take plain arguments and know no configuration; here the two meet.
 """
 
+from dataclasses import dataclass, field
+
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -12,18 +14,47 @@ from hylorada.daa import DirectAttention
 from hylorada.errors import HyLoRADAError
 from hylorada.find import find_feed_forwards, find_layers
 from hylorada.landmark_redesigns import ConstantVector, LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
-from hylorada.landmarks import LandmarkLoRA
+from hylorada.landmarks import LandmarkLoRA, PositionGatedLandmark
 from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
 from hylorada.positions import PositionIds
 from hylorada.rope import usable_context
 from hylorada.sparse_mlp import SparseMLP
 from hylorada.trained_weights import wrap_embeddings, wrap_norms
 
+Landmark = PositionGatedLandmark | PooledLandmark | PerLayerLandmark | ConstantVector
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an adapter puts into a base model; None, or no layer, where it is not wanted.
+
+    layers: what stands in for modules of the base, by their full names; each holds the original as `base_layer`.
+    daa, sparse: one module for each layer of the base, in its order.
+    """
+
+    layers: dict[str, nn.Module] = field(default_factory=dict)
+    position_bias: PositionBias | None = None
+    landmark: Landmark | None = None
+    daa: nn.ModuleList | None = None
+    sparse: nn.ModuleList | None = None
+
+
+def make_parts(base: PreTrainedModel, config: HyLoRADAConfig, positions: PositionIds) -> Parts:
+    """Return all parts that are asked for; positions: the carrier that the layers' position bias will read."""
+    bias = make_position_bias(base, config)
+    return Parts(
+        layers=make_layers(base, config, bias, positions),
+        position_bias=bias,
+        landmark=make_landmark(base, config),  # after the layers: one seed, one A in all stages
+        daa=make_direct_attention(base, config),
+        sparse=make_sparse(base, config),
+    )
+
 
 def make_layers(
     base: PreTrainedModel, config: HyLoRADAConfig, bias: PositionBias | None, positions: PositionIds
 ) -> dict[str, nn.Module]:
-    """Return what stands in for modules of the base, by their full names; each holds the original as `base_layer`."""
+    """Return the adapted layers, and the embeddings and norms that train whole."""
     layers: dict[str, nn.Module] = {}
     if config.lora_enabled:
         for name, layer in find_layers(base, config.lora_target_modules).items():
@@ -54,9 +85,7 @@ def make_position_bias(base: PreTrainedModel, config: HyLoRADAConfig) -> Positio
     return bias.to(base.device)
 
 
-def make_landmark(
-    base: PreTrainedModel, config: HyLoRADAConfig
-) -> LandmarkLoRA | PooledLandmark | PerLayerLandmark | ConstantVector | None:
+def make_landmark(base: PreTrainedModel, config: HyLoRADAConfig) -> Landmark | None:
     """Return the landmarks of the design that is asked for."""
     if not config.landmark_enabled:
         return None

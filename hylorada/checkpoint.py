@@ -6,6 +6,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import check_only, read_json, write_json, written_beside
@@ -80,6 +81,29 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise HyLoRADAError(f"{path} is damaged ({error}); save the adapter again.") from error
+
+
+def describe_base(base_model: PreTrainedModel) -> dict[str, Any]:
+    """Return the shape that tells one base model from another that an adapter would not fit."""
+    config = base_model.config.get_text_config()
+    shape = {name: getattr(config, name) for name in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")}
+    merged = getattr(base_model.config, "hylorada_merged", None)
+    return shape if merged is None else shape | {"merged": merged}
+
+
+def check_same_base(there: dict[str, Any], here: dict[str, Any], folder: Path) -> None:
+    """Hold the base that a folder's adapter was trained on to the one at hand, as `describe_base` has them.
+
+    Raises:
+        HyLoRADAError: they differ.
+    """
+    if there != here:
+        differing = ", ".join(
+            f"{name} {there.get(name)} there, {here.get(name)} here"
+            for name in sorted(here.keys() | there.keys())
+            if there.get(name) != here.get(name)
+        )
+        raise HyLoRADAError(f"{folder} is for another base model: {differing}; load it on the one it was trained on.")
 
 
 def check_same_names(given: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:

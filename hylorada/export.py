@@ -27,7 +27,8 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import check_only, read_json, write_json, written_beside
 from hylorada.find import TARGETS, find_layers
 from hylorada.lora import HyLoRADAUnified, weight_rows
-from hylorada.model import PARTS, HyLoRADAModel
+from hylorada.model import HyLoRADAModel
+from hylorada.parts import owners
 from hylorada.trained_weights import TrainedWeights
 
 CONFIG_FILE = "adapter_config.json"
@@ -180,12 +181,12 @@ def _exportable_layers(
             "this model has no adapted layer to export: merged, disabled, or made with lora_enabled=False."
         )
     parts = [part for layer in layers.values() for part in (layer.lora, layer.combine)]
-    written = {id(p) for part in (*parts, *whole) for p in part.parameters()}
-    held = {id(p): part for module in model.modules() for part in _parts_of(module) for p in module.parameters()}
+    written = {p for part in (*parts, *whole) for p in part.parameters()}
+    held = owners(model)
     others = {  # a dictionary for its order
-        held.get(id(p), name.removeprefix("base_model.")): None
+        held.get(p, name.removeprefix("base_model.")): None
         for name, p in model.named_parameters()
-        if id(p) not in written and (id(p) in held or p.requires_grad)
+        if p not in written and (p in held or p.requires_grad)
     }
     if model.hylorada_config.rope_scaling_type is not None:
         others["RoPE scaling"] = None
@@ -198,10 +199,6 @@ def _exportable_layers(
     if others:
         warnings.warn(f"left out of the export: {told}; it computes something else than this model.", stacklevel=3)
     return layers
-
-
-def _parts_of(module: nn.Module) -> list[str]:
-    return [part for kind, part in PARTS.items() if isinstance(module, kind)]
 
 
 def _low_rank_tensors(name: str, A: Tensor, B: Tensor) -> dict[str, Tensor]:

@@ -105,6 +105,13 @@ def shifted_targets(input_ids: Tensor, attention_mask: Tensor | None, labels: Te
     return input_ids[:, 1:].masked_fill(~(real[:, 1:] & real[:, :-1]), IGNORED)
 
 
+def real_targets(labels: Tensor, mask: Tensor) -> Tensor:
+    """Return labels (batch, seq), not shifted, with -100 wherever the target or its context is padding."""
+    real = mask.bool()
+    context = torch.cat([real[:, :1], real[:, :-1]], dim=1)
+    return labels.masked_fill(~(real & context), IGNORED)
+
+
 def causal_lm(model: nn.Module) -> nn.Module:
     """The Hugging Face causal LM: the one inside a HyLoRADAModel (its adapters are injected in place), or `model`."""
     lm = model.base_model if hasattr(model, "hylorada_config") else model

@@ -23,12 +23,9 @@ from tqdm.auto import tqdm
 from hylorada import checkpoint
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import discard, read_json, write_json, written_beside
-from hylorada.landmark_redesigns import ConstantVector, PooledLandmark
-from hylorada.landmarks import PositionGatedLandmark
-from hylorada.lora import PositionBias
-from hylorada.loss import causal_lm_loss
-from hylorada.model import HyLoRADAModel, describe_base, real_targets
-from hylorada.trained_weights import TrainedEmbedding
+from hylorada.loss import IGNORED, causal_lm_loss, real_targets
+from hylorada.model import HyLoRADAModel
+from hylorada.parts import owners
 
 SCHEDULES = ("cosine", "constant", "linear_from_zero")
 PRECISIONS = ("no", "bf16")
@@ -199,12 +196,14 @@ class HyLoRADATrainer:
     def _step(self, micro_batches: list[dict[str, Tensor]]) -> dict[str, float]:
         """Take one optimiser step on the mean loss over all targets of its micro-batches."""
         step = len(self.history)
-        targets = sum((batch["labels"][:, 1:] != -100).sum() for batch in micro_batches)
+        targets = sum((batch["labels"][:, 1:] != IGNORED).sum() for batch in micro_batches)
         targets = self.accelerator.reduce(targets, "sum").item()
         rate = self.schedule.get_last_lr()[0]
         if targets == 0:
             if not self.config.allow_empty_steps:
-                raise HyLoRADAError(f"step {step + 1} has no target: every label is -100 or alone in its sequence.")
+                raise HyLoRADAError(
+                    f"step {step + 1} has no target: every label is {IGNORED} or alone in its sequence."
+                )
             self.schedule.step()
             return {"step": step + 1, "loss": 0.0, "learning_rate": rate, "targets": 0}
         loss = 0.0
@@ -252,7 +251,7 @@ class HyLoRADATrainer:
         return {
             "training": asdict(self.config),
             "adapter": self.model.hylorada_config.to_dict(),
-            "base": describe_base(self.model.base_model),
+            "base": checkpoint.describe_base(self.model.base_model),
             "data": digest(self.dataset),
             "collate": self.collate.__name__,
             "total_steps": self.total_steps,
@@ -295,21 +294,17 @@ class HyLoRADATrainer:
 
 
 def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Return the trained parameters in groups with their own learning rates, by the kind of module that owns them."""
-    rates: dict[type[nn.Module], float] = {
-        PositionBias: config.position_bias_lr,
-        PositionGatedLandmark: config.landmark_lr,
-        PooledLandmark: config.landmark_lr,
-        ConstantVector: config.landmark_lr,
-        TrainedEmbedding: config.embedding_lr,
+    """Return the trained parameters in groups with their own learning rates, by the part that they belong to."""
+    rate_of_part = {
+        "position_bias": config.position_bias_lr,
+        "landmark": config.landmark_lr,
+        "embeddings": config.embedding_lr,
     }
+    rates = {p: rate_of_part[part] for p, part in owners(model).items() if part in rate_of_part}
     groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}
-    seen: set[nn.Parameter] = set()
-    owners = [(rate, module) for module in model.modules() for kind, rate in rates.items() if isinstance(module, kind)]
-    for rate, module in [*owners, (config.learning_rate, model)]:  # last, what no kind of part owns
-        own = [p for p in module.parameters() if p.requires_grad and p not in seen]
-        groups.setdefault(rate, []).extend(own)
-        seen.update(own)
+    for parameter in dict.fromkeys([*rates, *model.parameters()]):  # last, what has no rate of its own
+        if parameter.requires_grad:
+            groups.setdefault(rates.get(parameter, config.learning_rate), []).append(parameter)
     return [{"params": parameters, "lr": rate} for rate, parameters in groups.items() if parameters]
 
 
@@ -322,7 +317,7 @@ def pad_right(items: list[dict[str, Any]]) -> dict[str, Tensor]:
         mask = torch.as_tensor(item.get("attention_mask", torch.ones_like(ids)))
         labels = real_targets(torch.as_tensor(item.get("labels", ids))[None], mask[None])[0]
         missing = longest - len(ids)
-        for name, values, filler in (("input_ids", ids, 0), ("attention_mask", mask, 0), ("labels", labels, -100)):
+        for name, values, filler in (("input_ids", ids, 0), ("attention_mask", mask, 0), ("labels", labels, IGNORED)):
             batch[name].append(nn.functional.pad(values, (0, missing), value=filler))
     return {name: torch.stack(rows) for name, rows in batch.items()}
 

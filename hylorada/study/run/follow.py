@@ -8,26 +8,26 @@ Padding counts as a target like any token. The mask was given, so no token atten
 it padding, what remains is the attention library's answer to an empty mask), and places count on: 0 ... T-1.
 `published_batches` states all of it, labels and places included, so that nothing is left for the trainer to derive:
 its batches are those of `torch.utils.data.default_collate`.
-
-Needs no torch until a model is changed.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 from hylorada.errors import HyLoRADAError
+from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
+from hylorada.landmarks import PositionGatedLandmark
+from hylorada.lora import HyLoRADAUnified, unchanged
+from hylorada.loss import IGNORED
+from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL
+from hylorada.positions import FixedBuckets
 from hylorada.study.plan.protocol import Buckets, Protocol
-
-if TYPE_CHECKING:
-    from hylorada.model import HyLoRADAModel
-
-
-IGNORED = -100  # a label that is no target
 
 
 def published_batches(protocol: Protocol, rows: Sequence[Sequence[int]], end: int) -> list[dict[str, np.ndarray]]:
@@ -63,14 +63,11 @@ def padding_share(batches: Sequence[dict[str, np.ndarray]]) -> float:
     return float((targets & padding).sum() / targets.sum())
 
 
-def follow(protocol: Protocol, model: "HyLoRADAModel") -> None:
+def follow(protocol: Protocol, model: HyLoRADAModel) -> None:
     """Change a freshly built or loaded model to what the protocol says of its parts; parts that it lacks are passed by.
 
     A saved adapter does not tell of these changes: whoever loads one makes them again.
     """
-    from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
-    from hylorada.landmarks import PositionGatedLandmark
-
     if protocol.adapter_dtype == "base":
         in_base_dtype(model)
     if not protocol.positions_reach_bias and model.position_bias is not None:
@@ -83,7 +80,7 @@ def follow(protocol: Protocol, model: "HyLoRADAModel") -> None:
         pooling_over_padding(model)
 
 
-def without_positions(model: "HyLoRADAModel") -> None:
+def without_positions(model: HyLoRADAModel) -> None:
     """Take the position bias out of every layer: with no positions, the published layers applied none.
 
     Its table stays among the trained tensors, gets no gradient and so keeps its zeros.
@@ -91,8 +88,6 @@ def without_positions(model: "HyLoRADAModel") -> None:
     Raises:
         HyLoRADAError: no layer has a position bias.
     """
-    from hylorada.lora import HyLoRADAUnified, unchanged
-
     layers = [module for module in model.modules() if isinstance(module, HyLoRADAUnified) and module.at_position]
     if not layers:
         raise HyLoRADAError("no adapted layer has a position bias to take out; set position_bias_enabled=True.")
@@ -101,16 +96,12 @@ def without_positions(model: "HyLoRADAModel") -> None:
         layer.place_output = layer.place_update = unchanged
 
 
-def with_buckets(model: "HyLoRADAModel", buckets: Buckets) -> None:
+def with_buckets(model: HyLoRADAModel, buckets: Buckets) -> None:
     """Spread positions over the buckets of the landmarks as given; a position bias keeps its own.
 
     Raises:
         HyLoRADAError: the landmarks of the model have no buckets.
     """
-    from hylorada.landmark_redesigns import LearnableBucketLandmark
-    from hylorada.landmarks import PositionGatedLandmark
-    from hylorada.positions import FixedBuckets
-
     landmark = model.landmark
     if not isinstance(landmark, PositionGatedLandmark):
         raise HyLoRADAError("the model has no landmarks with buckets; use another landmark_design.")
@@ -121,7 +112,7 @@ def with_buckets(model: "HyLoRADAModel", buckets: Buckets) -> None:
     landmark.bucket = fixed.to(landmark.position_gates.device)
 
 
-def hooked_in_alone(model: "HyLoRADAModel") -> None:
+def hooked_in_alone(model: HyLoRADAModel) -> None:
     """Take the landmarks out of training, and their dropout out of the reach of `eval()`: it stays on.
 
     So the module acts on every pass and keeps its random start. Its tensors leave `adapter_tensors()` and with it a
@@ -131,9 +122,6 @@ def hooked_in_alone(model: "HyLoRADAModel") -> None:
     Raises:
         HyLoRADAError: the model has no landmarks at the final norm, or this was done before.
     """
-    from torch import nn
-    from torch.nn import functional as F
-
     if not isinstance(dropout := getattr(model.landmark, "dropout", None), nn.Dropout):
         raise HyLoRADAError("the model has no landmarks whose dropout could be kept on, or it is kept on already.")
     model.landmark.requires_grad_(False)
@@ -141,30 +129,27 @@ def hooked_in_alone(model: "HyLoRADAModel") -> None:
     model.landmark.dropout = partial(F.dropout, p=dropout.p)  # no module, so no mode reaches it
 
 
-def in_base_dtype(model: "HyLoRADAModel") -> None:
+def in_base_dtype(model: HyLoRADAModel) -> None:
     """Keep the trained tensors in the base model's type, without float32 masters; nothing changes on a float32 base."""
     dtype = model.base_model.get_input_embeddings().weight.dtype
     for parameter in model.trainable_parameters():
         parameter.data = parameter.data.to(dtype)
 
 
-def pooling_over_padding(model: "HyLoRADAModel") -> None:
+def pooling_over_padding(model: HyLoRADAModel) -> None:
     """Let landmarks that pool take padding for text while the model trains; texts scored side by side stay apart."""
-    import torch
-
-    by_mask = model.running.real
+    running = model.wiring.running
+    by_mask = running.real
 
     def real(seen: torch.Tensor) -> torch.Tensor:
         return torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device) if model.training else by_mask(seen)
 
-    model.running.real = real
+    running.real = real
 
 
 @contextmanager
 def drawn_from(seed: int) -> Iterator[None]:
     """Fix the random numbers of an evaluation whose dropout is on, for the length of a `with` block."""
-    import torch
-
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
         yield

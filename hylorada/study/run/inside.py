@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from hylorada.lora import GatedMagnitude, HyLoRADAUnified
-from hylorada.model import PARTS, HyLoRADAModel
+from hylorada.model import HyLoRADAModel
+from hylorada.parts import owners
 
 READABLE = (  # ends of the names of trained tensors that mean something alone
     *(".combine.gate", ".combine.residual_weight", ".scale", ".boundaries", ".position_gates", ".alpha", ".beta"),
@@ -33,33 +34,27 @@ def movement(model: HyLoRADAModel, before: dict[str, torch.Tensor]) -> dict[str,
     before: `parameters_named` of the fresh model, in the type that the protocol gives them.
     """
     after = parameters_named(model, before)
-    owners = {
-        id(parameter): part
-        for module in model.modules()
-        for kind, part in PARTS.items()
-        if isinstance(module, kind)
-        for parameter in module.parameters()
-    }
-    part_of = {name: owners[id(parameter)] for name, parameter in model.named_parameters() if name in before}
+    parts = owners(model)
+    part_of = {name: parts[parameter] for name, parameter in model.named_parameters() if name in before}
     moved: dict[str, dict[str, float]] = {}
     for name, start in before.items():
-        found = moved.setdefault(part_of[name], {"entries": 0, "changed": 0, "largest": 0.0})
+        part = moved.setdefault(part_of[name], {"entries": 0, "changed": 0, "largest": 0.0})
         difference = (after[name].float() - start.float()).abs()
-        found["entries"] += difference.numel()
-        found["changed"] += int((difference > 0).sum())
-        found["largest"] = max(found["largest"], float(difference.max()))
+        part["entries"] += difference.numel()
+        part["changed"] += int((difference > 0).sum())
+        part["largest"] = max(part["largest"], float(difference.max()))
     return moved
 
 
 @torch.no_grad()
 def magnitude_quantiles(model: HyLoRADAModel) -> dict[str, dict[str, list[float]]]:
     """Return, for each layer with a magnitude, `QUANTILES` over its rows of m/||W||, which began at 1, and of c."""
-    told = {}
+    quantiles = {}
     for name, layer in model.base_model.named_modules():
         if isinstance(layer, HyLoRADAUnified) and isinstance(layer.combine, GatedMagnitude):
             norm = layer.combine.base_norm_squared.sqrt()
             drift = (layer.combine.magnitude / norm)[norm > 0]
             factor = layer.combine.row_factor(layer.base_layer, layer.lora)
             at = torch.tensor(QUANTILES, device=drift.device)
-            told[name] = {"magnitude": drift.quantile(at).tolist(), "factor": factor.quantile(at).tolist()}
-    return told
+            quantiles[name] = {"magnitude": drift.quantile(at).tolist(), "factor": factor.quantile(at).tolist()}
+    return quantiles

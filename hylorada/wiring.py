@@ -1,0 +1,196 @@
+"""The parts of an adapter in the modules of its base: put in, taken out, and told of each pass that runs.
+
+Positions come from two kinds of hooks. One on the decoder runs once a pass: it derives ids from the padding mask and
+the cache, which the base alone does not. One on each attention module hands the ids of *its* call to the layers of its
+block: activation checkpointing runs a block again long after the pass, when only the arguments of that call still tell
+its positions.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from hylorada import daa, rope, s2_attention
+from hylorada.attention_interface import attention_name
+from hylorada.build import Parts
+from hylorada.config import HyLoRADAConfig
+from hylorada.errors import HyLoRADAError
+from hylorada.find import find_attentions_by_name, find_blocks, find_feed_forwards, find_final_norm, find_layers
+from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
+from hylorada.lora import AtPosition
+from hylorada.positions import PositionIds
+from hylorada.running_pass import RunningPass, positions_of
+
+
+class Wiring:
+    """What is changed in a base model for as long as an adapter acts in it, and how to undo it.
+
+    positions, running: what the parts are told of the pass that runs. parts: none until `put_in`.
+    """
+
+    def __init__(self, base_model: PreTrainedModel, config: HyLoRADAConfig) -> None:
+        self.base_model, self.config, self.parts = base_model, config, Parts()
+        self.positions, self.running = PositionIds(), RunningPass(base_model.config)
+        self._hooks: list[RemovableHandle] = []
+        self._trained_before = [p for p in base_model.parameters() if p.requires_grad]
+
+    def scale_rope(self) -> None:
+        """Turn rotary positions as the configuration says; nothing where it says nothing of them."""
+        if self.config.rope_scaling_type is not None:
+            rope.enable(self.base_model, self.config.rope_scaling_type, self.config.rope_scaling_factor)
+
+    def put_in(self, parts: Parts) -> None:
+        """Freeze the base and let the parts act in it, for good or until `give_back`."""
+        self.base_model.requires_grad_(False)
+        self.parts = parts
+        self.attach(training=True)
+        if self.config.gradient_checkpointing:
+            _checkpoint_blocks(self.base_model)
+        self.base_model.is_adapted_by_hylorada = True
+
+    def give_back(self) -> None:
+        """Leave the base as it was before, whatever of it has been changed by now."""
+        self.detach()
+        rope.disable(self.base_model)
+        for parameter in self._trained_before:
+            parameter.requires_grad_(True)
+        self.release()
+
+    def release(self) -> None:
+        """Let the base be adapted anew, and keep its activations where they were recomputed."""
+        if self.config.gradient_checkpointing and self.base_model.is_activation_checkpointing:
+            self.base_model.activation_checkpointing_disable()
+            self.base_model.disable_input_require_grads()
+        self.base_model.is_adapted_by_hylorada = False
+
+    def attach(self, training: bool) -> None:
+        """Set the parts' layers into the base, in training mode or not, and hook everything else to it."""
+        parts, decoder = self.parts, self.base_model.get_decoder()
+        for name, layer in parts.layers.items():
+            layer.train(training)  # the base may have been switched while they were out
+            self.base_model.set_submodule(name, layer)
+        self._hooks = [
+            decoder.register_forward_pre_hook(self._begin_pass, with_kwargs=True),
+            decoder.register_forward_hook(self._end_pass),
+        ]
+        self._group_attention()
+        if parts.daa is not None:  # around what S²-Attn does
+            daa.enable(self.base_model, parts.daa)
+        if parts.position_bias is not None:
+            self._hooks += self._deliver_positions(decoder)
+        if parts.sparse is not None:
+            blocks = zip(find_feed_forwards(decoder), parts.sparse, strict=True)
+            self._hooks += [block.register_forward_hook(partial(_after, part)) for block, part in blocks]
+        self._hooks += self._hook_landmark(decoder)
+
+    def detach(self) -> None:
+        """Take out what `attach` put in (HyLoRADAError where other attention has come into its place)."""
+        daa.disable(self.base_model)  # these two may refuse, so they come first
+        s2_attention.disable(self.base_model)
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        for name, layer in self.parts.layers.items():
+            self.base_model.set_submodule(name, layer.base_layer)
+
+    def _group_attention(self) -> None:
+        if not self.config.s2_attn_enabled:
+            return
+        group_size, context = self.config.s2_group_size, rope.usable_context(self.base_model.config) or math.inf
+        if group_size >= context:
+            raise HyLoRADAError(
+                f"s2_group_size={group_size} holds the whole context of {context} tokens, so "
+                "S²-Attn would never act; use smaller groups, or set s2_attn_enabled=False."
+            )
+        s2_attention.enable(self.base_model, group_size, self.config.s2_sink_tokens)
+
+    def _deliver_positions(self, decoder: nn.Module) -> list[RemovableHandle]:
+        receivers = find_attentions_by_name(decoder)
+        hooks = [r.register_forward_pre_hook(self._enter_attention, with_kwargs=True) for r in receivers]
+        if not self.config.lora_enabled:  # then no adapted layer applies the bias
+            scale = AtPosition(self.parts.position_bias, self.positions)
+            targets = find_layers(self.base_model, self.config.lora_target_modules)
+            hooks += [layer.register_forward_hook(partial(_after, scale)) for layer in targets.values()]
+        return hooks
+
+    def _hook_landmark(self, decoder: nn.Module) -> list[RemovableHandle]:
+        match landmark := self.parts.landmark:
+            case None:
+                return []
+            case PerLayerLandmark():  # a block's own hook is outside activation checkpointing: it runs once a pass
+                pairs = enumerate(zip(find_blocks(decoder), landmark, strict=True))
+                return [b.register_forward_hook(partial(self._leave_pooled, part, slot)) for slot, (b, part) in pairs]
+            case PooledLandmark():
+                return [find_final_norm(decoder).register_forward_hook(partial(self._leave_pooled, landmark, 0))]
+            case _:
+                return [find_final_norm(decoder).register_forward_hook(self._leave_final_norm)]
+
+    def _begin_pass(self, decoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        names = inspect.signature(decoder.forward).parameters
+        kwargs = dict(zip(names, args, strict=False)) | kwargs
+        self._check_attention()
+        self.positions.set(positions_of(kwargs))
+        if kwargs.get("attention_mask") is not None:  # without a mask the decoder counts as we do
+            kwargs["position_ids"] = positions_of(kwargs)
+        if isinstance(self.parts.landmark, PooledLandmark | PerLayerLandmark):
+            self.running.begin(kwargs, decoder.training)
+        return (), kwargs
+
+    def _end_pass(self, *call: Any) -> None:
+        self.running.end()
+
+    def _check_attention(self) -> None:
+        """Raise where the attention that the adapter set up was exchanged for another."""
+        wanted = daa.NAME if self.parts.daa is not None else s2_attention.NAME
+        current = attention_name(self.base_model)
+        if (self.parts.daa is not None or self.config.s2_attn_enabled) and current != wanted:
+            raise HyLoRADAError(
+                f"the attention of this model was set to {current!r} after it was adapted, and {wanted!r} does not act "
+                f"there; set it before, or back to {wanted!r}."
+            )
+
+    def _enter_attention(self, attention: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("position_ids") is None:
+            raise HyLoRADAError(
+                f"{type(attention).__name__} gets no position_ids from its model, so a position bias cannot act here; "
+                "set position_bias_enabled=False."
+            )
+        self.positions.set(kwargs["position_ids"])
+
+    def _leave_final_norm(self, norm: nn.Module, args: tuple, hidden: Tensor) -> Tensor:
+        return self.parts.landmark(hidden, self.positions.get())
+
+    def _leave_pooled(self, part: PooledLandmark, slot: int, *call: Any) -> Tensor:
+        hidden = call[-1]  # of (module, arguments, output)
+        if not isinstance(hidden, Tensor):
+            raise HyLoRADAError(
+                f"the blocks of this {self.base_model.config.model_type!r} model return a {type(hidden).__name__}, so "
+                "landmark_design='per_layer' cannot act there; use another design."
+            )
+        if part.causal:
+            return part(hidden, *self.running.look_back(hidden, slot))
+        if self.running.past:
+            raise HyLoRADAError(
+                "landmark_pooling='sequence' sees the whole sequence, future included, and cannot go on from a cache; "
+                "generate with use_cache=False, or use 'causal'."
+            )
+        return part(hidden, hidden, self.running.real(hidden))
+
+
+def _after(part: Callable[[Tensor], Tensor], module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+    return part(output)
+
+
+def _checkpoint_blocks(base_model: PreTrainedModel) -> None:
+    try:
+        base_model.activation_checkpointing_enable()  # recomputes blocks, non-reentrant
+    except ValueError as error:
+        raise HyLoRADAError(
+            f"a {type(base_model).__name__} cannot recompute its blocks; set gradient_checkpointing=False."
+        ) from error
