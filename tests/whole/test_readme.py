@@ -110,13 +110,23 @@ def test_the_number_of_runs_is_that_of_the_default_scale():
     assert int(runs) == len(all_runs(load_settings("micro")))
 
 
-@pytest.mark.parametrize("path", [p for row in table("Folders") for p in re.findall(r"`(.+?)`", row[0])])
-def test_every_path_of_the_folder_map_exists(path):
-    assert (ROOT / path).exists()
+TREE = README.split("\n## Where things are\n")[1].split("```")[1].strip("\n").split("\n")
 
 
-def test_no_folder_is_missing_from_the_map():
-    mapped = {path.split("/")[0] for row in table("Folders") for path in re.findall(r"`(.+?)`", row[0])}
+def names_of(line: str) -> list[str]:
+    """Names of a line of the tree: with a slash or an ending, or the one file that has neither."""
+    return re.findall(r"(?:^ *|  |, |: |; )([\w-]+(?:\.py|/)|Snakefile)(?=[ ,:]|$)", line)
+
+
+@pytest.mark.parametrize("line", TREE)
+def test_every_path_of_the_tree_exists(line):
+    depth = len(line) - len(line.lstrip())
+    folder = ROOT / {0: "", 2: "hylorada", 4: "hylorada/study"}[depth]
+    assert names_of(line) and all((folder / name).exists() for name in names_of(line))
+
+
+def test_no_folder_is_missing_from_the_tree():
+    mapped = {name.rstrip("/") for line in TREE if not line.startswith(" ") for name in names_of(line)}
     made = (ROOT / ".gitignore").read_text()
     ours = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".") and f"/{p.name}/" not in made}
     assert {name for name in ours if not name.endswith(".egg-info")} <= mapped
