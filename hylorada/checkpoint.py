@@ -114,13 +114,13 @@ def check_same_names(given: dict[str, Tensor], wanted: dict[str, Tensor], folder
     """
     missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing or unknown:
-        told = [
+        differences = [
             f"{len(names)} {what} ({names[0]}, ...)"
             for what, names in (("missing", missing), ("unknown", unknown))
             if names
         ]
         raise HyLoRADAError(
-            f"{folder} does not fit this model: {' and '.join(told)}; load it on the base it was trained on."
+            f"{folder} does not fit this model: {' and '.join(differences)}; load it on the base it was trained on."
         )
     for name, tensor in wanted.items():
         if given[name].shape != tensor.shape:

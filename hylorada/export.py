@@ -190,14 +190,14 @@ def _exportable_layers(
     }
     if model.hylorada_config.rope_scaling_type is not None:
         others["RoPE scaling"] = None
-    told = " and ".join(list(others)[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    omitted = " and ".join(list(others)[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
     if others and not drop:
         raise HyLoRADAError(
-            f"PEFT's layout cannot hold {told}; train without, or export with drop=True (--drop) to leave that out, "
+            f"PEFT's layout cannot hold {omitted}; train without, or export with drop=True (--drop) to leave that out, "
             "which changes what the model computes."
         )
     if others:
-        warnings.warn(f"left out of the export: {told}; it computes something else than this model.", stacklevel=3)
+        warnings.warn(f"left out of the export: {omitted}; it computes something else than this model.", stacklevel=3)
     return layers
 
 

@@ -153,17 +153,17 @@ def _scaled_config(config: PreTrainedConfig, scaling_type: str, factor: float) -
 
 def _find_rotaries(base_model: PreTrainedModel, config: PreTrainedConfig) -> dict[str, nn.Module]:
     """Return the rotary modules made from `config` by name; one that is reached by two names stands under both."""
-    found = {
+    rotaries = {
         name: module
         for name, module in base_model.named_modules(remove_duplicate=False)
         if isinstance(getattr(module, "inv_freq", None), Tensor) and getattr(module, "config", None) is config
     }
-    if not found:
+    if not rotaries:
         raise HyLoRADAError(
             f"no rotary module was found in this {config.model_type!r} model, so RoPE scaling cannot act; use a base "
             "such as Llama or Qwen2, or set rope_scaling_type=None."
         )
-    return found
+    return rotaries
 
 
 def _rebuild(old: nn.Module, config: PreTrainedConfig, scaled: PreTrainedConfig) -> nn.Module:

@@ -150,13 +150,13 @@ def find_embeddings(base_model: nn.Module) -> dict[str, nn.Embedding]:
         module for blocks in decoder.modules() if isinstance(blocks, nn.ModuleList) for module in blocks.modules()
     }
     own = set(decoder.modules()) - inside
-    found = {name: m for name, m in base_model.named_modules() if isinstance(m, nn.Embedding) and m in own}
-    if token_embedding not in found.values():
+    embeddings = {name: m for name, m in base_model.named_modules() if isinstance(m, nn.Embedding) and m in own}
+    if token_embedding not in embeddings.values():
         raise HyLoRADAError(
             f"no token embedding was found to train: that of {type(base_model).__name__} is a "
             f"{type(token_embedding).__name__}; use a fresh base model, or set train_embeddings=False."
         )
-    return found
+    return embeddings
 
 
 def find_norms(base_model: nn.Module) -> dict[str, nn.Module]:
@@ -166,13 +166,13 @@ def find_norms(base_model: nn.Module) -> dict[str, nn.Module]:
         HyLoRADAError: there is none, or they are wrapped already.
     """
     own = set(base_model.get_decoder().modules())
-    found = {n: m for n, m in base_model.named_modules() if m in own and _is_norm(m)}
-    if not found or any(name.endswith(".base_layer") for name in found):
+    norms = {n: m for n, m in base_model.named_modules() if m in own and _is_norm(m)}
+    if not norms or any(name.endswith(".base_layer") for name in norms):
         raise HyLoRADAError(
             f"no norm was found to train in this {type(base_model).__name__}; use a fresh base model, "
             "or set train_norms=False."
         )
-    return found
+    return norms
 
 
 def is_tied(base_model: nn.Module) -> bool:
