@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.loss import IGNORED, causal_lm, causal_lm_nll
+from hylorada.metrics import all_metrics
 from hylorada.nll import TokenNLL
 from hylorada.rope import usable_context
 
@@ -81,7 +82,7 @@ def run_full_evaluation(
     stride: int | None = None,
     **options: Any,
 ) -> dict[str, float | int | None]:
-    """Every metric of one pass over the texts as a flat dict, with its counts, window and stride; as `dataset_nll`.
+    """Every metric of one pass over the texts by its name in METRICS, with counts, window and stride; as `dataset_nll`.
 
     config: if given, the HyLoRADAConfig the model must have been built with. The lost-in-the-middle numbers are those
     of each text's first window, None where no text has 100 tokens.
@@ -92,21 +93,11 @@ def run_full_evaluation(
         )
     max_length = context_length(model) if max_length is None else max_length
     tokens = dataset_nll(model, test_dataset, tokenizer, max_length, stride, **options)
-    first, longest = tokens.first_windows(), int(tokens.first_windows().text_means()[2].max()) + 1
     return {
-        "perplexity": tokens.corpus_perplexity(),
-        "loss": tokens.mean_nll(),
-        "perplexity_mean_of_texts": tokens.arithmetic_perplexity(),
-        "perplexity_geometric": tokens.geometric_perplexity(),
-        "worst_5_texts_share": tokens.worst_texts_share(5),
-        "word_perplexity": tokens.word_perplexity(),
-        "byte_perplexity": tokens.byte_perplexity(),
-        "bits_per_byte": tokens.bits_per_byte(),
-        "lost_in_the_middle_perplexity": first.lost_in_the_middle_published() if longest >= 100 else None,
-        "middle_contrast": first.middle_contrast() if longest >= 100 else None,
+        **all_metrics(tokens),
+        "loss": tokens.mean_nll(),  # as `evaluate_perplexity` names it
         "texts": tokens.n_texts,
         "texts_skipped": tokens.n_skipped,
-        "tokens": len(tokens.nll),
         "bytes": int(tokens.text_bytes.sum()),
         "words": int(tokens.text_words.sum()),
         "max_length": max_length,

@@ -22,6 +22,7 @@ from hylorada.evaluation import (
     score_windows,
     token_nll,
 )
+from hylorada.metrics import METRICS
 from hylorada.nll import COLUMNS
 
 
@@ -305,10 +306,11 @@ def test_the_full_evaluation_names_its_window_and_counts_everything():
     options = dict(model=model, test_dataset=texts, tokenizer=tokenizer, max_length=8, progress=False)
     metrics = run_full_evaluation(**options, stride=4, config=model.hylorada_config)
     scored = (len(texts[0]) - 1) + (len(texts[2]) - 1)
-    wanted = dict(texts=3, texts_skipped=1, tokens=scored, bytes=scored, words=7, max_length=8, stride=4)
+    wanted = dict(texts=3, texts_skipped=1, scored_tokens=scored, bytes=scored, words=7, max_length=8, stride=4)
     assert {name: metrics[name] for name in wanted} == wanted
     perplexity = evaluate_perplexity(model, texts, tokenizer, 8, 4, progress=False)[0]
-    assert metrics["perplexity"] == perplexity and metrics["lost_in_the_middle_perplexity"] is None
+    assert METRICS.keys() <= metrics.keys() and metrics["loss"] == metrics["mean_nll"]
+    assert metrics["perplexity"] == perplexity and metrics["lim_perplexity"] is None
     assert metrics["word_perplexity"] == pytest.approx(metrics["byte_perplexity"] ** (scored / 7))
     with pytest.raises(HyLoRADAError, match="not the one this model was built with"):
         run_full_evaluation(**options, config=HyLoRADAConfig(lora_rank=3))

@@ -9,6 +9,7 @@ from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
+from hylorada.metrics import MIDDLE_TOKENS
 from hylorada.study.checkout import project_root
 from hylorada.study.plan.protocols import AS_PUBLISHED
 from hylorada.study.plan.published import OWN_BASE, OWN_CORPUS
@@ -16,7 +17,7 @@ from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records, study_records
 from hylorada.study.results.effects import stage_means
-from hylorada.study.results.published_metrics import DECILE_TOKENS, decile_ratio, line_ratio, published_lines
+from hylorada.study.results.published_metrics import decile_ratio, line_ratio, published_lines
 from hylorada.study.results.statistics import Comparison, Effect, family_of_effects
 
 Pair = tuple[str, str]  # a row and the one that it is held against
@@ -53,16 +54,16 @@ class Evidence:
         return records is not None and set(rows) <= set(records.stages)
 
     def is_measurable(self, study: str, row: str, metric: str) -> bool:
-        """Tell whether a row has text enough for a metric: LIM-PPL takes texts of DECILE_TOKENS tokens."""
+        """Tell whether a row has text enough for a metric: LIM-PPL takes texts of MIDDLE_TOKENS tokens."""
         records = self.records(study)
         if records is None or not metric.startswith("deciles"):
             return records is not None
         seed = records.seeds(row)[0]
         store = (records.lines(row, seed) if metric == "deciles" else records.nll(row, seed)).first_windows()
-        return bool(store.text_means()[2].max() + 1 >= DECILE_TOKENS)
+        return bool(store.text_means()[2].max() + 1 >= MIDDLE_TOKENS)
 
     def effect(self, study: str, pair: Pair, metric: str) -> Effect:
-        """Return the effect of a row against another by a metric of METRICS.
+        """Return the effect of a row against another by a metric of COMPARISONS.
 
         The steps of a study, each row against the one it is held against there, are one family, adjusted together;
         any other pair stands alone.
@@ -73,14 +74,14 @@ class Evidence:
             assert records is not None
             steps = [step for step in own_steps(study) if set(step) <= set(records.stages)]
             together = steps if pair in steps else [pair]
-            family |= family_of_effects({step: METRICS[metric](records, step) for step in together})
+            family |= family_of_effects({step: COMPARISONS[metric](records, step) for step in together})
         return family[pair]
 
     def effects(self, study: str, pairs: Sequence[Pair], metric: str) -> dict[Pair, Effect]:
         """Return the effects of comparisons that one statement makes together, adjusted for all of them."""
         records = self.records(study)
         assert records is not None
-        return family_of_effects({pair: METRICS[metric](records, pair) for pair in pairs})
+        return family_of_effects({pair: COMPARISONS[metric](records, pair) for pair in pairs})
 
     def is_own_setting(self, study: str) -> bool:
         """Whether base, text and amounts of a study are those of the published results."""
@@ -150,7 +151,7 @@ def _by_corpus(records: Records, pair: Pair) -> Comparison:
     return stage_means(records, pair[0]) - stage_means(records, pair[1])
 
 
-METRICS = {
+COMPARISONS = {  # how two rows are held against each other
     "corpus": _by_corpus,  # of the main text
     "lines": _by_lines,  # P_A of the published lines
     "deciles": _by_deciles,  # LIM-PPL of the published lines

@@ -6,19 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hylorada.metrics import PERPLEXITIES
 from hylorada.study.figures.style import COLOURS, DASHES, MARKERS, PAGE, PALETTE, in_decades, in_style, rows_down
 from hylorada.study.plan.ablation import BASE, STAGES
 from hylorada.study.plan.rows import Row
 from hylorada.study.records.records import Records
 
-PERPLEXITIES = {  # of `results`
-    "perplexity": "of the corpus",
-    "geometric_perplexity": "geometric, of texts",
-    "arithmetic_perplexity": "arithmetic, of texts",
-    "lim_perplexity": "LIM-PPL, of deciles",
-    "word_perplexity": "per word",
-    "byte_perplexity": "per byte",
-}
 BRIDGED = (BASE, "rslora")
 KINDS = {
     "layout": ("layout", "s", PALETTE[0]),
@@ -42,7 +35,9 @@ def metric_bridge(records: Records, rows: dict[str, Row]) -> Figure:
     for axes, (title, of) in zip(panels, texts.items(), strict=True):
         _six(axes, {stage: [of[stage, seed]["results"] for seed in records.seeds(stage)] for stage in BRIDGED})
         axes.set_title(title)
-        rows_down(axes, list(PERPLEXITIES.values()) if axes is panels[0] else [""] * len(PERPLEXITIES))
+        rows_down(
+            axes, [metric.words for metric in PERPLEXITIES.values()] if axes is panels[0] else [""] * len(PERPLEXITIES)
+        )
     _worst(shares, records, texts)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)

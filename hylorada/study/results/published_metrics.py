@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hylorada.errors import HyLoRADAError
+from hylorada.metrics import MIDDLE_TOKENS
 from hylorada.nll import TokenNLL
 from hylorada.study.records.records import Records
 from hylorada.study.results.statistics import DRAWS, ArticleMeans, bootstrap
 
 LINE_TOKENS = 10  # a shorter line was skipped
-DECILE_TOKENS = 100  # likewise, for LIM-PPL
 Level = Callable[[np.ndarray], np.ndarray]  # (parts, ...) -> (...)
 
 
@@ -75,13 +75,13 @@ def line_means(stores: Sequence[TokenNLL]) -> ArticleMeans:
 
 def decile_means(stores: Sequence[TokenNLL]) -> list[ArticleMeans]:
     """Return for each decile the mean over an article's texts of their mean NLL in it; `tokens` are the texts."""
-    return _by_article(stores, _deciles, DECILE_TOKENS)
+    return _by_article(stores, _deciles, MIDDLE_TOKENS)
 
 
 def _deciles(store: TokenNLL) -> np.ndarray:
     """(10, texts) mean NLL of each decile of each long enough text."""
-    texts = store.text_means(DECILE_TOKENS)[0]
-    return np.log([store.select(store.text == text).decile_perplexities(DECILE_TOKENS) for text in texts]).T
+    texts = store.text_means(MIDDLE_TOKENS)[0]
+    return np.log([store.select(store.text == text).decile_perplexities(MIDDLE_TOKENS) for text in texts]).T
 
 
 def _paired(arm: list[ArticleMeans], reference: list[ArticleMeans], level: Level) -> LevelRatio:

@@ -13,6 +13,7 @@ from torch import nn
 from hylorada.end_token import LEVELS, end_probability
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import token_nll
+from hylorada.metrics import MIDDLE_TOKENS, all_metrics, has_middle
 from hylorada.nll import TokenNLL, shifted_copies, token_kinds
 from hylorada.retrieval import (
     QUARTERS,
@@ -26,7 +27,6 @@ from hylorada.study.run.follow import published_perplexity
 from hylorada.study.sources.lines import Lines
 from hylorada.study.sources.tokens import Tokens
 
-MIDDLE_TOKENS = 100  # of a text that is cut into deciles and thirds; shorter ones are skipped, as published
 SHIFTS = 4  # equal parts of a window, in each of which a token is scored once
 PAIRS = (4, 8, 16)  # of the key-value questions
 PASSKEY_TOKENS = 256  # of a passkey's context, or the window where that is less
@@ -35,30 +35,9 @@ TEXT_FOR_QUESTIONS = 20_000  # training tokens from which words and filler are d
 Scored = tuple[dict[str, Any], TokenNLL | None]
 
 
-def metrics(nll: TokenNLL) -> dict[str, float | None]:
-    """Return every flat metric of the per-token store; those of the middle are None where no text has 100 tokens."""
-    first = nll.first_windows()
-    has_middle = int(first.text_means()[2].max()) + 1 >= MIDDLE_TOKENS
-    return {
-        "perplexity": nll.corpus_perplexity(),
-        "geometric_perplexity": nll.geometric_perplexity(),
-        "arithmetic_perplexity": nll.arithmetic_perplexity(),
-        "bits_per_byte": nll.bits_per_byte(),
-        "byte_perplexity": nll.byte_perplexity(),
-        "word_perplexity": nll.word_perplexity(),
-        "mean_nll": nll.mean_nll(),
-        "lim_perplexity": first.lost_in_the_middle_published(MIDDLE_TOKENS) if has_middle else None,
-        "middle_contrast": first.middle_contrast(MIDDLE_TOKENS) if has_middle else None,
-        "worst_texts_share": nll.worst_texts_share(),
-        "scored_tokens": len(nll.nll),
-        "articles": len(np.unique(nll.article)),
-    }
-
-
 def views(nll: TokenNLL, tokenizer: Any) -> dict[str, Any]:
     """Return what is more than a number: NLL by kind of token, the five worst texts, perplexity by decile of a text."""
     first = nll.first_windows()
-    has_middle = int(first.text_means()[2].max()) + 1 >= MIDDLE_TOKENS
     texts, shares = nll.worst_texts()
     by_text = dict(zip(*(column.tolist() for column in nll.text_means()[:2]), strict=True))
     kinds = nll.nll_by_kind(token_kinds(tokenizer))
@@ -69,7 +48,7 @@ def views(nll: TokenNLL, tokenizer: Any) -> dict[str, Any]:
             {"text": text, "share": share, "perplexity": float(np.exp(by_text[text]))}
             for text, share in zip(texts.tolist(), shares.tolist(), strict=True)
         ],
-        "deciles": first.decile_perplexities(MIDDLE_TOKENS).tolist() if has_middle else None,
+        "deciles": first.decile_perplexities(MIDDLE_TOKENS).tolist() if has_middle(first) else None,
     }
 
 
@@ -91,8 +70,8 @@ def score_lines(
 def measure_lines(subject: nn.Module, asked: dict[str, Any], **at: Any) -> Scored:
     """The published evaluation lines; asked: as for `score_lines`, and `min_tokens` of the published metric."""
     nll = score_lines(subject, asked, at["text"], at["tokenizer"], at["evaluation"]["batch_size"], at["progress"])
-    found = metrics(nll) | {"published_perplexity": published_perplexity(nll, asked["min_tokens"])}
-    return {"results": found, "views": views(nll, at["tokenizer"])}, nll
+    results = all_metrics(nll) | {"published_perplexity": published_perplexity(nll, asked["min_tokens"])}
+    return {"results": results, "views": views(nll, at["tokenizer"])}, nll
 
 
 def measure_end_token(subject: nn.Module, asked: int | None, **at: Any) -> Scored:

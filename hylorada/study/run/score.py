@@ -7,10 +7,11 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from hylorada.evaluation import token_nll
+from hylorada.metrics import all_metrics
 from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL
 from hylorada.study.run.follow import drawn_from, published_perplexity
-from hylorada.study.run.measures import MEASURES, metrics, score_lines, views
+from hylorada.study.run.measures import MEASURES, score_lines, views
 from hylorada.study.sources.lines import Lines
 from hylorada.study.sources.tokens import Tokens
 
@@ -40,7 +41,7 @@ def evaluate(
         texts = main_texts(specification, text)
         at = {"text": text, "texts": texts, "evaluation": asked, "tokenizer": tokenizer, "progress": progress}
         taken = {name: MEASURES[name](model, amount, **at) for name, amount in specification["measures"].items()}
-    results = metrics(nll)
+    results = all_metrics(nll)
     if "lines" in asked:
         results["published_perplexity"] = published_perplexity(nll, asked["min_tokens"])
     return Evaluation(

@@ -24,10 +24,11 @@ from fake_studies import (
 )
 
 from hylorada.errors import HyLoRADAError
+from hylorada.metrics import PERPLEXITIES
 from hylorada.positions import FixedBuckets
 from hylorada.study.figures.cost import s2_cost
 from hylorada.study.figures.landmarks import bucket_map, landmark_gates
-from hylorada.study.figures.metrics import PERPLEXITIES, gain_by_kind, metric_bridge
+from hylorada.study.figures.metrics import gain_by_kind, metric_bridge
 from hylorada.study.figures.places import end_token, retrieval, shifted_windows
 from hylorada.study.figures.rates import learning_rates
 from hylorada.study.figures.scaling import base_scaling, context_scaling, module_scaling, rank_scaling
@@ -101,7 +102,9 @@ def test_gates_are_refused_where_no_stage_has_any(places):
 
 def test_the_bridge_shows_six_perplexities_of_every_seed_on_both_texts(stages):
     articles, lines, _ = metric_bridge(stages, STAGES).axes
-    assert [label.get_text() for label in articles.get_yticklabels()] == list(PERPLEXITIES.values())
+    assert [label.get_text() for label in articles.get_yticklabels()] == [
+        metric.words for metric in PERPLEXITIES.values()
+    ]
     for row, name in enumerate(PERPLEXITIES):
         base = stages.record("base", None)["results"][name]
         found = [stages.record("rslora", seed)["results"][name] for seed in range(3)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hylorada.errors import HyLoRADAError, near
+from hylorada.metrics import MIDDLE_TOKENS
 from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import PUBLISHED_STUDIES, Evidence, Pair, check_rows, run_names
 from hylorada.study.claims.thresholds import TRANSFER, effect_column, level_column, log_ratio
@@ -22,10 +23,10 @@ from hylorada.study.claims.verdict import (
     Column,
     Finding,
 )
-from hylorada.study.results.published_metrics import DECILE_TOKENS, line_means, published_lines
+from hylorada.study.results.published_metrics import line_means, published_lines
 
 COLUMNS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words
-MEASURED_BY = {  # a metric of a published study, and of any other, see `evidence.METRICS`
+MEASURED_BY = {  # a metric of a published study, and of any other, see `evidence.COMPARISONS`
     "perplexity": ("lines", "corpus"),
     "lim_ppl": ("deciles", "deciles_of_text"),
 }
@@ -63,7 +64,7 @@ class Step:
         there = [source for source in ran if evidence.is_measurable(source.study, source.pair[0], source.metric)]
         if not there:
             lacking = " and ".join(source.study for source in ran)
-            reason = f"no text of {lacking} has the {DECILE_TOKENS} tokens of LIM-PPL"
+            reason = f"no text of {lacking} has the {MIDDLE_TOKENS} tokens of LIM-PPL"
             return Finding(NOT_RUN, f"{reason}, published {claim.shown}", command=evidence.command(ran[0].study))
         judged = {
             source.column: effect_column(evidence.effect(source.study, source.pair, source.metric), published)

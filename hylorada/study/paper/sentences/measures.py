@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hylorada.metrics import PERPLEXITIES
 from hylorada.retrieval import NOT_MEASURABLE
 from hylorada.study.paper.latex import escape, fixed, scientific
 from hylorada.study.paper.sentences.effects import FIRST
@@ -15,13 +16,6 @@ from hylorada.study.plan.studies import RATES
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import farthest_boundary, values
 
-METRICS = {  # of one model on one text
-    "perplexity": "over the corpus",
-    "geometric_perplexity": "as geometric",
-    "arithmetic_perplexity": "as arithmetic mean of articles",
-    "word_perplexity": "by word",
-    "byte_perplexity": "by byte",
-}
 SMALL = 1e-6  # nats
 ABOUT = 0.25  # of itself, within which two shares are called alike
 
@@ -51,12 +45,13 @@ def metrics_sentence(records: Records) -> str:
     """Say how far apart the perplexities of the untouched base are on one text."""
     record = records.record(BASE, None)
     results, lines = record["results"], record["measures"].get("lines")
-    found = [f"{fixed(results[name])} {words}" for name, words in METRICS.items() if results.get(name)]
-    said = f"Of the untouched base and one text, perplexity is {joined(found)}"
+    phrases = {name: metric.phrase for name, metric in PERPLEXITIES.items() if metric.phrase and results.get(name)}
+    levels = [f"{fixed(results[name])} {phrase}" for name, phrase in phrases.items()]
+    sentence = f"Of the untouched base and one text, perplexity is {joined(levels)}"
     if lines is None:
-        return f"{said}."
+        return f"{sentence}."
     published = fixed(lines["results"]["published_perplexity"])
-    return f"{said}; by the published metric on the published lines it is {published}."
+    return f"{sentence}; by the published metric on the published lines it is {published}."
 
 
 def retrieval_sentence(places: Records | None) -> str:
