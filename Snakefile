@@ -12,6 +12,7 @@ from hylorada.study.plan.runs import cells
 from hylorada.study.plan.digest import code_digest
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.sources.identity import corpus_folder, model_folder, source_identity
+from hylorada.study.results.rows import JUDGED, table_row, tables_of
 from hylorada.study.paper.compile import find_tex, tex_advice
 
 SCALE = config.get("scale", "micro")
@@ -22,16 +23,9 @@ RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
-SUMMARIES = [
-    "protocols",
-    "efficiency",
-    "cost",
-    "facts",
-    "parts",
-    "compute",
-]  # tables beside those of the ablation and the studies
-JUDGED = ["verdicts", "claims", "contradictions", "claims_numbers"]  # tables that `hylorada claims` writes
-TABLE_CODE = ["macros", "tables", "floats", "protocol_facts", "parts", "absences"]  # what writes all of it
+TABLES = tables_of(SETTINGS)
+BESIDE = ["floats", "absent"]  # further files of paper/tables that `hylorada table` writes
+TABLE_CODE = ["hylorada.study.paper.generated", *sorted({table_row(SETTINGS, table).module for table in TABLES})]
 SECTIONS = [
     "introduction",
     "method",
@@ -152,13 +146,10 @@ rule table:
         workflow.source_path("benchmarks/cpu.json"),
     output:
         "paper/numbers.tex",
-        "paper/tables/ablation.tex",
-        "paper/tables/floats.tex",
-        "paper/tables/absent.tex",
-        expand("paper/tables/{table}.tex", table=[*SUMMARIES, *SETTINGS.studies]),
+        expand("paper/tables/{table}.tex", table=[*TABLES, *BESIDE]),
         report("results/tables/ablation.csv", category="Tables", caption="report/ablation.rst"),
         report(
-            expand("results/tables/{table}.csv", table=[*SUMMARIES, *SETTINGS.studies]),
+            expand("results/tables/{table}.csv", table=[table for table in TABLES if table != "ablation"]),
             category="Tables",
             caption="report/study_table.rst",
         ),
@@ -169,7 +160,7 @@ rule table:
     params:
         scale=SCALE,
         records=RECORDS,
-        code=[code_digest(f"hylorada.study.paper.{part}") for part in TABLE_CODE],
+        code=[code_digest(module) for module in TABLE_CODE],
     shell:
         "hylorada table --scale {params.scale} --records {params.records:q} > {log} 2>&1"
 
@@ -203,7 +194,7 @@ rule claims:
         workflow.source_path("benchmarks/cpu.json"),
     output:
         "results/claims.json",
-        expand("paper/tables/{table}.tex", table=JUDGED),
+        expand("paper/tables/{table}.tex", table=[*JUDGED, "claims_numbers"]),
         report("results/tables/claims.csv", category="Tables", caption="report/claims.rst"),
         pdf="figures/published_numbers.pdf",
         png=report("figures/published_numbers.png", category="Figures", caption="report/claims_figure.rst"),
@@ -224,7 +215,7 @@ rule page:
     input:
         "results/claims.json",
         workflow.source_path("paper/claims.yaml"),
-        expand("results/tables/{table}.csv", table=["ablation", *SUMMARIES, *SETTINGS.studies]),
+        expand("results/tables/{table}.csv", table=TABLES),
         expand("figures/{figure}.png", figure=[*figures_of(SETTINGS), "published_numbers"]),
         [workflow.source_path(f"report/page.{part}") for part in ("html", "css", "js")],
     output:
@@ -245,10 +236,7 @@ rule paper:
     """The paper; seconds, with latexmk, the tinytex package or tectonic."""
     input:
         expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
-        "paper/tables/ablation.tex",
-        "paper/tables/floats.tex",
-        "paper/tables/absent.tex",
-        expand("paper/tables/{table}.tex", table=[*SUMMARIES, *JUDGED, *SETTINGS.studies]),
+        expand("paper/tables/{table}.tex", table=[*TABLES, *BESIDE, *JUDGED, "claims_numbers"]),
         "figures/published_numbers.pdf",
         "paper/numbers.tex",
         workflow.source_path("paper/main.tex"),

@@ -125,7 +125,7 @@ def scales() -> str:
 
 def deviations(settings: Settings, records: Records) -> str:
     """Return what the kept records leave out of the full study, as a list."""
-    return "".join(f"- {_plain(sentence)}\n" for sentence in absences(settings, records))
+    return "".join(f"- {sentence}\n" for sentence in absences(settings, records))
 
 
 def licences() -> str:
@@ -144,11 +144,6 @@ def filled(text: str, made: dict[str, str]) -> str:
 def _table(heads: list[str], rows: Iterable[list[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _plain(latex: str) -> str:
-    """Return the text of a sentence in LaTeX."""
-    return re.sub(r"\\([&%$#_{}])", r"\1", latex.replace(r"\,", ","))
 
 
 def main() -> None:

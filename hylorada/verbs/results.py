@@ -12,31 +12,17 @@ DIFFERS = 3  # exit status of `compare`
 
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
-    from hylorada.study.paper import absences, floats, macros, parts, protocol_facts, tables
-    from hylorada.study.plan.runs import plan
+    from hylorada.study.paper.generated import write_generated
     from hylorada.study.plan.studies import STUDIES
-    from hylorada.study.records.records import study_records
-    from hylorada.study.results import cost
+    from hylorada.study.results.results import read_results
 
     settings = settings_of(options)
-    tex, csv = options.out / "tables", options.csv.parent
-    found = {name: study_records(settings, name, options.records) for name in settings.tables}
-    records = found["ablation"]
-    studies = {name: tables.write_study(found[name], settings.rows(name), name, tex, csv) for name in settings.studies}
-    table = tables.write_ablation(records, tex / "ablation.tex", options.csv)
-    tables.write_protocols(found.get("as_published"), records, tex / "protocols.tex", csv / "protocols.csv")
-    tables.write_efficiency(records, tex / "efficiency.tex", csv / "efficiency.csv")
-    tables.write_cost(cost.read_benchmark(), tex / "cost.tex", csv / "cost.csv")
-    protocol_facts.write_facts(settings, tex / "facts.tex", csv / "facts.csv")
-    parts.write_parts(found, tex / "parts.tex", csv / "parts.csv")
-    tables.write_compute(found, tex / "compute.tex", csv / "compute.csv")
-    absences.write_absences(settings, records, tex / "absent.tex")
-    floats.write_floats(settings, tex / "floats.tex")
-    macros.write_numbers(settings, plan(settings, "ablation"), records, found, options.out / "numbers.tex")
+    results = read_results(settings, options.records)
+    write_generated(results, options.out, options.csv)
     shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
-    print(table[shown].to_string(index=False))
-    for name, study in studies.items():
-        print(f"\n{STUDIES[name].title}\n{study[shown].to_string(index=False)}")
+    print(results.frame("ablation")[shown].to_string(index=False))
+    for name in settings.studies:
+        print(f"\n{STUDIES[name].title}\n{results.frame(name)[shown].to_string(index=False)}")
 
 
 def do_figure(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fake_records import fake_record
+from fake_records import KINDS, fake_record
 from fake_studies import learned, measures, results, views
 
 from hylorada.files import write_json
@@ -16,7 +16,6 @@ from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import Settings
 
 ARTICLES, LINES, TOKENS = 5, 2, 110
-KINDS = ("lora", "magnitude", "position_bias", "landmark", "daa", "sparse", "embeddings", "norms")
 SAME = {"published_position_bias": "published_magnitude"}  # at equal seed to the last bit
 
 

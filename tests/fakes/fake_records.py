@@ -15,6 +15,7 @@ EFFECTS["learned_buckets"] = 0.0
 TRAINED = {"base": 0, "rslora": 3_200_000, "magnitude": 3_360_000, "position_bias": 3_360_065}
 TRAINED |= {"landmarks": 3_369_538, "learned_buckets": 3_369_569}
 ARTICLES = 13
+KINDS = ("lora", "magnitude", "position_bias", "landmark", "daa", "sparse", "embeddings", "norms")
 
 
 def fake_study(
@@ -80,7 +81,8 @@ def fake_record(run: Run, store: TokenNLL) -> dict:
             "articles": store.n_texts,
             "base_probe_nll": 3.25,
         },
-        "parameters": {"trainable": TRAINED[run.stage], "total": 134_515_008 + TRAINED[run.stage]},
+        "parameters": dict.fromkeys(KINDS, 0)
+        | {"trainable": TRAINED[run.stage], "total": 134_515_008 + TRAINED[run.stage]},
         "training": {"history": history, "seconds": 30.0 + (run.seed or 0)} if training else None,
         "evaluation_seconds": 8.0,
         "views": {},

@@ -50,7 +50,7 @@ def test_a_wing_imports_only_from_floors_below_it(path):
         ("run", "from hylorada.study.records.records import Records", ["run imports records"]),
         ("records", "def f():\n    from hylorada.study.run import execute", ["records imports run"]),
         ("paper", "import hylorada.study.run.execute", ["paper imports run"]),
-        ("page", "from hylorada.study.paper.latex import escape", ["page imports paper"]),
+        ("page", "from hylorada.study.paper.latex import set_text", ["page imports paper"]),
         ("plan", "from hylorada.study import sources, results", ["plan imports results"]),
         ("figures", "from hylorada.study.results.effects import stage_means", []),
     ],

@@ -14,7 +14,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.study.claims.catalogue import Headlines
 from hylorada.study.claims.verdict import FAILS, GROUPS, HOLDS, OPEN, verdict_group
 from hylorada.study.plan.ablation import STAGES
-from hylorada.study.results.statistics import why_none
+from hylorada.study.results.words import joined, percentage, plural, why_none
 
 STACK = "landmarks"  # the best published stage
 CLAIMED, CORRECTED = "published", "corpus"  # sides of the table of both protocols
@@ -58,8 +58,8 @@ def was_claimed(claims: Sequence[Mapping[str, Any]], headlines: Headlines) -> st
     sources = {document(claim) for claim in claims}
     stack = _claim({claim["id"]: claim for claim in claims}, headlines.stack)
     return (
-        f"{len(claims)} statements in {_count(len(sources), 'document')}. The best stage, {_name(STACK)}, is said to "
-        f"{_moves(-_number(stack))} against the untrained model."
+        f"{len(claims)} statements in {len(sources)} {plural('document', len(sources))}. "
+        f"The best stage, {_name(STACK)}, is said to {_moves(-_number(stack))} against the untrained model."
     )
 
 
@@ -116,12 +116,6 @@ def document(claim: Mapping[str, Any]) -> str:
     return claim["source"].split(",")[0]
 
 
-def percent_text(value: float, unit: str = "\N{NO-BREAK SPACE}%") -> str:
-    """Return a signed percentage with a true minus sign; zero has none."""
-    text = f"{value:+.2f}"
-    return (text if float(text) else text[1:]).replace("-", "\N{MINUS SIGN}") + unit
-
-
 def _claim(by_id: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any]:
     if name not in by_id:
         raise HyLoRADAError(f"the claims lack {name}, which the summary speaks of; run `hylorada claims` again.")
@@ -151,13 +145,13 @@ def _same_side(step: Step) -> bool:
 
 
 def _moves(change: float) -> str:
-    return f"{'lower' if change < 0 else 'raise'} perplexity by {abs(change):.2f} %"
+    return f"{'lower' if change < 0 else 'raise'} perplexity by {percentage(abs(change))}"
 
 
 def _measured_moves(change: float) -> str:
     if abs(change) < 0.005:
         return "leaves perplexity as it was, to two decimals,"
-    return f"{'lowers' if change < 0 else 'raises'} perplexity by {abs(change):.2f} %"
+    return f"{'lowers' if change < 0 else 'raises'} perplexity by {percentage(abs(change))}"
 
 
 def _name(stage: str) -> str:
@@ -165,13 +159,8 @@ def _name(stage: str) -> str:
 
 
 def _list(some: Sequence[Step]) -> str:
-    *most, last = [_name(step.stage) for step in some]
-    return f"{', '.join(most)} and {last}" if most else last
+    return joined(_name(step.stage) for step in some)
 
 
 def _verb(some: Sequence[Step]) -> str:
     return "moves perplexity" if len(some) == 1 else "move perplexity"
-
-
-def _count(count: int, thing: str) -> str:
-    return f"{count} {thing}{'s' * (count != 1)}"

@@ -20,7 +20,8 @@ from hylorada.study.claims.verdict import (
     Column,
 )
 from hylorada.study.results.power import POWER, SMALLEST_EFFECT
-from hylorada.study.results.statistics import Effect, percent, prediction_interval, why_none
+from hylorada.study.results.statistics import Effect, percent, prediction_interval
+from hylorada.study.results.words import why_none
 
 SAME_BASELINE = 0.005  # relative: the untouched base has nothing random
 TRANSFER = {

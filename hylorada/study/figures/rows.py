@@ -10,8 +10,7 @@ from importlib import import_module
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
-
-BENCHMARK = "benchmark"  # what a figure reads that reads no study
+from hylorada.study.results.rows import BENCHMARK
 
 
 @dataclass(frozen=True, kw_only=True)

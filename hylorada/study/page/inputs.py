@@ -4,17 +4,20 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
 from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.page.page import Figure, page_html, write_page
-from hylorada.study.page.tables import Runs, cost_table, efficiency_table, protocols_table, read_table, study_table
+from hylorada.study.page.tables import SUMMARIES, Runs, Table, read_table, study_table
 from hylorada.study.plan.published import AS_PUBLISHED_ROWS
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.archive import Archive, read_archive
+from hylorada.study.results.rows import BENCHMARK, BOTH, TABLES, tables_of
 
 PUBLISHED_NUMBERS = "published_numbers"  # the figure that `hylorada claims` draws
 PUBLISHED_CAPTION = (
@@ -39,21 +42,27 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
         )
     archive = read_archive(records)
     runs = {name: _recorded(plan(settings, name), archive) for name in settings.tables}
-    protocols = read_table(tables / "protocols.csv", runs["ablation"])
-    shown = {"protocols": protocols_table(protocols, _of_both(runs))}
-    for name, rows in runs.items():
-        title, question = STUDIES[name].title, STUDIES[name].question
-        shown[name] = study_table(name, read_table(tables / f"{name}.csv", rows), title, question, rows)
-    shown["efficiency"] = efficiency_table(read_table(tables / "efficiency.csv", runs["ablation"]), runs["ablation"])
-    shown["cost"] = cost_table(read_table(tables / "cost.csv"))
+    behind = runs | {BOTH: _of_both(runs), BENCHMARK: {}}
+    frames = {
+        name: read_table(tables / f"{name}.csv", behind[reads] or None)
+        for name in tables_of(settings)
+        if (reads := TABLES[name].reads) in behind
+    }
+    shown = {name: _table(name, frame, behind[TABLES[name].reads]) for name, frame in frames.items()}
     used = dict.fromkeys(record["name"] for rows in runs.values() for records in rows.values() for record in records)
     used |= dict.fromkeys(name for claim in judged["claims"] for name in claim["records"])
     known = [*figures_of(settings), PUBLISHED_NUMBERS]
     drawn = {name: _figure(name, figures / f"{name}.png") for name in known if (figures / f"{name}.png").is_file()}
     folder = Path(os.path.relpath(records, out.parent)).as_posix()
     headlines, recorded = load_catalogue().headlines, {name: archive.named(name) for name in used}
-    write_page(out, page_html(judged, headlines, protocols, shown, drawn, recorded, folder))
+    write_page(out, page_html(judged, headlines, frames["protocols"], shown, drawn, recorded, folder))
     return [name for name in known if name not in drawn]
+
+
+def _table(name: str, frame: pd.DataFrame, runs: Runs) -> Table:
+    if name in SUMMARIES:
+        return SUMMARIES[name](frame, runs)
+    return study_table(name, frame, STUDIES[name].title, STUDIES[name].question, runs)
 
 
 def _recorded(planned: dict[str, list[Run]], archive: Archive) -> Runs:

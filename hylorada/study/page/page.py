@@ -24,7 +24,6 @@ from hylorada.study.claims.summary import (
     Change,
     Step,
     document,
-    percent_text,
     steps,
     was_claimed,
     was_found,
@@ -36,8 +35,9 @@ from hylorada.study.page.markup import link, soft
 from hylorada.study.page.tables import Cell, Table
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.records.lineage import lineage
+from hylorada.study.results.words import fixed, percentage
 
-COLUMNS = {"as_published": "As published", "corrected": "Corrected", "transfers": "Transfers"}
+JUDGED_UNDER = {"as_published": "As published", "corrected": "Corrected", "transfers": "Transfers"}
 KINDS = {
     "ppl": "perplexity",
     "percent": "percentage",
@@ -133,7 +133,7 @@ def _steps(found: Sequence[Step]) -> str:
     for step in found:
         row = f"row-protocols-{step.stage}"
         cells = {
-            "claimed": link(step.claim["id"], percent_text(step.claimed)),
+            "claimed": link(step.claim["id"], percentage(step.claimed, plus=True)),
             "claimed procedure": _change(step.as_published, row),
             "corrected": _change(step.corrected, row),
             "verdict": _badge(step.claim["verdict"]),
@@ -150,9 +150,9 @@ def _change(change: Change | None, row: str) -> str:
     if change is None:
         return "not run"
     ends = (
-        change.lacking if change.low is None else f"{percent_text(change.low, '')} to {percent_text(change.high, '')}"
+        change.lacking if change.low is None else f"{fixed(change.low, plus=True)} to {fixed(change.high, plus=True)}"
     )
-    return f"{link(row, percent_text(change.mean) + '*' * change.resolved)} {soft(f'({ends})')}"
+    return f"{link(row, percentage(change.mean, plus=True) + '*' * change.resolved)} {soft(f'({ends})')}"
 
 
 def _selects(claims: Sequence[Mapping[str, Any]]) -> str:
@@ -183,7 +183,7 @@ def _claim(claim: Mapping[str, Any]) -> str:
     relative = f", against {claim['relative_to']}" if claim["relative_to"] else ""
     facts = {"Where": escape(claim["source"]), "Setting": escape(claim["setting"])}
     facts["Claimed"] = escape(f"{claim['quantity']}: {claimed_text(claim)}{relative}")
-    for name, title in COLUMNS.items():
+    for name, title in JUDGED_UNDER.items():
         if name in claim["columns"]:
             column = claim["columns"][name]
             facts[title] = f"{_badge(column['verdict'])} {escape(column['detail'])}"

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.claims.summary import CLAIMED, CORRECTED, percent_text
+from hylorada.study.claims.summary import CLAIMED, CORRECTED
 from hylorada.study.results.columns import COLUMNS
-from hylorada.study.results.statistics import why_none
+from hylorada.study.results.words import fixed, percentage, why_none
 
 SIDES = {  # of the table of both protocols
     CLAIMED: "as published, mean over lines",
@@ -81,7 +81,7 @@ def study_table(name: str, table: pd.DataFrame, title: str, question: str, runs:
         for column, described in shown.items():
             value = row[column]
             if isinstance(value, float):
-                value = "" if pd.isna(value) else f"{value:.{described.decimals}f}".replace("-", "\N{MINUS SIGN}")
+                value = "" if pd.isna(value) else fixed(value, described.decimals)
             cells[described.head] = [Cell(value)] if value else []
         cells["runs"] = [_run(record) for record in runs[row["stage"]]]
         lines.append(Line(row["stage"], row["label"], cells))
@@ -116,7 +116,9 @@ def efficiency_table(table: pd.DataFrame, runs: Runs) -> Table:
             ]
         cells = {
             "parameters": [Cell(f"{row['parameters']:,}")],
-            "own gain": [Cell(percent_text(row["gain"]), _interval(row, "gain_low", "gain_high", row["seeds"], _bare))],
+            "own gain": [
+                Cell(percentage(row["gain"], plus=True), _interval(row, "gain_low", "gain_high", row["seeds"], _bare))
+            ],
             "parameters per 1 % of gain": cost,
             "runs": [_run(record) for record in runs[row["stage"]]],
         }
@@ -125,7 +127,7 @@ def efficiency_table(table: pd.DataFrame, runs: Runs) -> Table:
     return Table("Parameter efficiency", note, lines)
 
 
-def cost_table(table: pd.DataFrame) -> Table:
+def cost_table(table: pd.DataFrame, runs: Runs) -> Table:
     """Return what each method costs, which no run of the study but the benchmark measures."""
     lines = [
         Line(
@@ -137,6 +139,9 @@ def cost_table(table: pd.DataFrame) -> Table:
     ]
     note = "Measured by hylorada bench; steps and memory are over those of rsLoRA, inference over the untouched base."
     return Table("Cost", note, lines)
+
+
+SUMMARIES = {"protocols": protocols_table, "efficiency": efficiency_table, "cost": cost_table}  # beside those by row
 
 
 def _run(record: Mapping[str, Any], under: str = "") -> Cell:
@@ -160,8 +165,8 @@ def _interval(row: pd.Series, low: str, high: str, seeds: int, write: Callable[[
 
 
 def _starred(change: float, resolved: bool) -> str:
-    return percent_text(change) + "*" * bool(resolved)
+    return percentage(change, plus=True) + "*" * bool(resolved)
 
 
 def _bare(value: float) -> str:
-    return percent_text(value, "")
+    return fixed(value, plus=True)

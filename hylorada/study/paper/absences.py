@@ -5,20 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hylorada.files import written_beside
-from hylorada.study.paper.latex import escape, thousands
-from hylorada.study.paper.sentences.words import short_name
+from hylorada.study.paper.latex import set_text
+from hylorada.study.paper.sentences.names import short_name
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.published import OWN_BASE, OWN_CORPUS
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
+from hylorada.study.results.results import Results
+from hylorada.study.results.words import thousands
 from hylorada.study.sources.registry import find_corpus, find_model
 
 OTHER_FAMILY = {"modules": "modules_gpt2", "modules_gpt2": "modules"}  # the same question for other layer names
 
 
 def absences(settings: Settings, records: Records) -> Iterator[str]:
-    """Yield, as sentences in LaTeX, what a reader may miss in this copy of the study."""
+    """Yield, in sentences, what a reader may miss in this copy of the study."""
     base, corpus = find_model(settings.base), find_corpus(settings.corpus)
     if not _own(settings):
         yield (
@@ -37,15 +39,15 @@ def absences(settings: Settings, records: Records) -> Iterator[str]:
         if name not in settings.tables and OTHER_FAMILY.get(name) not in settings.tables
     ]
     if absent:
-        yield f"Whole tables: {', '.join(map(escape, absent))}."
+        yield f"Whole tables: {', '.join(absent)}."
     left_out = {
         STUDIES[name].title.lower(): len(STUDIES[name].rows) - len(settings.rows(name))
         for name in settings.studies
         if STUDIES[name].rows and len(STUDIES[name].rows) > len(settings.rows(name))
     }
     if left_out:
-        told = ", ".join(f"{escape(title)} ({count})" for title, count in left_out.items())
-        yield f"Rows of tables, with their number: {told}. The full scale has them all."
+        counts = ", ".join(f"{title} ({number})" for title, number in left_out.items())
+        yield f"Rows of tables, with their number: {counts}. The full scale has them all."
     single = [name for name in settings.studies if len(settings.for_study(name).seeds) == 1]
     if single:
         yield (
@@ -63,12 +65,12 @@ def absences(settings: Settings, records: Records) -> Iterator[str]:
         yield "Larger bases. There is one base here, so that the table by size of the base has no second one."
 
 
-def write_absences(settings: Settings, records: Records, path: Path) -> None:
+def write_absences(results: Results, path: Path) -> None:
     """Write what is absent as the items of a list, or one sentence where nothing is."""
-    items = [f"\\item {sentence}\n" for sentence in absences(settings, records)]
-    items = items or ["\\item At this scale, everything that the study plans was run.\n"]
+    sentences = list(absences(results.settings, results.ablation))
+    sentences = sentences or ["At this scale, everything that the study plans was run."]
     with written_beside(path) as beside:
-        beside.write_text("".join(items))
+        beside.write_text("".join(f"\\item {set_text(sentence)}\n" for sentence in sentences))
 
 
 def _scored(settings: Settings) -> str:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from hylorada.files import written_beside
 from hylorada.study.figures.rows import FIGURES, figures_of
-from hylorada.study.paper.latex import escape, thousands
+from hylorada.study.paper.latex import set_text
 from hylorada.study.plan.budget import fitted_to, planned_steps, published_steps
+from hylorada.study.plan.protocol import Protocol
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
-from hylorada.study.sources.lines import Lines
+from hylorada.study.results.words import plural, thousands
 
 ONE, TWO = "", "*"  # columns of the page, as the environments are called
 PAPER_FIGURES = {  # drawn at the width that they have in print; the others are on the page
@@ -57,7 +58,7 @@ def write_floats(settings: Settings, path: Path) -> None:
     made = [name for name in figures_of(settings) if name != "base_scaling" or has_sizes(settings)]
     parts = [_table(settings, name) for name in settings.studies if is_shown(settings, name)]
     parts += [
-        FIGURE.format(name=name, width=width, where=WHERE[width], caption=escape(FIGURES[name].caption))
+        FIGURE.format(name=name, width=width, where=WHERE[width], caption=set_text(FIGURES[name].caption))
         for name, width in PAPER_FIGURES.items()
         if name in made
     ]
@@ -80,8 +81,8 @@ def _table(settings: Settings, name: str) -> str:
     label = max(len(row.label) for row in settings.rows(name).values())
     width = ONE if one_seed and label + FURTHER * len(study.shows) <= NARROWEST else TWO
     size = NARROW if width == ONE or one_seed else WIDE
-    said = {"title": escape(study.title), "budget": _budget(settings, name)}
-    return TABLE.format(name=name, width=width, where=WHERE[width], size=size, **said)
+    words = {"title": set_text(study.title), "budget": set_text(_budget(settings, name))}
+    return TABLE.format(name=name, width=width, where=WHERE[width], size=size, **words)
 
 
 def _budget(settings: Settings, study: str) -> str:
@@ -89,32 +90,41 @@ def _budget(settings: Settings, study: str) -> str:
     own, rows = settings.for_study(study), settings.rows(study)
     changed = next(iter(rows.values())).changes  # rows differ in more only where the table shows it
     protocol = PROTOCOLS[changed.get("protocol", own.protocol)]
-    seeds = len(own.seeds)
-    said = "One seed; " if seeds == 1 else f"{seeds} seeds; "
-    if protocol.training_text is None:
-        amount = "all training text" if own.train_tokens is None else f"{thousands(own.train_tokens)} tokens"
-        articles = "all" if own.test_articles is None else str(own.test_articles)
-        split = changed.get("evaluation_split", own.evaluation_split)
-        said += f"trained on {amount}"
-        steps = planned_steps(protocol, own)
-        said += "" if steps is None or "steps" in STUDIES[study].shows else f" in {steps} step{'s' * (steps != 1)}"
-        said += f", scored on {articles} {split} article{'s' * (articles != '1')}"
-        whole = own.test_tokens_per_article
-        said += "." if whole is None else f" to {thousands(whole)} tokens."
-    else:
-        cut = fitted_to(protocol, own)
-        rows_of = [
-            _lines(cut.training_text, protocol.training_text),
-            _lines(cut.evaluation_text, protocol.evaluation_text),
-        ]
-        said += f"trained on {rows_of[0]} lines, filled up to {cut.block_tokens} tokens"
-        said += "" if cut.block_tokens == protocol.block_tokens else f" (published: {protocol.block_tokens})"
-        here, published = planned_steps(protocol, own), published_steps(protocol, own)
-        said += f", in {here} step{'s' * (here != 1)}" + ("" if here == published else f" (published: {published})")
-        said += f", scored on {rows_of[1]} lines."
+    seeds = "One seed" if len(own.seeds) == 1 else f"{len(own.seeds)} seeds"
     left_out = len(STUDIES[study].rows or rows) - len(rows)
-    return said + (f" Rows left out at this scale: {left_out}." if left_out else "")
+    ending = f" Rows left out at this scale: {left_out}." if left_out else ""
+    if protocol.training_text is None:
+        with_steps = "steps" not in STUDIES[study].shows
+        split = changed.get("evaluation_split", own.evaluation_split)
+        return f"{seeds}; {_of_articles(protocol, own, split, with_steps)}{ending}"
+    return f"{seeds}; {_of_lines(protocol, own)}{ending}"
 
 
-def _lines(cut: Lines, published: Lines) -> str:
-    return f"{cut.count}" + ("" if cut.count == published.count else f" (published: {published.count})")
+def _of_articles(protocol: Protocol, own: Settings, split: str, with_steps: bool) -> str:
+    amount = "all training text" if own.train_tokens is None else f"{thousands(own.train_tokens)} tokens"
+    steps = planned_steps(protocol, own)
+    in_steps = f" in {steps} {plural('step', steps)}" if steps is not None and with_steps else ""
+    articles = own.test_articles
+    scored = f"all {split} articles" if articles is None else f"{articles} {split} {plural('article', articles)}"
+    whole = own.test_tokens_per_article
+    return f"trained on {amount}{in_steps}, scored on {scored}" + (
+        "." if whole is None else f" to {thousands(whole)} tokens."
+    )
+
+
+def _of_lines(protocol: Protocol, own: Settings) -> str:
+    cut = fitted_to(protocol, own)
+    trained, scored = (
+        _beside(getattr(cut, text).count, getattr(protocol, text).count)
+        for text in ("training_text", "evaluation_text")
+    )
+    length = _beside(cut.block_tokens, protocol.block_tokens, "tokens")
+    here = planned_steps(protocol, own)
+    steps = _beside(here, published_steps(protocol, own), plural("step", here))
+    return f"trained on {trained} lines, filled up to {length}, in {steps}, scored on {scored} lines."
+
+
+def _beside(here: int, published: int, things: str = "") -> str:
+    """Say a number, and the published one where that is another."""
+    words = f"{here} {things}".strip()
+    return words if here == published else f"{words} (published: {published})"

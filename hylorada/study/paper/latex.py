@@ -1,55 +1,75 @@
-"""LaTeX of numbers, texts and tables: the one place where plain text becomes LaTeX."""
+"""Plain text becomes LaTeX: here, and nowhere else."""
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from hylorada.files import written_beside
+from hylorada.study.results.words import MINUS, NARROW_SPACE, RAISED, SPACE
 
-SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    character: rf"\{character}" for character in "&%$#_{}"
+SIGNS = {character: rf"\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    MINUS: "$-$",
+    SPACE: r"\,",
+    NARROW_SPACE: r"\,",
+    " %": r"\,\%",
+    "\N{EN DASH}": "--",
+    "“": "``",
+    "”": "''",
+    "†": r"$^\dagger$",
+    "²": r"\textsuperscript{2}",
+    "𝐶": "$C$",
+    "𝑡": "$t$",
 }
+LOWERED = {raised: plain for plain, raised in RAISED.items()}
+MARKED = re.compile(
+    r"\[table (?P<table>\w+)\]|`(?P<code>[^`]+)`"
+    rf"|(?P<digits>\d+(?:\.\d+)?)·10(?P<power>[{''.join(map(chr, LOWERED))}]+)"
+    rf"|(?P<sign>{'|'.join(map(re.escape, sorted(SIGNS, key=len, reverse=True)))})"
+)
 FOOT = "\\bottomrule\n\\end{tabular}\n"
 
 
-def write_table(table: pd.DataFrame, tabular: str, tex: Path, csv: Path) -> pd.DataFrame:
-    """Write a table as the LaTeX tabular that was made of it and, unrounded, as CSV; return it."""
+def set_text(text: str) -> str:
+    """Return LaTeX that prints a plain text as it is.
+
+    Beside the signs of `hylorada.study.results.words`, [table ranks] is a reference, and `q_proj` is code.
+    """
+    return MARKED.sub(_set, text)
+
+
+def set_head(text: str) -> str:
+    """Return LaTeX of a column's head, whose quantities are single letters before a bracket, as in "p(end)"."""
+    return re.sub(r"\b([Cp])(?= ?\()", r"$\1$", set_text(text))
+
+
+def set_line(cells: Iterable[str]) -> str:
+    """Return a line of a table, of plain cells."""
+    return " & ".join(map(set_text, cells)) + "\\\\\n"
+
+
+def set_macros(values: Mapping[str, str]) -> str:
+    """Return the definitions of macros, of plain texts by the names of the macros."""
+    return "".join(rf"\newcommand{{\{name}}}{{{set_text(text)}}}" + "\n" for name, text in values.items())
+
+
+def write_table(table: pd.DataFrame, tabular: str, tex: Path, csv: Path) -> None:
+    """Write a table as the LaTeX tabular that was made of it and, unrounded, as CSV."""
     with written_beside(tex) as beside:
         beside.write_text(tabular)
     with written_beside(csv) as beside:
         table.to_csv(beside, index=False)
-    return table
 
 
-def fixed(value: float, decimals: int = 2) -> str:
-    """Return LaTeX for a number at so many decimals, with a true minus sign and no negative zero."""
-    text = f"{value:.{decimals}f}"
-    negative = text.startswith("-") and float(text) != 0
-    return "$-$" * negative + text.lstrip("-")
-
-
-def thousands(count: int) -> str:
-    """Return LaTeX for a whole number, a thin space between thousands."""
-    return f"{count:,}".replace(",", r"\,")
-
-
-def scientific(value: float) -> str:
-    """Return LaTeX for a positive number as three digits at most and a power of ten; zero is zero."""
-    digits, power = f"{value:.2e}".split("e")
-    return rf"\ensuremath{{{float(digits):g}\cdot10^{{{int(power)}}}}}" if value else "0"
-
-
-def escape(text: str) -> str:
-    """Return LaTeX that prints `text` as it is."""
-    return re.sub(r"[\\~^&%$#_{}]", lambda found: SPECIAL[found[0]], text)
-
-
-def with_symbols(text: str) -> str:
-    """Return LaTeX of a text whose quantities are single letters before a bracket, as in "C (nats)" and "p(end)"."""
-    return re.sub(r"\b([Cp])(?= ?\()", r"$\1$", escape(text)).replace("\N{EN DASH}", "--")
-
-
-def span(low: float, high: float) -> str:
-    """Return LaTeX for an interval."""
-    return f"{fixed(low)} to {fixed(high)}"
+def _set(mark: re.Match[str]) -> str:
+    if mark["table"]:
+        return rf"Table~\ref{{tab:{mark['table']}}}"
+    if mark["code"]:
+        return rf"\texttt{{{set_text(mark['code'])}}}"
+    if mark["digits"]:
+        return rf"\ensuremath{{{mark['digits']}\cdot10^{{{mark['power'].translate(LOWERED)}}}}}"
+    return SIGNS[mark["sign"]]

@@ -11,20 +11,18 @@ from hylorada.files import written_beside
 from hylorada.landmark_redesigns import BOUNDARY_TEMPERATURE
 from hylorada.landmarks import START_SCALE, START_STD
 from hylorada.lora import BLEND_AT_START
-from hylorada.study.paper.latex import escape, fixed, scientific, thousands
+from hylorada.study.paper.latex import set_macros
 from hylorada.study.paper.sentences import effects, measures, published
 from hylorada.study.paper.sentences.effects import ablation_sentence, effect_sentences, tuning_sentence
-from hylorada.study.paper.sentences.words import count, joined, long_name, short_name
+from hylorada.study.paper.sentences.names import long_name, short_name
 from hylorada.study.plan.ablation import BASE, STAGES
 from hylorada.study.plan.budget import cut_words
-from hylorada.study.plan.rows import against_of
-from hylorada.study.plan.runs import Run, all_runs
+from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.settings import Settings
 from hylorada.study.records.records import Records
-from hylorada.study.results.cost import cost_table, read_benchmark
-from hylorada.study.results.effects import stage_means, step_effects
-from hylorada.study.results.protocols import efficiency_table
+from hylorada.study.results.effects import stage_means
 from hylorada.study.results.rates import best_rates, mean_rates, rates_table
+from hylorada.study.results.results import Results
 from hylorada.study.results.statistics import (
     DRAWS,
     EQUIVALENCE_ERROR,
@@ -32,37 +30,27 @@ from hylorada.study.results.statistics import (
     FEWEST_ARTICLES,
     SMALLEST_EFFECT,
 )
-from hylorada.study.results.tables import ablation_table, study_table
+from hylorada.study.results.words import count, fixed, joined, plural, scientific, thousands
 from hylorada.study.sources.registry import find_corpus, find_model
 
-NONE: Mapping[str, Records] = {}
 
-
-def write_numbers(
-    settings: Settings, plan: dict[str, list[Run]], records: Records, studies: Mapping[str, Records] | None, path: Path
-) -> None:
-    """Write the macros of one scale; the first line names the records of the ablation that they came from.
-
-    studies: the records of the scale's other tables, by name.
-    """
-    lines = [f"% made by `hylorada table` from the records of digest {records.digest}"]
-    values = macro_values(settings, plan, records, studies or NONE)
-    lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in values.items()]
+def write_numbers(results: Results, path: Path) -> None:
+    """Write the macros of one scale; the first line names the records of the ablation that they came from."""
+    made = f"% made by `hylorada table` from the records of digest {results.ablation.digest}\n"
     with written_beside(path) as beside:
-        beside.write_text("\n".join(lines) + "\n")
+        beside.write_text(made + set_macros(macro_values(results)))
 
 
-def macro_values(
-    settings: Settings, plan: dict[str, list[Run]], records: Records, studies: Mapping[str, Records] = NONE
-) -> dict[str, str]:
-    """Return LaTeX by the name of each macro, without its backslash."""
+def macro_values(results: Results) -> dict[str, str]:
+    """Return plain text by the name of each macro, without its backslash."""
+    settings, records = results.settings, results.ablation
     return (
         _sources(settings, records)
-        | _method(plan)
+        | _method(records)
         | _training(settings, records)
-        | _results(settings, records)
-        | _readings(settings, records, studies)
-        | effect_sentences(settings, studies)
+        | _results(results)
+        | _readings(results)
+        | effect_sentences(results)
     )
 
 
@@ -74,15 +62,15 @@ def _sources(settings: Settings, records: Records) -> dict[str, str]:
     trained = [record for record in records.by_run.values() if record["training"]]
     seconds = np.array([record["training"]["seconds"] + record["evaluation_seconds"] for record in trained])
     return {
-        "HyScale": escape(settings.scale),
+        "HyScale": settings.scale,
         "HyBaseName": short_name(model),
         "HyBaseDescription": long_name(model),
         "HyBaseParams": thousands(records.record(BASE, None)["parameters"]["total"]),
-        "HyBaseLicence": escape(model.licence),
-        "HyTargets": joined(rf"\texttt{{{escape(name)}}}" for name in settings.target_modules),
+        "HyBaseLicence": model.licence,
+        "HyTargets": joined(f"`{name}`" for name in settings.target_modules),
         "HyCorpusName": short_name(corpus),
         "HyCorpusDescription": long_name(corpus),
-        "HyCorpusLicence": escape(corpus.licence),
+        "HyCorpusLicence": corpus.licence,
         "HyTestArticles": thousands(_articles(records)),
         "HyTestTokens": thousands(records.record(BASE, None)["results"]["scored_tokens"]),
         "HyTestScope": scope + ("whole" if some is None else f"over its first {thousands(some)} tokens"),
@@ -93,8 +81,9 @@ def _sources(settings: Settings, records: Records) -> dict[str, str]:
     }
 
 
-def _method(plan: dict[str, list[Run]]) -> dict[str, str]:
-    adapter = plan[list(STAGES)[-1]][0].specification["adapter"]  # the last stage has every part
+def _method(records: Records) -> dict[str, str]:
+    last = list(STAGES)[-1]  # it has every part
+    adapter = records.record(last, records.seeds(last)[0])["specification"]["adapter"]
     return {
         "HyRank": str(adapter["lora_rank"]),
         "HyAlpha": f"{adapter['lora_alpha']:g}",
@@ -131,10 +120,11 @@ def _training(settings: Settings, records: Records) -> dict[str, str]:
     }
 
 
-def _results(settings: Settings, records: Records) -> dict[str, str]:
+def _results(results: Results) -> dict[str, str]:
+    records = results.ablation
     first = next(name for name, stage in STAGES.items() if stage.against == BASE)
     return {
-        "HySeeds": str(len(settings.seeds)),
+        "HySeeds": str(len(results.settings.seeds)),
         "HyDraws": thousands(DRAWS),
         "HyLevelPercent": f"{100 * FAMILY_ERROR:g}",
         "HyEquivalencePercent": f"{100 * (1 - EQUIVALENCE_ERROR):g}",
@@ -142,36 +132,37 @@ def _results(settings: Settings, records: Records) -> dict[str, str]:
         "HySmallestEffect": f"{100 * SMALLEST_EFFECT:g}",
         "HyBasePPL": fixed(math.exp(stage_means(records, BASE).mean)),
         "HyLoraPPL": fixed(math.exp(stage_means(records, first).mean)),
-        "HyAblationSentence": ablation_sentence(step_effects(records, against_of(STAGES)), _articles(records)),
-        "HyOneRunSentence": effects.one_run_sentence(step_effects(records, against_of(STAGES))),
+        "HyAblationSentence": ablation_sentence(results.steps, _articles(records)),
+        "HyOneRunSentence": effects.one_run_sentence(results.steps),
         "HyStackSentence": effects.stack_sentence(effects.stack_effect(records)),
-        "HyShareSentence": measures.share_sentence(ablation_table(records)),
-        "HyBestStageSentence": measures.best_stage_sentence(ablation_table(records)),
-        "HyEfficiencySentence": effects.efficiency_sentence(efficiency_table(records)),
+        "HyShareSentence": measures.share_sentence(results.frame("ablation")),
+        "HyBestStageSentence": measures.best_stage_sentence(results.frame("ablation")),
+        "HyEfficiencySentence": effects.efficiency_sentence(results.frame("efficiency")),
     }
 
 
-def _readings(settings: Settings, records: Records, studies: Mapping[str, Records]) -> dict[str, str]:
-    followed, benchmark = studies.get("as_published"), read_benchmark()
-    designs = study_table(studies["designs"], settings.rows("designs")) if "designs" in studies else None
+def _readings(results: Results) -> dict[str, str]:
+    settings, records, studies = results.settings, results.ablation, results.studies
+    followed, fixes, places = (studies.get(name) for name in ("as_published", "single_fixes", "places"))
+    designs, bases = (results.frame(name) if name in studies else None for name in ("designs", "bases"))
     return {
         "HyZeroSentence": published.zero_sentence(followed),
         "HyStillSentence": published.still_sentence(followed),
         "HyFrozenSentence": published.frozen_sentence(followed),
-        "HyEndSentence": published.end_sentence(studies.get("single_fixes"), followed),
+        "HyEndSentence": published.end_sentence(fixes, followed),
         "HyKindsSentence": measures.kinds_sentence(records),
         "HyMetricsSentence": measures.metrics_sentence(records),
         "HyPoolingSentence": effects.pooling_sentence(designs),
         "HyBoundarySentence": measures.boundary_sentence(records),
-        "HyPassedSentence": published.passed_sentence(studies.get("single_fixes")),
-        "HyContrastSentence": measures.contrast_sentence(studies.get("places")),
-        **_benchmark(benchmark),
+        "HyPassedSentence": published.passed_sentence(fixes),
+        "HyContrastSentence": measures.contrast_sentence(places),
+        **_benchmark(results.benchmark),
         "HyCut": f" ({cut})" if (cut := cut_words(settings)) else "",
-        "HyRetrievalSentence": measures.retrieval_sentence(studies.get("places")),
+        "HyRetrievalSentence": measures.retrieval_sentence(places),
         "HyRatesSentence": _rates_sentence(settings, studies.get("rates")),
-        "HyCostSentence": measures.cost_sentence(cost_table(benchmark)),
-        "HyGroupsSentence": measures.groups_sentence(benchmark),
-        "HyBasesSentence": effects.bases_sentence(settings, studies.get("bases")),
+        "HyCostSentence": measures.cost_sentence(results.frame("cost")),
+        "HyGroupsSentence": measures.groups_sentence(results.benchmark),
+        "HyBasesSentence": effects.bases_sentence(settings, bases),
         "HyGridSentence": measures.grid_sentence(),
         "HyRuns": thousands(len(all_runs(settings))),
         "HyTables": count(len(settings.studies)),
@@ -185,9 +176,9 @@ def _benchmark(benchmark: Mapping[str, Any]) -> dict[str, str]:
     return {
         "HyBenchDate": benchmark["started"][:10],
         "HyBenchRounds": count(setting["rounds"]),
-        "HyBenchSetting": f"{escape(Path(setting['model']).name)} in {setting['dtype']}, {setting['tokens']} tokens a "
+        "HyBenchSetting": f"{Path(setting['model']).name} in {setting['dtype']}, {setting['tokens']} tokens a "
         f"step, the library's default layers ({thousands(rows['our rsLoRA']['trained'])} parameters in rsLoRA), "
-        f"{count(threads)} thread{'s' * (threads != 1)} of a processor",
+        f"{count(threads)} {plural('thread', threads)} of a processor",
     }
 
 
@@ -205,12 +196,12 @@ def _articles(records: Records) -> int:
 
 def _hardware(machine: dict[str, Any]) -> str:
     threads = machine["threads"]
-    processor = f"{machine['processor']}, {machine['cores']} cores, {threads} thread{'s' * (threads != 1)} a run"
-    return escape(processor if machine["device"] == "cpu" else f"{machine['device']} beside {processor}")
+    processor = f"{machine['processor']}, {machine['cores']} cores, {threads} {plural('thread', threads)} a run"
+    return processor if machine["device"] == "cpu" else f"{machine['device']} beside {processor}"
 
 
 def _versions(records: Records, library: str) -> str:
-    return joined(dict.fromkeys(escape(record["machine"]["versions"][library]) for record in records.by_run.values()))
+    return joined(dict.fromkeys(record["machine"]["versions"][library] for record in records.by_run.values()))
 
 
 def _brief(value: float) -> str:

@@ -1,27 +1,23 @@
-"""The tables of the paper as LaTeX tabulars, one writer a kind of table; their frames are made in `results`."""
+"""The tables of the paper as LaTeX tabulars, one function a kind of table; their frames are made in `results`."""
 
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 import pandas as pd
 
-from hylorada.study.paper.latex import FOOT, escape, fixed, span, thousands, with_symbols, write_table
+from hylorada.study.paper.latex import FOOT, set_head, set_line, write_table
 from hylorada.study.plan.ablation import BASE
-from hylorada.study.plan.rows import Row, against_of
 from hylorada.study.plan.studies import STUDIES
-from hylorada.study.records.records import Records
-from hylorada.study.results.columns import COLUMNS, Value, values
-from hylorada.study.results.compute import compute_table
-from hylorada.study.results.cost import cost_table
-from hylorada.study.results.protocols import efficiency_table, protocol_table
-from hylorada.study.results.statistics import why_none
-from hylorada.study.results.tables import ablation_table, study_table
+from hylorada.study.results.columns import COLUMNS, Value
+from hylorada.study.results.facts import PROCEDURES
+from hylorada.study.results.results import Results
+from hylorada.study.results.rows import tables_of
+from hylorada.study.results.words import fixed, span, thousands, why_none
 
 LONG_HEAD = 10  # characters of a column's head that stand in one line
-ABLATION_HEAD = r"""\begin{tabular}{@{}lp{36mm}rcrcrcr@{}}
+ABLATION_HEAD = r"""\begin{tabular}{@{}l>{\raggedright\arraybackslash}p{36mm}rcrcrcr@{}}
 \toprule
  & & & & \multicolumn{2}{c}{perplexity} & \multicolumn{2}{c}{effect (\%)} & on base\\
 stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval & (\%)\\
@@ -62,143 +58,171 @@ COMPUTE_HEAD = r"""\begin{tabular}{@{}>{\raggedright\arraybackslash}p{36mm}rrrr@
 table & & (s) & (s) & (GiB)\\
 \midrule
 """
+PARTS_HEAD = r"""\begin{tabular}{@{}lllrccc@{}}
+\toprule
+part & parameters & per & here & neutral & causal & merges\\
+\midrule
+"""
+FACTS_HEAD = r"""\begin{tabular}{@{}*{4}{>{\raggedright\arraybackslash}p{39.5mm}}@{}}
+\toprule
+ & %s\\
+\midrule
+"""
+NONE = "\N{EN DASH}"  # in a cell that has nothing to show
 
 
-def write_ablation(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
-    """Write the table twice, as a LaTeX tabular for the paper and, unrounded, as CSV; return it."""
-    table = ablation_table(records)
-    return write_table(table, ABLATION_HEAD + "".join(_line(row) for _, row in table.iterrows()) + FOOT, tex, csv)
+def write_tables(results: Results, tex: Path, csv: Path) -> None:
+    """Write every table of a scale into two folders, as LaTeX and as CSV; csv: the file of the ablation's."""
+    for name in tables_of(results.settings):
+        table, path = results.frame(name), csv if name == "ablation" else csv.with_name(f"{name}.csv")
+        write_table(table, TABULARS[name](table), tex / f"{name}.tex", path)
 
 
-def write_study(records: Records, rows: dict[str, Row], name: str, tex: Path, csv: Path) -> pd.DataFrame:
-    """Write the table of a study into two folders, as LaTeX and as CSV, under its name; return it."""
-    table = study_table(records, rows)
-    shown = STUDIES[name].shows
-    for column in shown:
-        found = values(records, column, against_of(rows))
-        table[column] = [found[stage] for stage in table["stage"]]
+def ablation_tabular(table: pd.DataFrame) -> str:
+    """Set the six stages."""
+    return ABLATION_HEAD + "".join(_stage(row) for _, row in table.iterrows()) + FOOT
+
+
+def study_tabular(table: pd.DataFrame) -> str:
+    """Set the rows of a study with its further columns; where no row has an interval, none has a place for one."""
+    shown = [name for name in table.columns if name in COLUMNS]
     has_intervals = bool(table["effect_low"].notna().any())
-    heads = "".join(f" & {_stacked(COLUMNS[column].head)}" for column in shown)
+    heads = "".join(f" & {_stacked(COLUMNS[name].head)}" for name in shown)
     head = (STUDY_HEAD if has_intervals else SINGLE_HEAD).format(
         columns="c" * len(shown), empty=" & " * len(shown), heads=heads
     )
-    body = "".join(_study_line(row, shown, has_intervals) for _, row in table.iterrows())
-    return write_table(table, head + body + FOOT, tex / f"{name}.tex", csv / f"{name}.csv")
+    return head + "".join(_row(row, shown, has_intervals) for _, row in table.iterrows()) + FOOT
 
 
-def _study_line(row: pd.Series, shown: tuple[str, ...], has_intervals: bool) -> str:
-    alone = bool(row["against"] == "")
-    extra = [_shown(row[name], COLUMNS[name].decimals) for name in shown]
-    if not has_intervals:
-        numbers = [fixed(row["perplexity"]), "" if alone else fixed(row["effect"])]
-        return " & ".join([escape(row["label"]), thousands(row["parameters"]), *numbers, *extra]) + "\\\\\n"
-    level, step = _span(row, "perplexity"), _span(row, "effect")
-    cells = [
-        escape(row["label"]),
-        thousands(row["parameters"]),
-        "" if pd.isna(row["seeds"]) else str(row["seeds"]),
-        fixed(row["perplexity"]),
-        level,
-        *(["", ""] if alone else [fixed(row["effect"]), step + "*" * row["resolved"]]),
-        *extra,
+def protocols_tabular(table: pd.DataFrame) -> str:
+    """Set both protocols side by side; a side that the scale lacks is left empty."""
+    lines = []
+    for _, row in table.iterrows():
+        sides = [_side(row, side) if side in table else [NONE, "", ""] for side in ("published", "lines", "corpus")]
+        lines.append(set_line([row["label"], *sum(sides, [])]))
+    return PROTOCOLS_HEAD + "".join(lines) + FOOT
+
+
+def efficiency_tabular(table: pd.DataFrame) -> str:
+    """Set what each part gives for its parameters."""
+    lines = []
+    for _, row in table.iterrows():
+        gain = why_none(row["seeds"]) if pd.isna(row["gain_low"]) else span(row["gain_low"], row["gain_high"])
+        cost = "unbounded" if pd.isna(row["cost"]) else thousands(round(row["cost"]))
+        lines.append(set_line([row["label"], thousands(row["parameters"]), fixed(row["gain"]), gain, cost]))
+    return EFFICIENCY_HEAD + "".join(lines) + FOOT
+
+
+def cost_tabular(table: pd.DataFrame) -> str:
+    """Set what each method costs."""
+    lines = []
+    for _, row in table.iterrows():
+        others = [_shown(row[name], 2) for name in ("memory", "inference", "merged", "generation")]
+        lines.append(set_line([row["method"], fixed(row["step"]), span(row["step_low"], row["step_high"]), *others]))
+    return COST_HEAD + "".join(lines) + FOOT
+
+
+def facts_tabular(table: pd.DataFrame) -> str:
+    """Set the facts of the procedures; a dagger marks what a row of the single fixes mends."""
+    lines = [
+        set_line([row["fact"] + "†" * bool(row["mended"]), *(row[name] for name in PROCEDURES)])
+        for _, row in table.iterrows()
     ]
-    return " & ".join(cells) + "\\\\\n"
+    return FACTS_HEAD % " & ".join(PROCEDURES.values()) + "".join(lines) + FOOT
+
+
+def parts_tabular(table: pd.DataFrame) -> str:
+    """Set what each part trains, and what can be done with it."""
+    lines = []
+    for _, row in table.iterrows():
+        here = NONE if pd.isna(row["here"]) else thousands(row["here"])
+        rest = set_line([row["per"], here, *(row[name] for name in ("neutral", "causal", "merges"))])
+        lines.append(f"{row['part']} & {_formula(row['formula'])} & {rest}")
+    return PARTS_HEAD + "".join(lines) + FOOT
+
+
+def compute_tabular(table: pd.DataFrame) -> str:
+    """Set what the study took, the sum below a rule."""
+    lines = []
+    for _, row in table.iterrows():
+        memory = NONE if pd.isna(row["memory"]) else fixed(row["memory"], 1)
+        seconds = [thousands(round(row[name])) for name in ("training", "scoring")]
+        cells = [row["title"], str(row["runs"]), *seconds, memory]
+        lines.append("\\midrule\n" * (row["study"] == "all") + set_line(cells))
+    return COMPUTE_HEAD + "".join(lines) + FOOT
+
+
+TABULARS: dict[str, Callable[[pd.DataFrame], str]] = {
+    "protocols": protocols_tabular,
+    **dict.fromkeys(STUDIES, study_tabular),
+    "ablation": ablation_tabular,
+    "efficiency": efficiency_tabular,
+    "cost": cost_tabular,
+    "facts": facts_tabular,
+    "parts": parts_tabular,
+    "compute": compute_tabular,
+}
+
+
+def _stage(row: pd.Series) -> str:
+    is_base = row["stage"] == BASE
+    cells = [
+        row["label"],
+        row["adds"],
+        thousands(row["parameters"]),
+        "" if is_base else str(row["seeds"]),
+        fixed(row["perplexity"]),
+        _span(row, "perplexity"),
+        *(["", "", ""] if is_base else [*_effect(row), fixed(row["effect_on_base"])]),
+    ]
+    return set_line(cells)
+
+
+def _row(row: pd.Series, shown: list[str], has_intervals: bool) -> str:
+    further = [_shown(row[name], COLUMNS[name].decimals) for name in shown]
+    is_alone, cells = bool(row["against"] == ""), [row["label"], thousands(row["parameters"])]
+    if not has_intervals:
+        effect = "" if is_alone else fixed(row["effect"])
+        return set_line([*cells, fixed(row["perplexity"]), effect, *further])
+    seeds = "" if pd.isna(row["seeds"]) else str(row["seeds"])
+    level = [seeds, fixed(row["perplexity"]), _span(row, "perplexity")]
+    return set_line([*cells, *level, *(["", ""] if is_alone else _effect(row)), *further])
+
+
+def _effect(row: pd.Series) -> list[str]:
+    return [fixed(row["effect"]), _span(row, "effect") + "*" * row["resolved"]]
 
 
 def _span(row: pd.Series, name: str) -> str:
-    """Return LaTeX of an interval, or what it lacks; the untouched base has no seed, and lacks none."""
+    """Return an interval, or what it lacks; the untouched base has no seed, and lacks none."""
     if pd.isna(row[f"{name}_low"]):
         return why_none(2 if pd.isna(row["seeds"]) else int(row["seeds"]))
     return span(row[f"{name}_low"], row[f"{name}_high"])
 
 
+def _side(row: pd.Series, side: str) -> list[str]:
+    """Return level, step and interval of one protocol."""
+    if pd.isna(row[f"{side}_step"]):
+        return [fixed(row[side]), "", ""]
+    low, high = row[f"{side}_low"], row[f"{side}_high"]
+    interval = span(low, high) + "*" * bool(row[f"{side}_resolved"])
+    return [fixed(row[side]), fixed(row[f"{side}_step"]), why_none(row[f"{side}_seeds"]) if pd.isna(low) else interval]
+
+
 def _stacked(words: str) -> str:
     """Set the head of a further column in lines, so that it is no wider than its numbers."""
-    lines = wrap(with_symbols(words), LONG_HEAD, break_long_words=False)
+    lines = wrap(set_head(words), LONG_HEAD, break_long_words=False)
     stacked = r"\\".join(lines)
     return rf"\shortstack{{{stacked}}}" if len(lines) > 1 else stacked
 
 
+def _formula(formula: str) -> str:
+    """Set a count of parameters, of which words are no symbols."""
+    symbols = [word if word.isalpha() and len(word) > 1 else f"${word}$" for word in formula.split()]
+    return re.sub(r"_(in|out)", r"_{\\mathrm{\1}}", " ".join(symbols))
+
+
 def _shown(value: Value, decimals: int) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return value if isinstance(value, str) else fixed(value, decimals)
-
-
-def _line(row: pd.Series) -> str:
-    is_base = row["stage"] == BASE
-    level, step = _span(row, "perplexity"), _span(row, "effect")
-    cells = [
-        escape(row["label"]),
-        r"\raggedright " + escape(row["adds"]),
-        thousands(row["parameters"]),
-        "" if is_base else str(row["seeds"]),
-        fixed(row["perplexity"]),
-        level,
-        *(["", "", ""] if is_base else [fixed(row["effect"]), step + "*" * row["resolved"]]),
-        *([] if is_base else [fixed(row["effect_on_base"])]),
-    ]
-    return " & ".join(cells) + "\\\\\n"
-
-
-def write_protocols(published: Records | None, corrected: Records, tex: Path, csv: Path) -> pd.DataFrame:
-    """Write the table of both protocols as LaTeX and CSV; a side that the scale lacks is left empty."""
-    table = protocol_table(published, corrected)
-    lines = []
-    for _, row in table.iterrows():
-        cells = [escape(row["label"])]
-        for side in ("published", "lines", "corpus"):
-            cells += _cells(row, side) if side in table else ["--", "", ""]
-        lines.append(" & ".join(cells) + "\\\\\n")
-    return write_table(table, PROTOCOLS_HEAD + "".join(lines) + FOOT, tex, csv)
-
-
-def write_efficiency(records: Records, tex: Path, csv: Path) -> pd.DataFrame:
-    """Write the table of parameter efficiency as LaTeX and CSV."""
-    table = efficiency_table(records)
-    lines = []
-    for _, row in table.iterrows():
-        gain = why_none(row["seeds"]) if pd.isna(row["gain_low"]) else span(row["gain_low"], row["gain_high"])
-        cost = "unbounded"
-        if not pd.isna(row["cost"]):
-            cost = thousands(round(row["cost"]))
-        lines.append(
-            f"{escape(row['label'])} & {thousands(row['parameters'])} & {fixed(row['gain'])} & {gain} & {cost}\\\\\n"
-        )
-    return write_table(table, EFFICIENCY_HEAD + "".join(lines) + FOOT, tex, csv)
-
-
-def _cells(row: pd.Series, side: str) -> list[str]:
-    if pd.isna(row[f"{side}_step"]):
-        return [fixed(row[side]), "", ""]
-    low, high = row[f"{side}_low"], row[f"{side}_high"]
-    lacking = why_none(row[f"{side}_seeds"])
-    interval = lacking if pd.isna(low) else span(low, high) + "*" * bool(row[f"{side}_resolved"])
-    return [fixed(row[side]), fixed(row[f"{side}_step"]), interval]
-
-
-def write_cost(benchmark: dict[str, Any], tex: Path, csv: Path) -> pd.DataFrame:
-    """Write the table as LaTeX and CSV."""
-    table = cost_table(benchmark)
-    numbers = ["memory", "inference", "merged", "generation"]
-    lines = [
-        " & ".join(
-            [escape(row["method"]), fixed(row["step"]), span(row["step_low"], row["step_high"])]
-            + ["" if pd.isna(row[name]) else fixed(row[name]) for name in numbers]
-        )
-        + "\\\\\n"
-        for _, row in table.iterrows()
-    ]
-    return write_table(table, COST_HEAD + "".join(lines) + FOOT, tex, csv)
-
-
-def write_compute(studies: Mapping[str, Records], tex: Path, csv: Path) -> None:
-    """Write the table as LaTeX and CSV."""
-    table = compute_table(studies)
-    lines = []
-    for _, row in table.iterrows():
-        memory = "--" if pd.isna(row["memory"]) else f"{row['memory']:.1f}"
-        seconds = [thousands(round(row[name])) for name in ("training", "scoring")]
-        cells = [escape(row["title"]), str(row["runs"]), *seconds]
-        lines.append("\\midrule\n" * (row["study"] == "all") + " & ".join([*cells, memory]) + "\\\\\n")
-    write_table(table, COMPUTE_HEAD + "".join(lines) + FOOT, tex, csv)
+    if isinstance(value, str):
+        return value
+    return "" if pd.isna(value) else fixed(value, decimals)

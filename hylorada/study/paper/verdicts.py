@@ -22,7 +22,8 @@ from hylorada.study.claims.verdict import (
     VERDICTS,
     WITHIN_ROUNDING,
 )
-from hylorada.study.paper.latex import escape
+from hylorada.study.paper.latex import FOOT, set_line, set_text
+from hylorada.study.results.words import with_true_minus
 
 LISTED = {  # verdicts that the paper lists by the names of their statements, where no run decided anything
     MATCH: "Match",
@@ -56,7 +57,7 @@ def _claims_tex(table: pd.DataFrame) -> str:
     for _, row in table[~alone].iterrows():
         if row["source"].split(",")[0] != document:
             document = row["source"].split(",")[0]
-            lines.append(rf"\claimsof{{{escape(document)}}}" + "\n")
+            lines.append(rf"\claimsof{{{set_text(document)}}}" + "\n")
         columns = [name for name in COLUMN_ORDER if row[name] not in ("", UNDECIDED, row["verdict"])]
         measured = "; ".join(f"{IN_WORDS[name]}: {_plain(row[name])}" for name in columns)
         cells = [_statement(row), row["claimed"], "; ".join(filter(None, [_plain(row["verdict"]), measured]))]
@@ -88,11 +89,10 @@ def _verdicts_tex(table: pd.DataFrame) -> str:
     head = rf"\begin{{tabular}}{{@{{}}l*{{{len(columns)}}}{{r}}@{{}}}}" + "\n\\toprule\n"
     head += "verdict & " + " & ".join(words) + "\\\\\n\\midrule\n"
     lines = [
-        " & ".join([escape(_plain(row["verdict"])), *(str(row[name]) if row[name] else "--" for name in columns)])
-        + "\\\\\n"
+        set_line([_plain(row["verdict"]), *(str(row[name]) if row[name] else "\N{EN DASH}" for name in columns)])
         for _, row in table.iterrows()
     ]
-    return head + "".join(lines) + "\\bottomrule\n\\end{tabular}\n"
+    return head + "".join(lines) + FOOT
 
 
 def _plain(verdict: str) -> str:
@@ -103,13 +103,5 @@ def _plain(verdict: str) -> str:
 
 
 def _tex(text: str) -> str:
-    """Return LaTeX of a plain text: a hyphen before a digit is a minus sign, and words may break at slashes."""
-    escaped = escape(text)
-    for start in ("", " ", "("):
-        for digit in "0123456789":
-            old = f"{start}-{digit}"
-            if start:
-                escaped = escaped.replace(old, f"{start}$-${digit}")
-            elif escaped.startswith(old):
-                escaped = f"$-${escaped[1:]}"
-    return escaped.replace(r" \%", r"\,\%").replace("/", r"/\allowbreak{}").replace("²", r"\textsuperscript{2}")
+    """Set a text as it was typed, with hyphens for minus signs; its words may break at slashes."""
+    return set_text(with_true_minus(text)).replace("/", r"/\allowbreak{}")

@@ -65,7 +65,6 @@ ABLATION = Study(
     title="The six stages",
     question="What does each stage add to the one that it builds on?",
     rows=STAGES,
-    shows=("adds", "effect_on_base"),
     by_row=True,
 )
 UNTOUCHED = Row(label=STAGES[BASE].label, adapter=None)

@@ -221,11 +221,6 @@ def has_interval(found: Comparison) -> bool:
     return len(found.by_seed) > 1 and found.articles >= FEWEST_ARTICLES
 
 
-def why_none(seeds: int) -> str:
-    """Say what a comparison of so many seeds lacks for an interval."""
-    return "one seed" if seeds < 2 else "few articles"
-
-
 def _effect(found: Comparison, drawn: np.ndarray | None, error: float | None) -> Effect:
     by_seed = found.by_seed
     seeds = len(by_seed)

@@ -1,13 +1,14 @@
 """The ablation table: what each stage adds, its perplexity, and its effect against the stage it builds on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from hylorada.study.plan.ablation import BASE, STAGES
 from hylorada.study.plan.rows import Row, against_of
 from hylorada.study.records.records import Records
+from hylorada.study.results.columns import values
 from hylorada.study.results.effects import stage_means, step_effects
 from hylorada.study.results.statistics import (
     FEWEST_ARTICLES,
@@ -35,10 +36,17 @@ def ablation_table(records: Records) -> pd.DataFrame:
     return table
 
 
-def study_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
-    """Return the rows of a study, as `ablation_table` has them; effects are against the rows that the study says."""
-    labels = {name: row.label for name, row in rows.items()}
-    return comparison(records, labels, against_of(rows))
+def study_table(records: Records, rows: dict[str, Row], shows: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the rows of a study, as `ablation_table` has them; effects are against the rows that the study says.
+
+    shows: further columns, of `hylorada.study.results.columns`.
+    """
+    against = against_of(rows)
+    table = comparison(records, {name: row.label for name, row in rows.items()}, against)
+    for column in shows:
+        by_stage = values(records, column, against)
+        table[column] = [by_stage[stage] for stage in table["stage"]]
+    return table
 
 
 def comparison(records: Records, labels: Mapping[str, str], against: Mapping[str, str | None]) -> pd.DataFrame:

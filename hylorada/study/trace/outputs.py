@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hylorada.errors import HyLoRADAError, near
+from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
-from hylorada.study.figures.rows import BENCHMARK, figure_row
+from hylorada.study.figures.rows import figure_row
 from hylorada.study.plan.runs import Run, all_runs, plan
 from hylorada.study.plan.settings import Settings
+from hylorada.study.results.rows import ALL, JUDGED, table_row
 
-NAMED, PUBLISHED, BOTH, ALL, CLAIMS, CELL = "named", "published", "both", "all", "claims", "cell"
+NAMED, PUBLISHED, CLAIMS, CELL = "named", "published", "claims", "cell"
 Plan = dict[str, list[Run]]
 
 
@@ -17,8 +18,7 @@ Plan = dict[str, list[Run]]
 class Output:
     """A kind of file. of: what it is made of; NAMED when its name says which figure or table.
 
-    PUBLISHED is the ablation by the published protocol, BOTH that and the corrected one, CELL the runs that the file
-    lists, BENCHMARK no run of the study.
+    Beside what a table reads: PUBLISHED is the ablation by the published protocol, CELL the runs that the file lists.
     """
 
     pattern: str
@@ -36,18 +36,10 @@ OUTPUTS = (  # the first that fits counts
     Output("figures/published_numbers.*", "hylorada claims", "claims", PUBLISHED),
     Output("figures/*.pdf", "hylorada figure {}", "figure"),
     Output("figures/*.png", "hylorada figure {}", "figure"),
-    Output("tables/claims*", "hylorada claims", "claims", CLAIMS),
-    Output("tables/verdicts.*", "hylorada claims", "claims", CLAIMS),
-    Output("tables/contradictions.*", "hylorada claims", "claims", CLAIMS),
+    *(Output(f"tables/{name}.*", "hylorada claims", "claims", CLAIMS) for name in (*JUDGED, "claims_numbers")),
     Output("results/claims.json", "hylorada claims", "claims", CLAIMS),
-    Output("tables/protocols.*", "hylorada table", "table", BOTH),
-    Output("tables/efficiency.*", "hylorada table", "table", "ablation"),
-    Output("tables/cost.*", "hylorada table", "table", BENCHMARK),
     Output("tables/floats.tex", "hylorada table", "table", ALL),
     Output("tables/absent.tex", "hylorada table", "table", ALL),
-    Output("tables/parts.*", "hylorada table", "table", ALL),
-    Output("tables/compute.*", "hylorada table", "table", ALL),
-    Output("tables/facts.*", "hylorada table", "table", ALL),
     Output("tables/*.tex", "hylorada table", "table"),
     Output("tables/*.csv", "hylorada table", "table"),
     Output("paper/numbers.tex", "hylorada table", "table", "ablation"),
@@ -76,24 +68,20 @@ def find_output(path: Path) -> Output:
 
 
 def reads(output: Output, name: str, settings: Settings) -> str:
-    """Return what a file is made of: the ablation, a study, the benchmark, or several of them.
+    """Return what a file is made of: the ablation, a study, the benchmark, the settings, or several of them.
 
     Raises:
         HyLoRADAError: the scale has no such figure or table.
     """
     if output.of != NAMED:
         return output.of
-    if output.rule == "figure":
-        return figure_row(settings, name).reads
-    if name not in (known := settings.tables):
-        raise HyLoRADAError(f"scale {settings.scale!r} makes no table {name!r}; {near(name, known)}")
-    return name
+    return (figure_row if output.rule == "figure" else table_row)(settings, name).reads
 
 
 def runs_behind(made_of: str, path: Path, settings: Settings) -> Plan:
     """Return the runs behind a file by row; rows of two tables that are the same runs come once."""
     match made_of:
-        case "benchmark":
+        case "benchmark" | "settings":
             return {}
         case "cell":
             runs = all_runs(settings)

@@ -8,12 +8,12 @@ from typing import Any
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.study.checkout import project_root
-from hylorada.study.figures.rows import BENCHMARK
 from hylorada.study.plan.settings import Settings
 from hylorada.study.records.archive import Archive, read_archive
 from hylorada.study.records.lineage import in_common, is_present_code, lineage
+from hylorada.study.results.rows import ALL, BENCHMARK, SETTINGS
 from hylorada.study.trace.freshness import later_than, some, state
-from hylorada.study.trace.outputs import ALL, CLAIMS, Plan, find_output, held_against, reads, runs_behind
+from hylorada.study.trace.outputs import CLAIMS, Plan, find_output, held_against, reads, runs_behind
 
 CLAIM = re.compile(r"[A-Z]{2}-\d{3}")
 IN_LINE = ("seed", "time")  # said beside the name of each run
@@ -39,6 +39,8 @@ def why(what: str, settings: Settings, records: Path, claims: Path, row: str | N
     lines = [what, f"├─ made by  {output.made_by(path.stem, settings.scale)}   (rule {output.rule})"]
     if made_of == BENCHMARK:
         return [*lines, *_benchmark(project_root() / "benchmarks" / "cpu.json")]
+    if made_of == SETTINGS:
+        return [*lines, f"└─ from     the settings of scale {settings.scale}, and no run"]
     if made_of == CLAIMS:
         lines.append("├─ from     the claims, each judged; `hylorada why` tells of one of them by its id")
     archive = read_archive(records)

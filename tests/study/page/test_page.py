@@ -11,7 +11,7 @@ import pytest
 import yaml
 from fake_claims import AWKWARD, fake_claims
 from fake_records import fake_record, fake_store, fake_study
-from repository import CPU_BENCHMARK, ROOT, scale_file
+from repository import ROOT, scale_file
 
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
@@ -21,14 +21,16 @@ from hylorada.study.claims.summary import Change, Step, steps, was_claimed, was_
 from hylorada.study.figures.rows import FIGURES
 from hylorada.study.figures.style import save_figure
 from hylorada.study.page.page import claimed_text
-from hylorada.study.paper.tables import write_ablation, write_cost, write_efficiency, write_protocols, write_study
+from hylorada.study.paper.tables import write_tables
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.archive import read_archive
 from hylorada.study.records.records import study_records
 from hylorada.study.results.protocols import protocol_table
+from hylorada.study.results.results import read_results
 from hylorada.study.results.tables import ablation_table
+from hylorada.study.results.words import percentage
 
 VOID = {"meta", "link", "input", "img", "br"}
 
@@ -88,14 +90,9 @@ def study(tmp_path_factory):
         store.save(run.folder(runs) / "nll.npz")
         write_json(run.folder(runs) / "record.json", record)
     records = study_records(settings, "ablation", runs)
-    published = study_records(settings, "as_published", runs)
-    tables = folder / "results" / "tables"
-    write_ablation(records, folder / "paper" / "tables" / "ablation.tex", tables / "ablation.csv")
-    write_study(published, settings.rows("as_published"), "as_published", folder / "paper" / "tables", tables)
-    write_protocols(published, records, folder / "paper" / "tables" / "protocols.tex", tables / "protocols.csv")
-    write_efficiency(records, folder / "paper" / "tables" / "efficiency.tex", tables / "efficiency.csv")
-    benchmark = read_json(CPU_BENCHMARK)
-    write_cost(benchmark, folder / "paper" / "tables" / "cost.tex", tables / "cost.csv")
+    write_tables(
+        read_results(settings, runs), folder / "paper" / "tables", folder / "results" / "tables" / "ablation.csv"
+    )
     save_figure(FIGURES["ablation"].draw(records, STAGES), folder / "figures" / "ablation")
     names = [record["name"] for record in records.by_run.values()]
     write_json(folder / "results" / "claims.json", fake_claims(names, scale="own", digest=records.digest))
@@ -276,16 +273,16 @@ def test_what_follows_is_chosen_by_the_numbers(found, said):
 def test_what_was_found_is_chosen_by_the_numbers():
     table = pd.DataFrame({"stage": ["base", "landmarks"], "corpus": [20.0, 15.0], "corpus_seeds": [0, 3]})
     said = was_found(table, "corpus", [change(-5.0, True), change(1.0, True), change(0.1, False)])
-    assert "lowers perplexity by 25.00 % against the untouched base" in said
+    assert f"lowers perplexity by {percentage(25)} against the untouched base" in said
     assert "2 of 3 steps can be told from chance: 1 lower perplexity, 1 raise it." in said
     worse = was_found(table.assign(corpus=[15.0, 20.0]), "corpus", [change(-5.0, False)])
-    assert "raises perplexity by 33.33 %" in worse and "0 of 1 steps can be told from chance." in worse
+    assert f"raises perplexity by {percentage(33.33)}" in worse and "0 of 1 steps can be told from chance." in worse
     assert "leaves perplexity as it was" in was_found(table.assign(corpus=15.0), "corpus", [change(0.0, False)])
     single = table.assign(corpus_seeds=1)
     assert "With one seed of each no step" in was_found(single, "corpus", [change(-5.0, False, seeds=1)])
     assert "With few articles of each no step" in was_found(table, "corpus", [change(-5.0, False, seeds=1)])
     cut = was_found(table, "corpus", [change(0.1, False)], "3 of 125 steps")
-    assert cut.startswith("The same stage, after 3 of 125 steps, lowers perplexity by 25.00 %")
+    assert cut.startswith(f"The same stage, after 3 of 125 steps, lowers perplexity by {percentage(25)}")
     assert was_found(table, "published", [None]) == "Not run at this scale."
 
 
@@ -293,7 +290,7 @@ def test_what_was_claimed_comes_from_the_claims(study):
     claims = fake_claims(["a"])["claims"]
     headlines = load_catalogue().headlines
     assert was_claimed(claims, headlines).startswith(f"{len(claims)} statements in 2 documents.")
-    assert "landmarks, is said to lower perplexity by 18.37 %" in was_claimed(claims, headlines)
+    assert f"landmarks, is said to lower perplexity by {percentage(18.37)}" in was_claimed(claims, headlines)
     written = [claim | {"claimed": f"{claim['claimed']} %"} for claim in claims]
     assert was_claimed(written, headlines) == was_claimed(claims, headlines), "with its unit it is the same number"
     found = steps(claims, headlines, protocol_table(None, study[1]))

@@ -16,8 +16,6 @@ from hylorada.study.figures.style import save_figure
 from hylorada.study.paper.absences import absences
 from hylorada.study.paper.compile import build_pdf, find_tex
 from hylorada.study.paper.floats import PAPER_FIGURES, write_floats
-from hylorada.study.paper.parts import PARTS, parts_table
-from hylorada.study.paper.protocol_facts import COLUMNS, FACTS, facts_table, mended_alone
 from hylorada.study.paper.sentences.claims import MACROS as CLAIMS_MACROS
 from hylorada.study.paper.sentences.claims import detectable_by_pair, noise_sentence, pooled_sd, without_farthest
 from hylorada.study.plan.ablation import STAGES
@@ -26,6 +24,9 @@ from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.records import study_records
 from hylorada.study.results.compute import compute_table
+from hylorada.study.results.facts import FACTS, PROCEDURES, facts_table, mended_alone
+from hylorada.study.results.parts import PARTS, parts_table
+from hylorada.study.results.words import percentage
 
 TEX = find_tex({"PATH": ""}) or find_tex()
 MICRO = load_settings("micro")
@@ -63,9 +64,9 @@ def test_every_fact_of_a_protocol_is_in_the_table_once():
 def test_facts_that_differ_between_protocols_read_differently():
     table = facts_table(MICRO).set_index("fact")
     assert table.loc["padding", "as_published"] != table.loc["padding", "corrected"]
-    assert table.loc["learning rate", "as_published"] == r"\ensuremath{5\cdot10^{-4}}"
-    assert table.loc["learning rate", "landmark_study"] == r"\ensuremath{2\cdot10^{-4}}"
-    assert "32\\,768" in table.loc["landmark buckets", "as_published"]
+    assert table.loc["learning rate", "as_published"] == "5·10⁻⁴"
+    assert table.loc["learning rate", "landmark_study"] == "2·10⁻⁴"
+    assert "32\N{NARROW NO-BREAK SPACE}768" in table.loc["landmark buckets", "as_published"]
     tuned = facts_table(replace(MICRO, tuned_rates={"rslora": 1e-3}))
     assert tuned.set_index("fact").loc["learning rate", "corrected"] == "each arm's own"
 
@@ -73,7 +74,7 @@ def test_facts_that_differ_between_protocols_read_differently():
 def test_each_mended_fact_is_marked_where_it_is_told():
     table = facts_table(MICRO)
     marked = ", ".join(filter(None, table["mended"])).split(", ")
-    assert sorted(marked) == sorted(PROTOCOLS[name].label for name in PROTOCOLS if name not in COLUMNS)
+    assert sorted(marked) == sorted(PROTOCOLS[name].label for name in PROTOCOLS if name not in PROCEDURES)
     assert mended_alone()["padding_in_loss"] == "padding masked"
 
 
@@ -117,7 +118,9 @@ def test_floats_are_only_those_that_the_scale_has(settings, tmp_path):
 
 def test_the_spread_within_families_of_published_numbers_is_computed_from_them():
     said = noise_sentence(load_catalogue())
-    assert r"4.3\,\% (8 degrees of freedom), and of 2.1\,\% without" in said  # as ratios: exp(0.0420) - 1
+    assert (
+        f"{percentage(4.3, 1)} (8 degrees of freedom), and of {percentage(2.1, 1)} without" in said
+    )  # as ratios: exp(0.0420) - 1
     assert said.endswith("Of the five published steps five, or four, are smaller.")
 
 

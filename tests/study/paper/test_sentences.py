@@ -22,9 +22,11 @@ from hylorada.study.paper.sentences.effects import (
 from hylorada.study.plan.ablation import RSLORA
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.scales import load_settings
+from hylorada.study.results.results import Results
 from hylorada.study.results.statistics import Effect, Interval
+from hylorada.study.results.words import percentage, thousands
 
-TABLE = r"Table~\ref{tab:x}"
+TABLE = "[table x]"
 MICRO = load_settings("micro")
 NAMES = ("reference", "row 0", "row 1", "row 2")
 ROWS = {name: Row(label=name, adapter=RSLORA) for name in NAMES} | {"base_code": Row(label="base", adapter=None)}
@@ -52,9 +54,9 @@ def effect(mean: float, half: float | None = None, equivalent: bool = False) -> 
 
 def test_effects_of_single_runs_are_told_by_their_ends_and_without_intervals():
     said = effects_sentence(rows(-1.5, 0.25, 2.0), ROWS, TABLE)
-    ends = r"$-$1.50\,\% (row 0) and 2.00\,\% (row 2)"
+    ends = f"{percentage(-1.5)} (row 0) and {percentage(2)} (row 2)"
     assert said == f"In {TABLE} the effects of single runs lie between {ends}, without intervals."
-    assert "a single run gives 2.00\\,\\% for row 0" in effects_sentence(rows(2.0), ROWS, TABLE)
+    assert f"a single run gives {percentage(2)} for row 0" in effects_sentence(rows(2.0), ROWS, TABLE)
     assert "leave perplexity as it was" in effects_sentence(rows(0.001, -0.002), ROWS, TABLE)
     assert "held against no other" in effects_sentence(rows(), ROWS, TABLE)
 
@@ -105,7 +107,7 @@ def test_the_spread_of_one_run_is_told_where_there_are_seeds():
 def test_parameters_for_a_gain_are_told_only_of_parts_with_one():
     table = pd.DataFrame({"label": ["a", "b"], "cost": [12_345.0, math.nan]})
     said = efficiency_sentence(table)
-    assert r"told for a (12\,345); for the other one they are unbounded" in said
+    assert f"told for a ({thousands(12_345)}); for the other one they are unbounded" in said
     assert "unbounded" not in efficiency_sentence(table.head(1))
     assert "unbounded for all" in efficiency_sentence(table.assign(cost=math.nan))
 
@@ -113,12 +115,12 @@ def test_parameters_for_a_gain_are_told_only_of_parts_with_one():
 def test_pooling_over_the_sequence_is_told_for_both_designs():
     stages = ["original_causal", "original_sequence", "per_layer_causal", "per_layer_sequence"]
     table = pd.DataFrame({"stage": stages, "perplexity": [10.0, 9.0, 10.0, 11.0]})
-    assert r"$-$10.00\,\% (original) and 10.00\,\% (per-layer)" in pooling_sentence(table)
+    assert f"{percentage(-10)} (original) and {percentage(10)} (per-layer)" in pooling_sentence(table)
     assert "not run" in pooling_sentence(None)
 
 
 def test_a_study_that_a_scale_lacks_is_said_to_be_absent():
-    said = effect_sentences(replace(MICRO, studies={}), {})
+    said = effect_sentences(Results(replace(MICRO, studies={}), {}))
     assert all("was not made" in sentence for sentence in said.values())
 
 
@@ -128,7 +130,9 @@ def test_one_base_says_nothing_about_size():
 
 def test_the_gain_by_kind_is_held_to_the_share_of_tokens():
     found = stage_records()
-    assert r"60\,\% falls on layout" in measures.kinds_sentence(found) and "more than" in measures.kinds_sentence(found)
+    assert f"{percentage(60, 0)} falls on layout" in measures.kinds_sentence(
+        found
+    ) and "more than" in measures.kinds_sentence(found)
     for record in found.by_run.values():
         for kind in record["views"]["kinds"].values():
             kind["mean_nll"] = None if kind["mean_nll"] is None else -record["results"]["perplexity"]
@@ -164,8 +168,8 @@ def test_the_end_token_is_told_either_way_with_its_price(padded, masked, said):
     base, _ = study_records("as_published", lambda run: 20.0, seeds=1)
     base.record("published_base", None)["measures"] = {"end_token": {"mean": 3e-5, "perplexity_factor": 1.0}}
     told = published.end_sentence(found, base)
-    assert said in told and r"raises perplexity by 0.020\,\% at most" in told
-    assert r"the untouched base: \ensuremath{3\cdot10^{-5}}" in told
+    assert said in told and f"raises perplexity by {percentage(0.02, 3)} at most" in told
+    assert "the untouched base: 3·10⁻⁵" in told
     assert "untouched" not in published.end_sentence(found, None)
     assert "not measured" in published.end_sentence(None, base)
 
@@ -195,7 +199,7 @@ def test_the_contrast_is_told_for_the_base_and_between_the_arms():
     for index, ((stage, _seed), record) in enumerate(found.by_run.items()):
         record["results"]["middle_contrast"] = -0.1 if stage == "base" else 0.01 * index
     said = measures.contrast_sentence(found)
-    assert "$-$0.100 nats on the untouched base, where the middle third is easier" in said
+    assert "\N{MINUS SIGN}0.100 nats on the untouched base, where the middle third is easier" in said
     assert "0.010 to 0.0" in said and "were not compared" in measures.contrast_sentence(None)
 
 
@@ -214,12 +218,13 @@ def test_the_farthest_boundary_of_the_ablation_is_told_with_its_steps():
 
 def test_effects_by_the_published_metric_are_told_by_their_ends():
     said = published_sentence({"reference": None, "one": -1.5, "two": 0.25})
-    assert said.endswith(r"they go from $-$1.50\,\% (one) to 0.25\,\% (two).")
+    assert said.endswith(f"they go from {percentage(-1.5)} (one) to {percentage(0.25)} (two).")
     assert published_sentence({"reference": None}) == ""
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"), [(0, "not one magnitude moves"), (100, "nearly every"), (25, r"75.0\,\% of the magnitudes")]
+    ("changed", "said"),
+    [(0, "not one magnitude moves"), (100, "nearly every"), (25, f"{percentage(75, 1)} of the magnitudes")],
 )
 def test_magnitudes_that_stay_are_counted(changed, said):
     found, _ = study_records("as_published", lambda run: 20.0, seeds=1)
@@ -241,11 +246,10 @@ def test_an_edge_of_the_grid_is_told(edges, said):
     means = pd.DataFrame({"arm": ["lora", "rslora"] * 3, "rate": [5e-4, 5e-4, 1e-3, 1e-3, 2e-3, 2e-3]})
     means["perplexity"] = [15.15, 15.3, 16, 16, 17, 15.0]
     told = measures.rates_sentence(best, means, 5e-4)
-    assert said in told and r"at \ensuremath{5\cdot10^{-4}} for LoRA; \ensuremath{2\cdot10^{-3}} for rsLoRA" in told
+    assert said in told and "at 5·10⁻⁴ for LoRA; 2·10⁻³ for rsLoRA" in told
     assert "Over three rates of the grid" in told
-    assert (
-        "rsLoRA 15.00 and LoRA 15.15, 1.0\\,\\% from lowest to highest; at the one rate of the tables it is 1.0" in told
-    )
+    assert f"rsLoRA 15.00 and LoRA 15.15, {percentage(1, 1)} from lowest to highest; at the one rate" in told
+    assert "of the tables it is 1.0" in told
     assert "Over two to three rates" in measures.rates_sentence(best, means.head(5), 5e-4)
     assert "no rates were compared" in measures.rates_sentence(None, None, 5e-4)
 

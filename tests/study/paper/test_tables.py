@@ -15,15 +15,17 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
 from hylorada.nll import TokenNLL
 from hylorada.study.paper.compile import macros
-from hylorada.study.paper.latex import escape, fixed, thousands
+from hylorada.study.paper.latex import set_text
 from hylorada.study.paper.macros import macro_values, write_numbers
 from hylorada.study.paper.sentences.claims import MACROS as CLAIMS_MACROS
 from hylorada.study.paper.sentences.effects import ablation_sentence
-from hylorada.study.paper.tables import write_ablation
+from hylorada.study.paper.tables import ablation_tabular, write_tables
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.records.records import load_folder, load_records
+from hylorada.study.results.results import Results
 from hylorada.study.results.statistics import Effect, Interval
 from hylorada.study.results.tables import ablation_table
+from hylorada.study.results.words import fixed, percentage, scientific, span, thousands
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,11 @@ def own(study, tmp_path):
 @pytest.fixture(scope="module")
 def records(study):
     return load_records(study[2], study[0])
+
+
+def results_of(settings, records) -> Results:
+    """The results of the ablation alone."""
+    return Results(settings, {"ablation": records})
 
 
 def change(own, stage: str, seed: int, **changes) -> None:
@@ -155,8 +162,8 @@ def test_effects_are_the_ratios_of_the_perplexities(records):
     assert np.log(table.loc["landmarks", "perplexity"]) == pytest.approx(geometric)
 
 
-def test_the_written_table_is_the_table(records, tmp_path):
-    write_ablation(records, tmp_path / "t" / "ablation.tex", tmp_path / "ablation.csv")
+def test_the_written_table_is_the_table(study, records, tmp_path):
+    write_tables(results_of(replace(study[1], studies={}), records), tmp_path / "t", tmp_path / "ablation.csv")
     read, table = pd.read_csv(tmp_path / "ablation.csv", keep_default_na=True), ablation_table(records)
     np.testing.assert_array_equal(read["effect"], table["effect"])
     tex = (tmp_path / "t" / "ablation.tex").read_text()
@@ -166,19 +173,17 @@ def test_the_written_table_is_the_table(records, tmp_path):
     assert {line.count(" & ") for line in lines} == {8}
 
 
-def test_the_table_prints_true_minus_signs_and_only_the_rules_of_the_paper(records, tmp_path):
-    write_ablation(records, tmp_path / "ablation.tex", tmp_path / "ablation.csv")
-    tex = (tmp_path / "ablation.tex").read_text()
+def test_the_table_prints_true_minus_signs_and_only_the_rules_of_the_paper(records):
+    tex = ablation_tabular(ablation_table(records))
     assert "$-$" in tex and not re.search(r"(?<!\$)-\d", tex)
     assert set(re.findall(r"\\([a-z]+rule)", tex)) == {"toprule", "midrule", "bottomrule"}
 
 
 def test_one_seed_says_so_where_an_interval_would_stand(tmp_path):
     _, planned = fake_study(tmp_path, seeds=1)
-    one = load_records(planned, tmp_path)
-    write_ablation(one, tmp_path / "ablation.tex", tmp_path / "ablation.csv")
-    assert (tmp_path / "ablation.tex").read_text().count("one seed") == 2 * 5
-    assert ablation_table(one)["effect"].notna().sum() == 5
+    table = ablation_table(load_records(planned, tmp_path))
+    assert ablation_tabular(table).count("one seed") == 2 * 5
+    assert table["effect"].notna().sum() == 5
 
 
 def test_stages_of_other_seeds_are_not_compared(own):
@@ -189,24 +194,35 @@ def test_stages_of_other_seeds_are_not_compared(own):
 
 
 def test_numbers_print_as_in_print():
-    assert fixed(-1.234) == "$-$1.23" and fixed(-0.001) == "0.00" and fixed(2.5, 1) == "2.5"
-    assert thousands(134_515_008) == r"134\,515\,008" and thousands(12) == "12"
-    assert escape(r"a_b 5% #{$&} ~^ \x") == (
+    assert set_text(fixed(-1.234)) == "$-$1.23" and fixed(-0.001) == "0.00" and fixed(2.5, 1, plus=True) == "+2.5"
+    assert set_text(thousands(134_515_008)) == r"134\,515\,008" and thousands(12) == "12"
+    assert set_text(percentage(-5.24)) == r"$-$5.24\,\%" and set_text(scientific(5e-4)) == r"\ensuremath{5\cdot10^{-4}}"
+    assert set_text(r"a_b 5% #{$&} ~^ \x") == (
         r"a\_b 5\% \#\{\$\&\} \textasciitilde{}\textasciicircum{} \textbackslash{}x"
     )
 
 
+def test_marks_of_plain_text_are_set():
+    assert set_text("[table leave_one_out] of `q_proj`: “5–6 %”") == (
+        r"Table~\ref{tab:leave_one_out} of \texttt{q\_proj}: ``5--6\,\%''"
+    )
+
+
 def test_the_paper_gets_exactly_the_macros_it_uses(study, records):
-    assert {*macro_values(*study[1:], records), *CLAIMS_MACROS} == macros(source())
+    assert {*macro_values(results_of(study[1], records)), *CLAIMS_MACROS} == macros(source())
 
 
 def test_numbers_come_from_settings_records_and_code(study, records):
-    values = macro_values(*study[1:], records)
+    values = macro_values(results_of(study[1], records))
     assert values["HyBasePPL"] == f"{records.frame['perplexity'][0]:.2f}"
-    assert values["HyTrainTokens"] == r"8\,192" and values["HySteps"] == "16" and values["HySeeds"] == "3"
-    assert values["HyHardware"] == r"Imaginary(R) CPU\_9 @ 100\%, 2 cores, 1 thread a run"
+    assert (
+        values["HyTrainTokens"] == "8\N{NARROW NO-BREAK SPACE}192"
+        and values["HySteps"] == "16"
+        and values["HySeeds"] == "3"
+    )
+    assert values["HyHardware"] == "Imaginary(R) CPU_9 @ 100%, 2 cores, 1 thread a run"
     assert values["HyRunSeconds"] == "39 (38 to 40)"
-    assert values["HyLearningRate"] == r"\ensuremath{5\cdot10^{-4}}"
+    assert values["HyLearningRate"] == "5·10⁻⁴"
     assert values["HyBaseName"] in values["HyBaseDescription"]
 
 
@@ -214,23 +230,23 @@ def test_numbers_come_from_settings_records_and_code(study, records):
     ("articles", "tokens", "said"),
     [
         (None, None, "Each test article is scored whole"),
-        (None, 2000, r"Each test article is scored over its first 2\,000 tokens"),
+        (None, 2000, "Each test article is scored over its first 2\N{NARROW NO-BREAK SPACE}000 tokens"),
         (7, None, "Each of the first 7 test articles is scored whole"),
     ],
 )
 def test_the_text_says_which_part_of_the_test_articles_is_scored(study, records, articles, tokens, said):
-    _, settings, planned = study
+    _, settings, _ = study
     asked = {"test_articles": articles, "test_tokens_per_article": tokens}
     settings = type(settings)(**(vars(settings) | asked))
-    assert macro_values(settings, planned, records)["HyTestScope"] == said
+    assert macro_values(results_of(settings, records))["HyTestScope"] == said
 
 
 def test_equal_records_give_equal_files_and_other_results_another_digest(own, tmp_path):
     results, settings, planned = own
     for name in ("a.tex", "b.tex"):
-        write_numbers(settings, planned, load_records(planned, results), None, tmp_path / name)
+        write_numbers(results_of(settings, load_records(planned, results)), tmp_path / name)
     change(own, "rslora", 0, results__perplexity=1.0)
-    write_numbers(settings, planned, load_records(planned, results), None, tmp_path / "c.tex")
+    write_numbers(results_of(settings, load_records(planned, results)), tmp_path / "c.tex")
     first = [(tmp_path / name).read_text().splitlines()[0] for name in ("a.tex", "b.tex", "c.tex")]
     assert (tmp_path / "a.tex").read_bytes() == (tmp_path / "b.tex").read_bytes()
     assert re.fullmatch(r"% made by .* digest [0-9a-f]{64}", first[0]) and first[2] != first[0]
@@ -243,9 +259,12 @@ def effect(low: float, high: float, check: tuple[float, float] | None = None, de
 def test_the_sentence_names_what_is_resolved_with_its_direction_and_calls_the_rest_inconclusive():
     steps = {"rslora": effect(-0.2, -0.1), "magnitude": effect(0.001, 0.003), "landmarks": effect(-0.01, 0.03)}
     said = ablation_sentence(steps, articles=13)
-    assert r"falls with rsLoRA ($-$13.93\,\%, $-$18.13 to $-$9.52)" in said
-    assert r"rises with gated magnitude (0.20\,\%, 0.10 to 0.30, less than is of interest)" in said
-    assert r"The step to landmarks is inconclusive: at 3 seeds and 13 articles, an effect has to be 2.02\,\%" in said
+    assert f"falls with rsLoRA ({percentage(-13.93)}, {span(-18.13, -9.52)})" in said
+    assert f"rises with gated magnitude ({percentage(0.2)}, 0.10 to 0.30, less than is of interest)" in said
+    assert (
+        f"The step to landmarks is inconclusive: at 3 seeds and 13 articles, an effect has to be {percentage(2.02)}"
+        in said
+    )
 
 
 def test_an_interval_that_its_check_does_not_bear_out_is_called_inconclusive():
@@ -259,7 +278,9 @@ def test_a_step_within_the_smallest_effect_of_interest_is_called_none_and_not_in
     )
     wide = replace(none, equivalence_check=Interval(-0.02, 0.003, 0.1))
     said = ablation_sentence({"magnitude": none, "landmarks": wide}, articles=13)
-    assert said.startswith(r"The step to gated magnitude is equivalent to none: perplexity stays within 1\,\% of what")
+    assert said.startswith(
+        f"The step to gated magnitude is equivalent to none: perplexity stays within {percentage(1, 0)} of what"
+    )
     assert "The step to landmarks is inconclusive" in said
 
 

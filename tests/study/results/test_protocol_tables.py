@@ -12,8 +12,9 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
 from hylorada.study.paper.sentences.effects import tuning_sentence
 from hylorada.study.paper.sentences.published import zero_sentence
-from hylorada.study.paper.tables import write_efficiency, write_study
+from hylorada.study.paper.tables import efficiency_tabular, study_tabular
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.rows import against_of
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.studies import STUDIES
@@ -23,6 +24,7 @@ from hylorada.study.results.cost import cost_table
 from hylorada.study.results.effects import step_effects
 from hylorada.study.results.protocols import efficiency_table, largest_difference, protocol_table
 from hylorada.study.results.statistics import percent
+from hylorada.study.results.tables import study_table
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_each_side_of_the_protocol_table_is_its_own_study_in_its_own_metric(publ
         if row.against:
             step = 100 * (table.loc[stage, "published"] / table.loc[row.against, "published"] - 1)
             assert table.loc[stage, "published_step"] == pytest.approx(step)
-    for stage, effect in step_effects(corrected).items():
+    for stage, effect in step_effects(corrected, against_of(STAGES)).items():
         assert table.loc[stage, "corpus_step"] == pytest.approx(percent(effect.mean))
     assert table.loc["rslora", "corpus_resolved"] and math.isnan(table.loc["base", "corpus_step"])
 
@@ -90,7 +92,7 @@ def test_the_inert_bias_is_told_from_one_that_acts(published, corrected):
         largest_difference(replace(published, by_run=fewer))
 
 
-def test_efficiency_is_a_parts_own_parameters_over_its_own_gain(corrected, tmp_path):
+def test_efficiency_is_a_parts_own_parameters_over_its_own_gain(corrected):
     table = efficiency_table(corrected).set_index("stage")
     assert table.loc["position_bias", "parameters"] == 65 and table.loc["learned_buckets", "parameters"] == 31
     rslora = table.loc["rslora"]
@@ -98,8 +100,8 @@ def test_efficiency_is_a_parts_own_parameters_over_its_own_gain(corrected, tmp_p
     assert rslora["cost_low"] < rslora["cost"] < rslora["cost_high"]
     for stage in ("position_bias", "landmarks"):  # no gain, and a loss: a ratio would mean nothing
         assert math.isnan(table.loc[stage, "cost"])
-    write_efficiency(corrected, tmp_path / "e.tex", tmp_path / "e.csv")
-    assert (tmp_path / "e.tex").read_text().count("unbounded") == sum(math.isnan(cost) for cost in table["cost"])
+    tabular = efficiency_tabular(table.reset_index())
+    assert tabular.count("unbounded") == sum(math.isnan(cost) for cost in table["cost"])
 
 
 def test_cost_is_read_off_the_benchmark():
@@ -114,15 +116,15 @@ def test_cost_is_read_off_the_benchmark():
     assert math.isnan(table.loc["PEFT DoRA", "merged"])
 
 
-def test_further_columns_are_means_over_seeds_and_empty_where_nothing_was_measured(published, corrected, tmp_path):
+def test_further_columns_are_means_over_seeds_and_empty_where_nothing_was_measured(published, corrected):
     rows = STUDIES["as_published"].rows
-    table = write_study(published, rows, "as_published", tmp_path, tmp_path).set_index("stage")
+    table = study_table(published, rows, STUDIES["as_published"].shows).set_index("stage")
     assert table.loc["published_rslora", "end"] == pytest.approx(25.0)
     assert table.loc["published_magnitude", "magnitude_still"] == pytest.approx(75.0)
     seeds = [published.record("published_rslora", seed)["results"]["published_perplexity"] for seed in (0, 1)]
     assert table.loc["published_rslora", "published_metric"] == pytest.approx(np.mean(seeds))
     assert set(columns.values(corrected, "key_value", {}).values()) == {None}
-    printed = (tmp_path / "as_published.tex").read_text().splitlines()
+    printed = study_tabular(table.reset_index()).splitlines()
     assert len({line.count("&") for line in printed if line.startswith(("base", "rsLoRA", "+"))}) == 1
 
 
@@ -158,4 +160,4 @@ def test_the_text_says_whether_rates_were_tuned():
     settings = load_settings("micro")
     assert "none was tuned" in tuning_sentence(replace(settings, tuned_rates={}))
     told = tuning_sentence(replace(settings, tuned_rates={"rslora": 1e-3}))
-    assert r"rslora \ensuremath{1\cdot10^{-3}}" in told and "validation articles" in told
+    assert "rslora 1·10⁻³" in told and "validation articles" in told

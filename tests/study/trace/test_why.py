@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ from hylorada.cli import main, parser
 from hylorada.files import read_json, write_json
 from hylorada.study.figures.rows import FIGURES
 from hylorada.study.figures.style import save_figure
-from hylorada.study.paper.macros import write_numbers
-from hylorada.study.paper.tables import write_ablation, write_cost, write_efficiency, write_protocols
+from hylorada.study.paper.generated import write_generated
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.records import load_records
+from hylorada.study.results.results import Results
 from hylorada.study.trace.outputs import OUTPUTS
 
 
@@ -33,12 +34,8 @@ def made(tmp_path_factory):
     runs = folder / "results" / "runs"
     settings, planned = fake_study(runs)
     records = load_records(planned, runs)
-    tex, tables = folder / "paper" / "tables", folder / "results" / "tables"
-    write_ablation(records, tex / "ablation.tex", tables / "ablation.csv")
-    write_protocols(None, records, tex / "protocols.tex", tables / "protocols.csv")
-    write_efficiency(records, tex / "efficiency.tex", tables / "efficiency.csv")
-    write_cost(read_json(CPU_BENCHMARK), tex / "cost.tex", tables / "cost.csv")
-    write_numbers(settings, planned, records, None, folder / "paper" / "numbers.tex")
+    results = Results(replace(settings, studies={}), {"ablation": records})
+    write_generated(results, folder / "paper", folder / "results" / "tables" / "ablation.csv")
     save_figure(FIGURES["ablation"].draw(records, STAGES), folder / "figures" / "ablation")
     scale = scale_file("micro")
     for name, studies in {"own": {}, "wider": {"direct": {"seeds": [0]}}}.items():

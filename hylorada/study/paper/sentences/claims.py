@@ -21,12 +21,12 @@ from hylorada.study.claims.verdict import (
     UNDECIDED,
     verdict_group,
 )
-from hylorada.study.paper.latex import escape, fixed
-from hylorada.study.paper.sentences.words import count
+from hylorada.study.paper.latex import set_macros
 from hylorada.study.plan.budget import cut_words
 from hylorada.study.results.power import FAMILY_ERROR, POWER
 from hylorada.study.results.protocols import protocol_table
 from hylorada.study.results.statistics import percent
+from hylorada.study.results.words import count, percentage
 
 MACROS = (  # what `claims_values` gives
     *("HyClaims", "HyContradictions", "HySameDay", "HyClaimedSentence", "HyPublishedFoundSentence"),
@@ -36,33 +36,31 @@ MACROS = (  # what `claims_values` gives
 
 def write_claims_numbers(judgement: Judgement, path: Path) -> None:
     """Write the macros that the text of the paper names; the first line names the records they came from."""
-    lines = [f"% made by `hylorada claims` from the records of digest {judgement.digest}"]
-    lines += [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in claims_values(judgement).items()]
+    made = f"% made by `hylorada claims` from the records of digest {judgement.digest}\n"
     with written_beside(path) as beside:
-        beside.write_text("\n".join(lines) + "\n")
+        beside.write_text(made + set_macros(claims_values(judgement)))
 
 
 def claims_values(judgement: Judgement) -> dict[str, str]:
-    """Return LaTeX by the name of each macro, without its backslash."""
+    """Return plain text by the name of each macro, without its backslash."""
     catalogue = judgement.catalogue
     rows = [judgement.row(claim) for claim in catalogue]
-    corrected = judgement.evidence.records("ablation")
-    assert corrected is not None
-    protocols = protocol_table(judgement.evidence.records("as_published"), corrected)
+    ablation = judgement.evidence.records("ablation")
+    assert ablation is not None
+    protocols = protocol_table(judgement.evidence.records("as_published"), ablation)
     steps = summary.steps(rows, catalogue.headlines, protocols)
     cut = cut_words(judgement.settings)
     published = summary.was_found(protocols, summary.CLAIMED, [step.as_published for step in steps], cut)
-    found = summary.was_found(protocols, summary.CORRECTED, [step.corrected for step in steps])
+    corrected = summary.was_found(protocols, summary.CORRECTED, [step.corrected for step in steps])
+    claimed = summary.was_claimed(rows, catalogue.headlines)
     return {
         "HyClaims": str(len(catalogue.claims)),
         "HyContradictions": str(len(catalogue.contradictions)),
         "HySameDay": str(sum(map(len, catalogue.families.values()))),
-        "HyClaimedSentence": plain_tex(
-            summary.was_claimed(rows, catalogue.headlines).partition(". ")[2]
-        ),  # the text has said how many
-        "HyPublishedFoundSentence": plain_tex(published[0].lower() + published[1:]),
-        "HyCorrectedFoundSentence": plain_tex(found[0].lower() + found[1:]),
-        "HyFollowsSentence": plain_tex(summary.what_follows(judgement.counts, steps)),
+        "HyClaimedSentence": claimed.partition(". ")[2],  # the text has said how many
+        "HyPublishedFoundSentence": published[0].lower() + published[1:],
+        "HyCorrectedFoundSentence": corrected[0].lower() + corrected[1:],
+        "HyFollowsSentence": summary.what_follows(judgement.counts, steps),
         "HyVerdictsSentence": verdicts_sentence(judgement.counts),
         "HyTransferSentence": transfer_sentence(judgement),
         "HyNoiseSentence": noise_sentence(catalogue),
@@ -75,11 +73,13 @@ def verdicts_sentence(counts: dict[str, int]) -> str:
     for verdict, number in counts.items():
         groups[verdict_group(verdict)] += number
     hold, fail, rest = (groups[group] for group in GROUPS)
-    said = f"{hold} hold, {fail} do not, and {rest} stay open."
+    sentence = f"{hold} hold, {fail} do not, and {rest} stay open."
     waiting = counts.get(NOT_RUN, 0)
     if waiting:
-        said += f" Among the last, {waiting} levels and gains wait for a run on the model and text that they speak of."
-    return said
+        sentence += (
+            f" Among the last, {waiting} levels and gains wait for a run on the model and text that they speak of."
+        )
+    return sentence
 
 
 def noise_sentence(catalogue: Catalogue) -> str:
@@ -92,11 +92,11 @@ def noise_sentence(catalogue: Catalogue) -> str:
     claimed = [abs(log_ratio(catalogue[name].number)) for name in catalogue.headlines.steps.values()]
     below, less_below = (sum(step < least for step in claimed) for least in (told, less_told))
     return (
-        f"Within a family they spread with a standard deviation of {_percent(sd)} ({freedom} degrees of freedom), and "
-        f"of {_percent(less_sd)} without the one number that lies farthest off. A $t$ test on a pair of single runs of "
-        f"that spread finds a difference of {_percent(told)}, or of {_percent(less_told)}, with a chance of "
-        f"{100 * POWER:g}\\,\\%. Of the {count(len(claimed))} published steps {count(below)}, or {count(less_below)}, "
-        "are smaller."
+        f"Within a family they spread with a standard deviation of {_ratio(sd)} ({freedom} degrees of freedom), and "
+        f"of {_ratio(less_sd)} without the one number that lies farthest off. A 𝑡 test on a pair of single runs of "
+        f"that spread finds a difference of {_ratio(told)}, or of {_ratio(less_told)}, with a chance of "
+        f"{percentage(100 * POWER, 0)}. Of the {count(len(claimed))} published steps {count(below)}, or "
+        f"{count(less_below)}, are smaller."
     )
 
 
@@ -127,18 +127,13 @@ def transfer_sentence(judgement: Judgement) -> str:
     tried = [f.columns["transfers"].verdict for f in judgement.findings.values() if "transfers" in f.columns]
     if not tried:
         return "No published effect was tried on another base or text."
-    found = Counter(tried)
-    if len(found) == 1:
+    verdicts = Counter(tried)
+    if len(verdicts) == 1:
         return f"Tried on another base or text, all {len(tried)} published effects are of one verdict: {tried[0]}."
     words = {TRANSFERS: "transfer", DOES_NOT_TRANSFER: "do not transfer", UNDECIDED: "are undecided"}
-    told = ", ".join(f"{number} {words[word]}" for word, number in found.most_common())
-    return f"Of {len(tried)} published effects that were tried on another base or text: {told}."
+    counts = ", ".join(f"{number} {words[word]}" for word, number in verdicts.most_common())
+    return f"Of {len(tried)} published effects that were tried on another base or text: {counts}."
 
 
-def _percent(log: float) -> str:
-    return rf"{fixed(percent(log), 1)}\,\%"
-
-
-def plain_tex(text: str) -> str:
-    """Return LaTeX of a plain sentence, its signs and spaces kept."""
-    return escape(text).replace("\N{NO-BREAK SPACE}", r"\,").replace("\N{MINUS SIGN}", "$-$").replace(r" \%", r"\,\%")
+def _ratio(log: float) -> str:
+    return percentage(percent(log), 1)

@@ -1,4 +1,4 @@
-"""Sentences of the paper about effects: the numbers choose the words. LaTeX.
+"""Sentences of the paper about effects: the numbers choose the words.
 
 Effects are percent of perplexity, below zero is better.
 """
@@ -7,16 +7,25 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from hylorada.study.paper.latex import escape, fixed, scientific, span
-from hylorada.study.paper.sentences.words import count, joined, signed, stage_name
+from hylorada.study.paper.sentences.names import stage_name
 from hylorada.study.plan.rows import Row, untouched
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
-from hylorada.study.results.columns import values
 from hylorada.study.results.effects import stage_means
-from hylorada.study.results.statistics import POWER, SMALLEST_EFFECT, Effect, family_of_effects, percent, why_none
-from hylorada.study.results.tables import study_table
+from hylorada.study.results.results import Results
+from hylorada.study.results.statistics import POWER, SMALLEST_EFFECT, Effect, family_of_effects, percent
+from hylorada.study.results.words import (
+    SPACE,
+    count,
+    fixed,
+    joined,
+    percentage,
+    scientific,
+    span,
+    thousands,
+    why_none,
+)
 
 SAME = 0.005  # percent: what two decimals cannot show
 STACK, FIRST = "landmarks", "rslora"
@@ -37,34 +46,31 @@ MACROS = {  # macro -> the studies whose effects it tells, of which a scale has 
 }
 
 
-def effect_sentences(settings: Settings, studies: Mapping[str, Records]) -> dict[str, str]:
+def effect_sentences(results: Results) -> dict[str, str]:
     """Return the sentence about the effects of each study, by macro; also for those that the scale lacks."""
-    said = {}
+    sentences = {}
     for macro, names in MACROS.items():
-        name = next((name for name in names if name in studies), None)
+        name = next((name for name in names if name in results.studies), None)
         if name is None:
-            said[macro] = f"At this scale the table ``{escape(STUDIES[names[0]].title)}'' was not made."
-        else:
-            rows = settings.rows(name)
-            said[macro] = effects_sentence(study_table(studies[name], rows), rows, rf"Table~\ref{{tab:{name}}}")
-            if "published_change" in STUDIES[name].shows:
-                against = {stage: row.against for stage, row in rows.items()}
-                changes = values(studies[name], "published_change", against)
-                trained = {row: change for row, change in changes.items() if against[row] not in untouched(rows)}
-                said[macro] += published_sentence({rows[row].in_words: change for row, change in trained.items()})
-    return said
+            sentences[macro] = f"At this scale the table “{STUDIES[names[0]].title}” was not made."
+            continue
+        table, rows = results.frame(name), results.settings.rows(name)
+        sentences[macro] = effects_sentence(table, rows, f"[table {name}]")
+        if "published_change" in table:
+            trained = table[~table["against"].isin(untouched(rows))]
+            changes = zip(trained["stage"], trained["published_change"], strict=True)
+            sentences[macro] += published_sentence({rows[row].in_words: change for row, change in changes})
+    return sentences
 
 
-def published_sentence(changes: Mapping[str, object]) -> str:
+def published_sentence(changes: Mapping[str, float | None]) -> str:
     """Say between which ends the same rows lie by the published metric; changes: percent by label, some without."""
-    found = {label: float(value) for label, value in changes.items() if isinstance(value, int | float)}
-    if not found:
+    known = {label: change for label, change in changes.items() if pd.notna(change)}
+    if not known:
         return ""
-    low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
-    ends = [f"{signed(found[label])} ({escape(label)})" for label in dict.fromkeys((low, high))]
-    return (
-        f" These are changes of corpus perplexity; by the published mean over lines they go from {' to '.join(ends)}."
-    )
+    ends = dict.fromkeys((min(known, key=known.__getitem__), max(known, key=known.__getitem__)))
+    from_to = " to ".join(f"{percentage(known[label])} ({label})" for label in ends)
+    return f" These are changes of corpus perplexity; by the published mean over lines they go from {from_to}."
 
 
 def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -> str:
@@ -83,19 +89,19 @@ def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -
         return _without_intervals(compared, where)
     resolved = compared[compared["resolved"]]
     groups = {"lower": resolved[resolved["effect"] < 0], "raise": resolved[resolved["effect"] > 0]}
-    said = [
+    clauses = [
         f"{joined(map(_told, group.to_dict('records')))} {verb}{'s' * (len(group) == 1)} perplexity"
         for verb, group in groups.items()
         if len(group)
     ]
     rest = len(compared) - len(resolved)
-    if not said:
+    if not clauses:
         return (
             f"In {where} {f'none of the {count(rest)} effects is' if rest > 1 else 'the one effect is not'} resolved."
         )
     verb = "is" if rest == 1 else "are"
     ending = f"; {count(rest)} further effect{'s' * (rest != 1)} {verb} not resolved" if rest else ""
-    return f"In {where} {' and '.join(said)}{ending}."
+    return f"In {where} {' and '.join(clauses)}{ending}."
 
 
 def stack_effect(records: Records) -> Effect:
@@ -109,10 +115,10 @@ def stack_sentence(effect: Effect) -> str:
     value = percent(effect.mean)
     if effect.interval is None:
         return (
-            f"The whole stack stands at {signed(value)} against rsLoRA alone, from {why_none(effect.seeds)} and so "
+            f"The whole stack stands at {percentage(value)} against rsLoRA alone, from {why_none(effect.seeds)} and so "
             "without an interval."
         )
-    ends = f"{signed(value)}, {span(percent(effect.interval.low), percent(effect.interval.high))}"
+    ends = f"{percentage(value)}, {span(percent(effect.interval.low), percent(effect.interval.high))}"
     if effect.is_resolved:
         verb = "lowers" if value < 0 else "raises"
         small = ", by less than is of interest" if abs(value) < 100 * SMALLEST_EFFECT else ""
@@ -134,8 +140,8 @@ def one_run_sentence(effects: Mapping[str, Effect]) -> str:
     low, high = min(widths.values()), max(widths.values())
     ends = fixed(low) if fixed(low) == fixed(high) else f"{fixed(low)} to {fixed(high)}"
     return (
-        f"For a sense of scale: one more run of the ablation would, by its seeds, fall within {ends}\\,\\% of the mean "
-        f"of a step, depending on the step."
+        f"For a sense of scale: one more run of the ablation would, by its seeds, fall within {ends}{SPACE}% of the "
+        f"mean of a step, depending on the step."
     )
 
 
@@ -144,7 +150,7 @@ def efficiency_sentence(table: pd.DataFrame) -> str:
     bounded = table[table["cost"].notna()].sort_values("cost")
     if bounded.empty:
         return "No part has a gain that is resolved, so that parameters per gain are unbounded for all."
-    told = joined(f"{escape(row['label'])} ({row['cost']:,.0f})".replace(",", r"\,") for _, row in bounded.iterrows())
+    told = joined(f"{row['label']} ({thousands(round(row['cost']))})" for _, row in bounded.iterrows())
     rest = len(table) - len(bounded)
     ending = f"; for the other {count(rest)} they are unbounded, since there may be no gain" if rest else ""
     return f"Parameters for one percent of gain can be told for {told}{ending}."
@@ -158,17 +164,15 @@ def pooling_sentence(table: pd.DataFrame | None) -> str:
     said = []
     for design, label in (("original", "original"), ("per_layer", "per-layer")):
         change = 100 * (level[f"{design}_sequence"] / level[f"{design}_causal"] - 1)
-        said.append(f"{signed(change)} ({label})")
+        said.append(f"{percentage(change)} ({label})")
     return f"Pooling over the whole sequence instead of the tokens so far moves the measured number by {joined(said)}."
 
 
-def bases_sentence(settings: Settings, bases: Records | None) -> str:
-    """Say what the study of bases tells about size; with one base, nothing."""
-    if bases is None or len(settings.bases) == 1:
+def bases_sentence(settings: Settings, table: pd.DataFrame | None) -> str:
+    """Say what the study of bases tells about size; with one base, nothing. table: of the study `bases`."""
+    if table is None or len(settings.bases) == 1:
         return "This copy has one base, so that whether the stack fares otherwise on a larger one is open."
-    return effects_sentence(
-        study_table(bases, settings.rows("bases")), settings.rows("bases"), r"Table~\ref{tab:bases}"
-    )
+    return effects_sentence(table, settings.rows("bases"), "[table bases]")
 
 
 def _without_intervals(compared: pd.DataFrame, where: str) -> str:
@@ -176,26 +180,22 @@ def _without_intervals(compared: pd.DataFrame, where: str) -> str:
         return f"In {where} single runs leave perplexity as it was, to two decimals."
     low, high = (compared.loc[index] for index in (compared["effect"].idxmin(), compared["effect"].idxmax()))
     if len(compared) == 1:
-        return f"In {where} a single run gives {signed(low['effect'])} for {_row(low)}, without an interval."
+        return f"In {where} a single run gives {percentage(low['effect'])} for {low['label']}, without an interval."
     return (
-        f"In {where} the effects of single runs lie between {signed(low['effect'])} ({_row(low)}) and "
-        f"{signed(high['effect'])} ({_row(high)}), without intervals."
+        f"In {where} the effects of single runs lie between {percentage(low['effect'])} ({low['label']}) and "
+        f"{percentage(high['effect'])} ({high['label']}), without intervals."
     )
 
 
 def _told(row: Mapping[str, object]) -> str:
-    return rf"{_row(row)} ({signed(row['effect'])}, {span(row['effect_low'], row['effect_high'])})"
-
-
-def _row(row: Mapping[str, object]) -> str:
-    return escape(str(row["label"]))
+    return f"{row['label']} ({percentage(row['effect'])}, {span(row['effect_low'], row['effect_high'])})"
 
 
 def tuning_sentence(settings: Settings) -> str:
     """Say how the learning rates were chosen."""
     if not settings.tuned_rates:
         return "These rates are the same for every arm and none was tuned, so that an effect is one at these rates."
-    rates = ", ".join(f"{escape(arm)} {scientific(rate)}" for arm, rate in settings.tuned_rates.items())
+    rates = ", ".join(f"{arm} {scientific(rate)}" for arm, rate in settings.tuned_rates.items())
     return (
         f"Arms with a rate of their own, chosen on validation articles from one grid for all ({rates}), train at that "
         "rate, landmarks included; other arms at those just named."
@@ -224,14 +224,14 @@ def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
     if none:
         sentences.append(
             f"{_steps_are(none)} equivalent to none: perplexity stays within "
-            f"{100 * SMALLEST_EFFECT:g}\\,\\% of what it was."
+            f"{percentage(100 * SMALLEST_EFFECT, 0)} of what it was."
         )
     if rest:
         needed = sorted({fixed(percent(effect.detectable or 0.0)) for effect in rest.values()}, key=float)
         sentences.append(
             f"{_steps_are(rest)} inconclusive: at {seeds} seeds and {articles} articles, "
-            f"an effect has to be {' to '.join(dict.fromkeys((needed[0], needed[-1])))}\\,\\% "
-            f"to be resolved with a chance of {100 * POWER:g}\\,\\%."
+            f"an effect has to be {' to '.join(dict.fromkeys((needed[0], needed[-1])))}{SPACE}% "
+            f"to be resolved with a chance of {percentage(100 * POWER, 0)}."
         )
     return " ".join(sentences)
 
@@ -245,4 +245,4 @@ def _found(name: str, effect: Effect) -> str:
     ends = span(percent(effect.interval.low), percent(effect.interval.high)) if effect.interval else ""
     small = abs(percent(effect.mean)) < 100 * SMALLEST_EFFECT
     of_interest = ", less than is of interest" if small else ""
-    return rf"{stage_name(name)} ({fixed(percent(effect.mean))}\,\%, {ends}{of_interest})"
+    return f"{stage_name(name)} ({percentage(percent(effect.mean))}, {ends}{of_interest})"

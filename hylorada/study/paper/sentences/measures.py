@@ -1,4 +1,4 @@
-"""Sentences of the paper about what else was measured: kinds of token, metrics, places and rates. LaTeX."""
+"""Sentences of the paper about what else was measured: kinds of token, metrics, places and rates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +8,13 @@ import pandas as pd
 
 from hylorada.metrics import PERPLEXITIES
 from hylorada.retrieval import NOT_MEASURABLE
-from hylorada.study.paper.latex import escape, fixed, scientific
 from hylorada.study.paper.sentences.effects import FIRST
-from hylorada.study.paper.sentences.words import count, joined, share_text, stage_name
+from hylorada.study.paper.sentences.names import stage_name
 from hylorada.study.plan.ablation import BASE
 from hylorada.study.plan.studies import RATES
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import farthest_boundary, values
+from hylorada.study.results.words import count, fixed, joined, percentage, scientific, share_text, thousands
 
 SMALL = 1e-6  # nats
 ABOUT = 0.25  # of itself, within which two shares are called alike
@@ -89,7 +89,7 @@ def contrast_sentence(places: Records | None) -> str:
     low, high = min(trained), max(trained)
     sign = "easier" if base < 0 else "harder"
     return (
-        f"$C$ is {fixed(base, 3)} nats on the untouched base, where the middle third is {sign} than the others, and "
+        f"𝐶 is {fixed(base, 3)} nats on the untouched base, where the middle third is {sign} than the others, and "
         f"{fixed(low, 3)} to {fixed(high, 3)} nats in the trained arms."
     )
 
@@ -116,7 +116,7 @@ def rates_sentence(best: pd.DataFrame | None, means: pd.DataFrame | None, shared
     """
     if best is None or means is None:
         return "At this scale no rates were compared."
-    by_rate = [(rate, joined(map(escape, found["label"]))) for rate, found in best.groupby("rate")]
+    by_rate = [(rate, joined(found["label"])) for rate, found in best.groupby("rate")]
     told = "; ".join(f"{scientific(rate)} for {arms}" for rate, arms in by_rate)
     tried = means.groupby("arm")["rate"].nunique()
     few, many = (count(int(number)) for number in (tried.min(), tried.max()))
@@ -127,7 +127,7 @@ def rates_sentence(best: pd.DataFrame | None, means: pd.DataFrame | None, shared
     if edges:
         ending = f"For {count(edges)} of {count(len(best))} arms that is an edge, and a better one may lie beyond."
     ordered = best.sort_values("perplexity", kind="stable")
-    levels = joined(f"{escape(row['label'])} {fixed(row['perplexity'])}" for _, row in ordered.iterrows())
+    levels = joined(f"{row['label']} {fixed(row['perplexity'])}" for _, row in ordered.iterrows())
     apart = f"Each at its own, they stand at {levels}"
     at_shared = means[np.isclose(means["rate"], shared)]["perplexity"]
     if len(at_shared) == len(best):
@@ -137,7 +137,7 @@ def rates_sentence(best: pd.DataFrame | None, means: pd.DataFrame | None, shared
 
 
 def _apart(levels: pd.Series) -> str:
-    return rf"{fixed(100 * (levels.max() / levels.min() - 1), 1)}\,\%"
+    return percentage(100 * (levels.max() / levels.min() - 1), 1)
 
 
 def grid_sentence() -> str:
@@ -154,7 +154,7 @@ def best_stage_sentence(table: pd.DataFrame) -> str:
         return "No stage has a lower mean than the untouched base."
     return (
         f"The lowest mean is that of the stage {stage_name(best['stage'])}, {fixed(best['perplexity'])}, at "
-        f"{fixed(best['effect_on_base'])}\\,\\% against the base."
+        f"{percentage(best['effect_on_base'])} against the base."
     )
 
 
@@ -165,10 +165,8 @@ def share_sentence(table: pd.DataFrame) -> str:
     if first <= 0 or best <= 0:
         return "Here it does not lower perplexity by itself."
     if rows["effect_on_base"].idxmin() == FIRST:
-        return f"Here no stage has a lower mean than it has alone, {fixed(first)}\\,\\% below the base."
-    return (
-        f"Here it alone lies {fixed(first)}\\,\\% below the base, where the best stage lies {fixed(best)}\\,\\% below."
-    )
+        return f"Here no stage has a lower mean than it has alone, {percentage(first)} below the base."
+    return f"Here it alone lies {percentage(first)} below the base, where the best stage lies {percentage(best)} below."
 
 
 def _gain(base: Mapping[str, Any], trained: list[Mapping[str, Any]]) -> float:
@@ -205,7 +203,7 @@ def groups_sentence(benchmark: Mapping[str, Any]) -> str:
     memory = rows[longest]["peak_mib"] / rows[longest.replace("in groups", "full")]["peak_mib"]
     shape = "in proportion to length" if abs(growth - 1) < 0.15 else f"as length to the power {growth:.2f}"
     return (
-        f"At {longest.split()[0].replace(',', chr(92) + ',')} tokens a layer's attention in groups takes "
+        f"At {thousands(tokens[1])} tokens a layer's attention in groups takes "
         f"{share_text(rows[longest]['ratio']['median'])} of the time of whole attention, and {fixed(memory)} times its "
         f"memory; its time grows {shape}."
     )

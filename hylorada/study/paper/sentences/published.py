@@ -1,12 +1,11 @@
-"""Sentences of the paper about what the published procedure does to single parts. LaTeX."""
+"""Sentences of the paper about what the published procedure does to single parts."""
 
 import numpy as np
 
-from hylorada.study.paper.latex import fixed, scientific
-from hylorada.study.paper.sentences.words import count
 from hylorada.study.plan.published import AS_PUBLISHED_ROWS
 from hylorada.study.records.records import Records
 from hylorada.study.results.protocols import largest_difference
+from hylorada.study.results.words import count, percentage, plural, scientific
 
 
 def zero_sentence(published: Records | None) -> str:
@@ -14,7 +13,7 @@ def zero_sentence(published: Records | None) -> str:
     if published is None:
         return "The published procedure was not run at this scale."
     seeds, largest = len(published.seeds(AS_PUBLISHED_ROWS["magnitude"])), largest_difference(published)
-    runs = f"{count(seeds)} pair{'s' * (seeds != 1)} of runs at equal seed"
+    runs = f"{count(seeds)} {plural('pair', seeds)} of runs at equal seed"
     if largest == 0:
         return (
             "Under the published procedure the stage with position bias equals the stage before it bit for bit: in "
@@ -48,7 +47,7 @@ def end_sentence(fixes: Records | None, published: Records | None) -> str:
     untouched = "" if base is None else f"; the untouched base: {scientific(base)}"
     return (
         f"{said} ({scientific(padded)} against {scientific(masked)} a token{untouched}). What is spent on the end "
-        f"raises perplexity by {fixed(100 * (max(factors) - 1), 3)}\\,\\% at most."
+        f"raises perplexity by {percentage(100 * (max(factors) - 1), 3)} at most."
     )
 
 
@@ -85,7 +84,7 @@ def still_sentence(published: Records | None) -> str:
     if share < 0.01:
         return "Under the published procedure nearly every magnitude moves from where it started."
     return (
-        f"Under the published procedure, {fixed(100 * share, 1)}\\,\\% of the magnitudes end just where they started: "
+        f"Under the published procedure, {percentage(100 * share, 1)} of the magnitudes end just where they started: "
         "steps finer than the base's type are lost."
     )
 

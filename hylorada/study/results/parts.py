@@ -2,24 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from hylorada.study.paper.latex import FOOT, thousands, write_table
 from hylorada.study.records.records import Records
 
-HEAD = r"""\begin{tabular}{@{}lllrccc@{}}
-\toprule
-part & parameters & per & here & neutral & causal & merges\\
-\midrule
-"""
 YES, NO = "yes", "no"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One line. formula, per: what it trains, in the symbols of the paper. study, row, kind: the count of a record.
+    """One line. formula, per: what it trains, in symbols. study, row, kind: the count of a record.
 
     less: a row of the same study whose count comes off. neutral: a fresh one leaves the model as it was. causal: no
     token sees a later one. merges: into the weights.
@@ -40,7 +33,7 @@ class Part:
 PARTS = (
     Part(
         label="low-rank update",
-        formula=r"$r(d_{\mathrm{in}}+d_{\mathrm{out}})$",
+        formula="r(d_in+d_out)",
         per="layer",
         row="rslora",
         kind="lora",
@@ -48,16 +41,16 @@ PARTS = (
     ),
     Part(
         label="magnitude, gate and blend",
-        formula=r"$d_{\mathrm{out}}+2$",
+        formula="d_out+2",
         per="layer",
         row="magnitude",
         kind="magnitude",
         merges=YES,
     ),
-    Part(label="position bias", formula="$N+1$", per="model", row="position_bias", kind="position_bias"),
+    Part(label="position bias", formula="N+1", per="model", row="position_bias", kind="position_bias"),
     Part(
         label="landmarks",
-        formula="$2Kd+NK+1$",
+        formula="2Kd+NK+1",
         per="model",
         row="landmarks",
         kind="landmark",
@@ -65,7 +58,7 @@ PARTS = (
     ),
     Part(
         label="learnable buckets",
-        formula="$N-1$ more",
+        formula="N-1 more",
         per="model",
         row="learned_buckets",
         kind="landmark",
@@ -74,7 +67,7 @@ PARTS = (
     ),
     Part(
         label="original landmarks",
-        formula="$2Kd+1$",
+        formula="2Kd+1",
         per="model",
         study="designs",
         row="original_causal",
@@ -84,7 +77,7 @@ PARTS = (
     ),
     Part(
         label="per-layer landmarks",
-        formula="$Kd+1$",
+        formula="Kd+1",
         per="block",
         study="designs",
         row="per_layer_causal",
@@ -94,14 +87,14 @@ PARTS = (
     ),
     Part(
         label="one constant vector",
-        formula="$d$",
+        formula="d",
         per="model",
         study="controls",
         row="constant_vector",
         kind="landmark",
     ),
-    Part(label="direct attention", formula="$2$", per="head", study="methods", row="lorada", kind="daa"),
-    Part(label="sparse bottleneck", formula="$2bd$", per="block", study="methods", row="sparse", kind="sparse"),
+    Part(label="direct attention", formula="2", per="head", study="methods", row="lorada", kind="daa"),
+    Part(label="sparse bottleneck", formula="2bd", per="block", study="methods", row="sparse", kind="sparse"),
     Part(
         label="trained embeddings",
         formula="their own",
@@ -139,20 +132,6 @@ def parts_table(studies: Mapping[str, Records]) -> pd.DataFrame:
             for part in PARTS
         ]
     ).astype({"here": "Int64"})
-
-
-def write_parts(studies: Mapping[str, Records], tex: Path, csv: Path) -> pd.DataFrame:
-    """Write the table as LaTeX and CSV."""
-    table = parts_table(studies)
-    lines = [
-        " & ".join(
-            [row["part"], row["formula"], row["per"], "--" if pd.isna(row["here"]) else thousands(row["here"])]
-            + [row[name] for name in ("neutral", "causal", "merges")]
-        )
-        + "\\\\\n"
-        for _, row in table.iterrows()
-    ]
-    return write_table(table, HEAD + "".join(lines) + FOOT, tex, csv)
 
 
 def _count(records: Records | None, part: Part) -> int | None:

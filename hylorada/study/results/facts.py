@@ -2,31 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hylorada.study.paper.latex import FOOT, escape, scientific, thousands, write_table
 from hylorada.study.plan.ablation import LANDMARKS
 from hylorada.study.plan.budget import fitted_to, planned_steps, published_steps
 from hylorada.study.plan.protocol import GIVEN, Buckets, Protocol
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.settings import Settings
+from hylorada.study.results.words import SPACE, plural, scientific, thousands
 
-COLUMNS = {"corrected": "corrected", "as_published": "as published", "landmark_study": "landmark study, as published"}
+PROCEDURES = {
+    "corrected": "corrected",
+    "as_published": "as published",
+    "landmark_study": "landmark study, as published",
+}
 SCHEDULES = {
     "constant": "constant",
     "cosine": "cosine to zero",
     "linear_from_zero": "linear to zero",
 }
-HEAD = r"""\begin{tabular}{@{}*{4}{>{\raggedright\arraybackslash}p{39.5mm}}@{}}
-\toprule
- & %s\\
-\midrule
-"""
-
-
 Words = Callable[[Protocol, Settings], str]
 
 
@@ -42,16 +38,17 @@ class Fact:
 def _lines(name: str, whole: Callable[[Settings], str]) -> Words:
     """Tell the lines of a published protocol, and how many of them the scale takes where those are fewer."""
 
-    def said(protocol: Protocol, settings: Settings) -> str:
+    def words(protocol: Protocol, settings: Settings) -> str:
         lines, here = getattr(protocol, name), getattr(fitted_to(protocol, settings), name)
         if lines is None:
             return whole(settings)
-        told = f"first {thousands(lines.count)} {lines.split} lines"
-        told += ", blank ones and headings too" if lines.longer_than is None else ""
-        told += "" if lines.longer_than is None else f" of more than {lines.longer_than} characters"
-        return told + (f"; here {thousands(here.count)}" if here.count < lines.count else "")
+        kind = ", blank ones and headings too"
+        if lines.longer_than is not None:
+            kind = f" of more than {lines.longer_than} characters"
+        cut = f"; here {thousands(here.count)}" if here.count < lines.count else ""
+        return f"first {thousands(lines.count)} {lines.split} lines{kind}{cut}"
 
-    return said
+    return words
 
 
 def _scored(settings: Settings) -> str:
@@ -68,11 +65,11 @@ def _steps(protocol: Protocol, settings: Settings) -> str:
 
 
 def _given(name: str, setting: str, words: Callable[[Any], str]) -> Words:
-    def said(protocol: Protocol, settings: Settings) -> str:
+    def of_protocol(protocol: Protocol, settings: Settings) -> str:
         value = getattr(protocol, name)
         return words(getattr(settings, setting) if value == GIVEN else value)
 
-    return said
+    return of_protocol
 
 
 def _rate(protocol: Protocol, settings: Settings) -> str:
@@ -93,7 +90,7 @@ def _other_rates(protocol: Protocol, settings: Settings) -> str:
 
 
 def _schedule(protocol: Protocol, settings: Settings) -> str:
-    warm_up = f"{100 * protocol.warmup_ratio:g}\\,\\% warm-up, " if protocol.warmup_ratio else "no warm-up, "
+    warm_up = f"{100 * protocol.warmup_ratio:g}{SPACE}% warm-up, " if protocol.warmup_ratio else "no warm-up, "
     return warm_up + SCHEDULES[protocol.lr_schedule]
 
 
@@ -102,9 +99,8 @@ def _batch(protocol: Protocol, settings: Settings) -> str:
         getattr(settings, name) if getattr(protocol, name) == GIVEN else getattr(protocol, name)
         for name in ("batch_size", "gradient_accumulation_steps")
     )
-    said = f"{size} rows" if size != 1 else "1 row"
-    said += f", {passes} passes a step" if passes != 1 else ""
-    return said + (", whole steps only" if protocol.whole_steps else "")
+    rows = f"{size} {plural('row', size)}" + (f", {passes} passes a step" if passes != 1 else "")
+    return rows + (", whole steps only" if protocol.whole_steps else "")
 
 
 def _padding(protocol: Protocol, settings: Settings) -> str:
@@ -179,12 +175,12 @@ FACTS = (
 
 
 def facts_table(settings: Settings) -> pd.DataFrame:
-    """Return one row a fact: its label, what each protocol has, in LaTeX, and the rows that mend it alone."""
+    """Return one row a fact: its label, what each protocol has, and the rows that mend it alone."""
     mended = mended_alone()
     return pd.DataFrame(
         [
             {"fact": fact.label}
-            | {name: fact.words(PROTOCOLS[name], _budget(settings, name)) for name in COLUMNS}
+            | {name: fact.words(PROTOCOLS[name], _budget(settings, name)) for name in PROCEDURES}
             | {"mended": ", ".join(mended[field] for field in fact.of if field in mended)}
             for fact in FACTS
         ]
@@ -199,22 +195,9 @@ def _budget(settings: Settings, protocol: str) -> Settings:
 def mended_alone() -> dict[str, str]:
     """Return the protocols that differ from the published one in one fact: by the field, what they are called."""
     published = PROTOCOLS["as_published"]
-    found = {}
-    for name, protocol in PROTOCOLS.items():
-        if name in COLUMNS:
-            continue
-        names = [f.name for f in fields(Protocol) if getattr(protocol, f.name) != getattr(published, f.name)]
-        (field,) = [other for other in names if other != "label"]
-        found[field] = protocol.label
-    return found
-
-
-def write_facts(settings: Settings, tex: Path, csv: Path) -> pd.DataFrame:
-    """Write the table as LaTeX and CSV; a dagger marks what a row of the single fixes mends."""
-    table = facts_table(settings)
-    lines = [
-        " & ".join([escape(row["fact"]) + r"$^\dagger$" * bool(row["mended"]), *(row[name] for name in COLUMNS)])
-        + "\\\\\n"
-        for _, row in table.iterrows()
-    ]
-    return write_table(table, HEAD % " & ".join(COLUMNS.values()) + "".join(lines) + FOOT, tex, csv)
+    labels = {}
+    for protocol in (protocol for name, protocol in PROTOCOLS.items() if name not in PROCEDURES):
+        differs = [f.name for f in fields(Protocol) if getattr(protocol, f.name) != getattr(published, f.name)]
+        (field,) = [name for name in differs if name != "label"]
+        labels[field] = protocol.label
+    return labels
