@@ -81,9 +81,9 @@ def do_evaluate(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from hylorada.checkpoint import read_adapter
+    from hylorada.metrics import all_metrics
     from hylorada.model import HyLoRADAModel
     from hylorada.study.run import execute
-    from hylorada.study.run.measures import metrics
     from hylorada.study.run.memory import told_when_full, what_to_lower
     from hylorada.study.run.score import score
     from hylorada.study.sources.tokens import read_tokens
@@ -102,7 +102,7 @@ def do_evaluate(options: argparse.Namespace) -> None:
         nll = score(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:
         nll.save(options.out)
-    print(json.dumps(metrics(nll), indent=2))
+    print(json.dumps(all_metrics(nll), indent=2))
 
 
 def do_run(options: argparse.Namespace) -> None:
