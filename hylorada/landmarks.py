@@ -6,6 +6,8 @@ Not neutral at the start: landmarks and gates begin near, not at, zero (standard
 adapter moves the logits a little. With all-zero landmarks the gates would begin to learn a step later.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ START_STD = 0.02
 START_SCALE = 0.1
 
 
-class PositionGatedLandmark(nn.Module):
+class PositionGatedLandmark(nn.Module, ABC):
     """K landmarks, gated by a token's content and by its place; how place becomes gates is left to `gates_at`.
 
     Trains 2·K·d + num_buckets·K + 1 numbers. Causal: a token's mix depends on its own state and place alone.
@@ -45,9 +47,9 @@ class PositionGatedLandmark(nn.Module):
         context = mix.to(hidden.dtype) @ self.landmarks.to(hidden.dtype)  # (batch, seq, d)
         return hidden + self.scale.to(hidden.dtype) * self.dropout(context)
 
+    @abstractmethod
     def gates_at(self, positions: Tensor) -> Tensor:
         """Return the gate logits that place alone gives, (..., K), for positions (...)."""
-        raise NotImplementedError
 
 
 class LandmarkLoRA(PositionGatedLandmark):

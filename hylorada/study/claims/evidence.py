@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.metrics import MIDDLE_TOKENS
 from hylorada.study.checkout import project_root
@@ -114,20 +113,6 @@ PUBLISHED_TOKENS = AS_PUBLISHED.training_text.count * AS_PUBLISHED.block_tokens 
 def own_steps(study: str) -> list[Pair]:
     """Return the rows of a study with those that they are held against."""
     return [(name, row.against) for name, row in STUDIES[study].rows.items() if row.against is not None]
-
-
-def check_rows(study: str, *rows: str) -> None:
-    """Hold names of a study and its rows against the plan.
-
-    Raises:
-        HyLoRADAError: there is no such study, or no such row in it.
-    """
-    if study not in STUDIES:
-        raise HyLoRADAError(f"the study {study!r} is not known; {near(study, STUDIES)}")
-    known = STUDIES[study].rows
-    for row in rows:
-        if row not in known:
-            raise HyLoRADAError(f"the study {study} has no row {row!r}; {near(row, known)}")
 
 
 def run_names(records: Records, *rows: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hylorada.config import HyLoRADAConfig
+from hylorada.errors import HyLoRADAError, near
 from hylorada.methods import METHODS, method_config
 from hylorada.study.plan.ablation import ABLATION, DORA, LANDMARKS, RSLORA, STAGES, UNTOUCHED, method_row, stage_row
 from hylorada.study.plan.published import LANDMARKS_ALONE, PUBLISHED_STUDIES
@@ -33,6 +34,22 @@ def _module_rows(sets: dict[str, tuple[str, list[str]]]) -> dict[str, Row]:
             against=None if name == first else first,
         )
         for name, (label, layers) in sets.items()
+    }
+
+
+def _rows_by_length(lengths: Sequence[int], arms: dict[str, tuple[str, HyLoRADAConfig]]) -> dict[str, Row]:
+    """Return a row for each arm at each length of blocks and windows, held against rsLoRA at that length."""
+    return {
+        f"{name}_at_{length}": Row(
+            label=f"{label}, {length:,} tokens",
+            series=label,
+            x=length,
+            adapter=adapter,
+            changes={"block_tokens": length, "evaluation_stride": length},
+            against=None if name == "rslora" else f"rslora_at_{length}",
+        )
+        for length in lengths
+        for name, (label, adapter) in arms.items()
     }
 
 
@@ -247,43 +264,26 @@ STUDIES: dict[str, Study] = {
     "long_context": Study(
         title="Long contexts",
         question="What do S²-Attn in training and scaled rotary positions give on whole articles of 2K to 8K tokens?",
-        rows={
-            f"{name}_at_{length}": Row(
-                label=f"{label}, {length:,} tokens",
-                series=label,
-                x=length,
-                adapter=adapter,
-                changes={"block_tokens": length, "evaluation_stride": length},
-                against=None if name == "rslora" else f"rslora_at_{length}",
-            )
-            for length in (2048, 4096, 8192)
-            for name, label, adapter in (
-                ("rslora", "rsLoRA", RSLORA),
-                ("s2", "rsLoRA with S²-Attn", replace(RSLORA, s2_attn_enabled=True)),
-                *(
-                    (kind, f"rsLoRA, {label}", replace(RSLORA, rope_scaling_type=kind, rope_scaling_factor=2.0))
+        rows=_rows_by_length(
+            (2048, 4096, 8192),
+            {
+                "rslora": ("rsLoRA", RSLORA),
+                "s2": ("rsLoRA with S²-Attn", replace(RSLORA, s2_attn_enabled=True)),
+                **{
+                    kind: (f"rsLoRA, {label}", replace(RSLORA, rope_scaling_type=kind, rope_scaling_factor=2.0))
                     for kind, label in (("linear", "linear RoPE"), ("dynamic", "dynamic RoPE"), ("yarn", "YaRN"))
-                ),
-            )
-        },
+                },
+            },
+        ),
         shows=("steps",),
         varies=("block_tokens", "evaluation"),
     ),
     "context": Study(
         title="Length of the context",
         question="How does the stack fare against rsLoRA as blocks and windows grow?",
-        rows={
-            f"{name}_at_{length}": Row(
-                label=f"{label}, {length:,} tokens",
-                series=label,
-                x=length,
-                adapter=adapter,
-                changes={"block_tokens": length, "evaluation_stride": length},
-                against=None if name == "rslora" else f"rslora_at_{length}",
-            )
-            for length in (256, 512, 1024, 2048)
-            for name, label, adapter in (("rslora", "rsLoRA", RSLORA), ("landmarks", "whole stack", FULL))
-        },
+        rows=_rows_by_length(
+            (256, 512, 1024, 2048), {"rslora": ("rsLoRA", RSLORA), "landmarks": ("whole stack", FULL)}
+        ),
         shows=("steps",),
         varies=("block_tokens", "evaluation"),
     ),
@@ -310,3 +310,17 @@ STUDIES: dict[str, Study] = {
         varies=("learning_rate", "landmark_lr"),
     ),
 }
+
+
+def check_rows(study: str, *rows: str) -> None:
+    """Hold names of a study and its rows against the plan.
+
+    Raises:
+        HyLoRADAError: there is no such study, or no such row in it.
+    """
+    if study not in STUDIES:
+        raise HyLoRADAError(f"the study {study!r} is not known; {near(study, STUDIES)}")
+    known = STUDIES[study].rows
+    for row in rows:
+        if row not in known:
+            raise HyLoRADAError(f"the study {study} has no row {row!r}; {near(row, known)}")

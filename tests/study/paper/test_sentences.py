@@ -8,6 +8,7 @@ import pytest
 from fake_records import fake_store
 from fake_studies import stage_records, study_records
 
+from hylorada.errors import HyLoRADAError
 from hylorada.study.paper.sentences import measures, published
 from hylorada.study.paper.sentences.effects import (
     bases_sentence,
@@ -22,6 +23,7 @@ from hylorada.study.paper.sentences.effects import (
 from hylorada.study.plan.ablation import RSLORA
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.scales import load_settings
+from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.results import Results
 from hylorada.study.results.statistics import Effect, Interval
 from hylorada.study.results.words import percentage, thousands
@@ -303,3 +305,20 @@ def test_growth_in_length_is_read_off_the_times():
     assert "in proportion to length" in measures.groups_sentence(bench(1.0))
     assert "and 1.50 times its memory" in measures.groups_sentence(bench(1.0))
     assert "to the power 2.00" in measures.groups_sentence(bench(2.0))
+
+
+@pytest.mark.parametrize(
+    ("study", "row", "sentence"),
+    [
+        ("designs", "per_layer_sequence", lambda: pooling_sentence(None)),
+        ("single_fixes", "padding_masked_rslora", lambda: published.end_sentence(None, None)),
+        ("single_fixes", "positions_passed_position_bias", lambda: published.passed_sentence(None)),
+    ],
+)
+def test_a_renamed_row_stops_the_sentence_that_speaks_of_it(study, row, sentence, monkeypatch):
+    """Not at this scale is a sentence; not in the plan is an error, with the nearest name."""
+    assert "not" in sentence()
+    renamed = {name + "_2" * (name == row): of for name, of in STUDIES[study].rows.items()}
+    monkeypatch.setitem(STUDIES, study, replace(STUDIES[study], rows=renamed))
+    with pytest.raises(HyLoRADAError, match=f"{study} has no row {row!r}; did you mean {row + '_2'!r}"):
+        sentence()

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from hylorada.study.claims.checks.measured import check_pair, not_run, one_study, own_or_transferred
 from hylorada.study.claims.claim import Claim
-from hylorada.study.claims.evidence import Evidence, Pair, check_rows, run_names
+from hylorada.study.claims.evidence import Evidence, Pair, run_names
 from hylorada.study.claims.thresholds import effect_words
 from hylorada.study.claims.verdict import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Column, Finding
+from hylorada.study.plan.studies import check_rows
 from hylorada.study.results.statistics import NEGLIGIBLE, Effect
 
 OF_THE_DOCUMENTS = ("abl", "lm", "recommended")  # settings of statements about GPT-2 and WikiText-2

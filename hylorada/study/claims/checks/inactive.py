@@ -9,8 +9,9 @@ from hylorada.landmark_redesigns import POOLS, PooledLandmark
 from hylorada.study.claims.checks import built
 from hylorada.study.claims.checks.measured import Step, effect, not_run
 from hylorada.study.claims.claim import Claim
-from hylorada.study.claims.evidence import Evidence, Pair, check_rows, run_names
+from hylorada.study.claims.evidence import Evidence, Pair, run_names
 from hylorada.study.claims.verdict import MATCH, NOT_MEASURABLE, STRUCTURAL_ZERO, Finding
+from hylorada.study.plan.studies import check_rows
 
 STUDY = "as_published"
 

@@ -12,7 +12,7 @@ import numpy as np
 from hylorada.errors import HyLoRADAError, near
 from hylorada.metrics import MIDDLE_TOKENS
 from hylorada.study.claims.claim import Claim
-from hylorada.study.claims.evidence import PUBLISHED_STUDIES, Evidence, Pair, check_rows, run_names
+from hylorada.study.claims.evidence import PUBLISHED_STUDIES, Evidence, Pair, run_names
 from hylorada.study.claims.thresholds import TRANSFER, effect_column, level_column, log_ratio
 from hylorada.study.claims.verdict import (
     DOES_NOT_TRANSFER,
@@ -23,6 +23,7 @@ from hylorada.study.claims.verdict import (
     Column,
     Finding,
 )
+from hylorada.study.plan.studies import check_rows
 from hylorada.study.results.published_metrics import line_means, published_lines
 
 COLUMNS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words

@@ -10,7 +10,7 @@ import pandas as pd
 from hylorada.study.paper.sentences.names import stage_name
 from hylorada.study.plan.rows import Row, untouched
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.studies import STUDIES
+from hylorada.study.plan.studies import STUDIES, check_rows
 from hylorada.study.records.records import Records
 from hylorada.study.results.effects import stage_means
 from hylorada.study.results.results import Results
@@ -29,6 +29,7 @@ from hylorada.study.results.words import (
 
 SAME = 0.005  # percent: what two decimals cannot show
 STACK, FIRST = "landmarks", "rslora"
+POOLING = {"original": "original", "per_layer": "per-layer"}  # designs that pool, and what the text calls them
 MACROS = {  # macro -> the studies whose effects it tells, of which a scale has one at most
     "HySingleFixesSentence": ("single_fixes",),
     "HyLandmarkStudySentence": ("landmark_study",),
@@ -158,14 +159,14 @@ def efficiency_sentence(table: pd.DataFrame) -> str:
 
 def pooling_sentence(table: pd.DataFrame | None) -> str:
     """Say what looking at the whole sequence seems to give the two designs that pool; table: of the study `designs`."""
+    pairs = {label: (f"{design}_sequence", f"{design}_causal") for design, label in POOLING.items()}
+    check_rows("designs", *sum(pairs.values(), ()))
     if table is None:
         return "At this scale the designs that pool were not run."
     level = table.set_index("stage")["perplexity"]
-    said = []
-    for design, label in (("original", "original"), ("per_layer", "per-layer")):
-        change = 100 * (level[f"{design}_sequence"] / level[f"{design}_causal"] - 1)
-        said.append(f"{percentage(change)} ({label})")
-    return f"Pooling over the whole sequence instead of the tokens so far moves the measured number by {joined(said)}."
+    changes = {label: 100 * (level[sequence] / level[causal] - 1) for label, (sequence, causal) in pairs.items()}
+    told = joined(f"{percentage(change)} ({label})" for label, change in changes.items())
+    return f"Pooling over the whole sequence instead of the tokens so far moves the measured number by {told}."
 
 
 def bases_sentence(settings: Settings, table: pd.DataFrame | None) -> str:

@@ -11,7 +11,7 @@ from hylorada.retrieval import NOT_MEASURABLE
 from hylorada.study.paper.sentences.effects import FIRST
 from hylorada.study.paper.sentences.names import stage_name
 from hylorada.study.plan.ablation import BASE
-from hylorada.study.plan.studies import RATES
+from hylorada.study.plan.studies import RATES, check_rows
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import farthest_boundary, values
 from hylorada.study.results.words import count, fixed, joined, percentage, scientific, share_text, thousands
@@ -97,6 +97,7 @@ def contrast_sentence(places: Records | None) -> str:
 def boundary_sentence(ablation: Records) -> str:
     """Say how far training moves the learned boundaries of the ablation, of how many positions, in how many steps."""
     stage = "learned_buckets"
+    check_rows("ablation", stage)
     records = [ablation.record(stage, seed) for seed in ablation.seeds(stage)]
     moved = [farthest_boundary(record) for record in records]
     if not records or any(value is None for value in moved):

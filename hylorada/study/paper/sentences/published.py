@@ -3,6 +3,7 @@
 import numpy as np
 
 from hylorada.study.plan.published import AS_PUBLISHED_ROWS
+from hylorada.study.plan.studies import check_rows
 from hylorada.study.records.records import Records
 from hylorada.study.results.protocols import largest_difference
 from hylorada.study.results.words import count, percentage, plural, scientific
@@ -28,6 +29,7 @@ def zero_sentence(published: Records | None) -> str:
 def end_sentence(fixes: Records | None, published: Records | None) -> str:
     """Say what counting the padding in the loss does to the probability of the end where text goes on."""
     stages = ("published_rslora", "padding_masked_rslora")
+    check_rows("single_fixes", *stages)
     absent = "At this scale the probability of the end token was not measured."
     if fixes is None or not set(stages) <= set(fixes.stages):
         return absent
@@ -43,7 +45,7 @@ def end_sentence(fixes: Records | None, published: Records | None) -> str:
         )
     else:
         said = "Padding in the loss does not make rsLoRA expect the end of a text that goes on more often"
-    base = None if published is None else _means(published, "published_base", "end_token", "mean")
+    base = None if published is None else _means(published, AS_PUBLISHED_ROWS["base"], "end_token", "mean")
     untouched = "" if base is None else f"; the untouched base: {scientific(base)}"
     return (
         f"{said} ({scientific(padded)} against {scientific(masked)} a token{untouched}). What is spent on the end "
@@ -54,6 +56,7 @@ def end_sentence(fixes: Records | None, published: Records | None) -> str:
 def passed_sentence(fixes: Records | None) -> str:
     """Say what becomes of positions that are passed to a bias without single-precision masters."""
     stage, reference = "positions_passed_position_bias", "published_position_bias"
+    check_rows("single_fixes", stage, reference)
     if fixes is None or not {stage, reference} <= set(fixes.stages):
         return "At this scale positions were not passed alone."
     record = fixes.record(stage, fixes.seeds(stage)[0])
@@ -71,7 +74,7 @@ def passed_sentence(fixes: Records | None) -> str:
 
 def still_sentence(published: Records | None) -> str:
     """Say how many magnitudes a base type without masters leaves where they were."""
-    stage = "published_magnitude"
+    stage = AS_PUBLISHED_ROWS["magnitude"]
     if published is None or stage not in published.stages:
         return "At this scale the published magnitudes were not trained."
     moved = [published.record(stage, seed)["moved"].get("magnitude") for seed in published.seeds(stage)]
@@ -91,7 +94,7 @@ def still_sentence(published: Records | None) -> str:
 
 def frozen_sentence(published: Records | None) -> str:
     """Say what training does to landmarks whose module is in no optimiser."""
-    stage = "published_learned_buckets"
+    stage = AS_PUBLISHED_ROWS["learned_buckets"]
     if published is None or stage not in published.stages:
         return "At this scale the published learnable buckets were not run."
     moved = [published.record(stage, seed)["moved"].get("landmark") for seed in published.seeds(stage)]
