@@ -20,7 +20,7 @@ COUNTS = (
     *("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"),
     *("num_epochs", "checkpoint_every", "threads", "train_lines"),
 )
-MEASURES = {  # beside the main text, and what their amount counts
+AMOUNTS = {  # beside the main text, and what their amount counts
     "lines": "lines of the published evaluation; null: as many as published",
     "end_token": "texts over which p(end of text) is taken; null: all",
     "shifts": "articles scored at four places of the window; null: all",
@@ -115,10 +115,10 @@ class Settings:
         if self.line_tokens < 2:
             raise self._error(f"line_tokens: {self.line_tokens} leaves nothing to predict; use 2 or more")
         for name, amount in self.measures.items():
-            if name not in MEASURES:
-                raise self._error(f"measures: {name!r} is not known; {near(name, MEASURES)}")
+            if name not in AMOUNTS:
+                raise self._error(f"measures: {name!r} is not known; {near(name, AMOUNTS)}")
             if amount is None and name == "retrieval" or amount is not None and amount < 1:
-                raise self._error(f"measures, {name}: {amount} is no amount; use 1 or more ({MEASURES[name]})")
+                raise self._error(f"measures, {name}: {amount} is no amount; use 1 or more ({AMOUNTS[name]})")
         if "shifts" in self.measures and PROTOCOLS[self.protocol].evaluation_text is not None:
             raise self._error(
                 f"measures: shifts need texts as long as a window, and the protocol {self.protocol!r} scores single "

@@ -14,7 +14,7 @@ from hylorada.files import read_json
 from hylorada.nll import TokenNLL
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.settings import MEASURES
+from hylorada.study.plan.settings import AMOUNTS
 from hylorada.study.run.execute import execute
 from hylorada.study.sources.encode import tokens_path
 from hylorada.study.sources.identity import model_folder
@@ -177,7 +177,7 @@ def test_every_measure_of_a_scale_is_in_the_record(data, tmp_path):
     assert run_stage(scale, "rslora", data, tmp_path / "r") == 0
     (planned,) = plan(load_settings(scale), "ablation")["rslora"]
     record = read_json(planned.folder(tmp_path / "r") / "record.json")
-    assert record["measures"].keys() == set(MEASURES)
+    assert record["measures"].keys() == set(AMOUNTS)
     shifts, retrieval = record["measures"]["shifts"], record["measures"]["retrieval"]
     assert len(shifts["nll"]) == shifts["parts"] == 4 and shifts["tokens"] > 50
     for kind, chance in (("key_value", 1 / 4), ("passkey", 1 / 4)):
