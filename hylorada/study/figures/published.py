@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from hylorada.study.claims.catalogue import Catalogue
 from hylorada.study.figures.style import COLOURS, PAGE, STYLE
+from hylorada.study.plan.published import AS_PUBLISHED_ROWS
 from hylorada.study.records.records import Records
 from hylorada.study.results.published_metrics import line_means, published_lines
 from hylorada.study.results.statistics import prediction_interval
@@ -39,7 +40,7 @@ def published_numbers(catalogue: Catalogue, published: Records | None) -> Figure
                 later = name in catalogue.later
                 marker, face = (LATER, "none") if later else (PAPER, colour)
                 axes.plot(ratio, height - 0.12, marker, color=colour, markerfacecolor=face, markersize=5)
-            if stage is not None and published is not None and f"published_{stage}" in published.stages:
+            if stage is not None and published is not None and AS_PUBLISHED_ROWS[stage] in published.stages:
                 _own_seeds(axes, published, stage, height + 0.24, colour)
         axes.set_yticks(range(len(catalogue.families)), list(catalogue.families))
         axes.set_ylim(len(catalogue.families) - 0.4, -0.6)
@@ -58,7 +59,7 @@ def published_numbers(catalogue: Catalogue, published: Records | None) -> Figure
 
 
 def _own_seeds(axes: mpl.axes.Axes, published: Records, stage: str, height: float, colour: str) -> None:
-    base, own = (line_means(published_lines(published, f"published_{name}")).by_seed for name in ("base", stage))
+    base, own = (line_means(published_lines(published, AS_PUBLISHED_ROWS[name])).by_seed for name in ("base", stage))
     ratios = own / base
     if len(ratios) > 1:
         run = prediction_interval(np.log(ratios))

@@ -176,7 +176,7 @@ def training_rows(specification: dict[str, Any], text: Tokens) -> tuple[list[dic
     if protocol.training_text is None:
         blocks = text.train_blocks(specification["block_tokens"], specification["train_tokens"])
         return [{"input_ids": block} for block in blocks], None, 0.0
-    lines, _ = text.published_lines(protocol.training_text)
+    lines, _ = text.protocol_lines(protocol.training_text)
     rows = published_batches(protocol, lines, text.end)
     return rows, default_collate, padding_share(rows)
 

@@ -59,7 +59,7 @@ def score_lines(
 
     asked: `lines` (the fields of `Lines`) and `max_length`.
     """
-    ids, articles = text.published_lines(Lines(**asked["lines"]))
+    ids, articles = text.protocol_lines(Lines(**asked["lines"]))
     window = asked["max_length"]
     cut = [line[:window] for line in ids]
     return token_nll(

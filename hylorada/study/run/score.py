@@ -78,7 +78,7 @@ def main_texts(specification: dict[str, Any], text: Tokens) -> list[np.ndarray]:
     """Return the ids of the texts that a specification is scored on."""
     asked = specification["evaluation"]
     if "lines" in asked:
-        return [ids[: asked["max_length"]] for ids in text.published_lines(Lines(**asked["lines"]))[0]]
+        return [ids[: asked["max_length"]] for ids in text.protocol_lines(Lines(**asked["lines"]))[0]]
     return text.held_out(asked["split"], asked["articles"], asked["tokens_per_article"])
 
 

@@ -77,7 +77,7 @@ class Tokens:
         """Return the beginnings of a split's first articles; None means all of them, and whole."""
         return [ids[:tokens_per_article] for ids in self.articles[split][:articles]]
 
-    def published_lines(self, wanted: Lines) -> tuple[list[np.ndarray], np.ndarray]:
+    def protocol_lines(self, wanted: Lines) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the ids of the lines that a protocol takes, and the article that each is of.
 
         Raises:

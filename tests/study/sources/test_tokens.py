@@ -58,10 +58,10 @@ def test_token_files_hold_articles_and_lines_and_are_read_strictly(tmp_path):
     assert [spell(lines[n]) for n in range(len(lines.ends))] == ["", "ab\n", "", "cd e\n", "f\n"]
     assert lines.article.tolist() == [0, 0, 0, 0, 1]  # the blank article's line counts to the first
     assert lines.characters.tolist() == [0, 3, 0, 5, 2] and lines.stripped.tolist() == [0, 2, 0, 4, 1]
-    ids, articles = text.published_lines(Lines("train", 2, longer_than=2))
+    ids, articles = text.protocol_lines(Lines("train", 2, longer_than=2))
     assert [spell(line) for line in ids] == ["ab\n", "cd e\n"] and articles.tolist() == [0, 0]
     with pytest.raises(HyLoRADAError, match="train text has 5 lines and 6 are asked for"):
-        text.published_lines(Lines("train", 6))
+        text.protocol_lines(Lines("train", 6))
     with pytest.raises(HyLoRADAError, match="run `hylorada tokens` first"):
         read_tokens(tmp_path / "none.npz")
     path.write_bytes(path.read_bytes()[:40])
