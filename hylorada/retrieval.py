@@ -30,11 +30,11 @@ from tqdm import tqdm
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import context_length, evaluating
 from hylorada.loss import causal_lm, causal_lm_nll, chunked_nll
+from hylorada.retrieved import Place, Retrieval, verdict
 from hylorada.wilson import wilson
 
 KEY, PASSKEY = "\n{key}:", "\nThe pass key is"  # a line up to its value; asked for by beginning it again
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-MEASURABLE, NOT_MEASURABLE = "measurable", "not measurable here"
 
 
 @dataclass(frozen=True)
@@ -72,35 +72,6 @@ class Question:
         return [self.context + beginning for beginning in sorted({candidate[:-1] for candidate in self.candidates})]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Hits among the questions of one size and place (see `Question`); low, high: Wilson's 95 %; chance: 1/n."""
-
-    size: int
-    index: int
-    depth: float
-    hits: int
-    trials: int
-    low: float
-    high: float
-    chance: float
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """What a model retrieved, place by place. verdict: see `verdict`. tokens_read: by the model, padding aside.
-
-    share: hits over all questions, beside `chance`. A model with a liking for one place, whatever is asked, hits there
-    and nowhere else; that is no retrieval, and where all places are asked alike its share stays at chance.
-    """
-
-    places: tuple[Place, ...]
-    share: float
-    chance: float
-    verdict: str
-    tokens_read: int
-
-
 def measure_retrieval(
     model: nn.Module, questions: Sequence[Question], batch_size: int = 8, progress: bool = True
 ) -> Retrieval:
@@ -118,16 +89,6 @@ def measure_retrieval(
         verdict=verdict(places),
         tokens_read=tokens_to_read(questions),
     )
-
-
-def verdict(places: Sequence[Place]) -> str:
-    """Say "not measurable here" when the interval holds chance at every place, else "measurable".
-
-    At chance one interval in twenty misses it, so over five places up to a fifth of such models are called measurable:
-    `share` belongs beside the word. (Places share their trials, so theirs is no sum of independent ones.)
-    """
-    at_chance = all(place.low <= place.chance <= place.high for place in places)
-    return NOT_MEASURABLE if at_chance else MEASURABLE
 
 
 def key_value_questions(

@@ -48,15 +48,15 @@ def parts(settings: Settings, studies: dict[str, Records], judgement: Judgement)
 
 def machine(studies: dict[str, Records]) -> str:
     """Say on what the kept records were made, and what they took."""
-    found = {record["name"]: record for each in studies.values() for record in each.by_run.values()}
+    found = {record.name: record for each in studies.values() for record in each.by_run.values()}
     total = compute_table(studies).set_index("study").loc["all"]
     minutes = (total["training"] + total["scoring"]) / 60
     machines = {
-        f"{of['processor']}, {of['cores']} cores, {of['system']}, {of['threads']} thread a process, "
-        f"Python {of['versions']['python']}, PyTorch {of['versions']['torch']}"
-        for of in (record["machine"] for record in found.values())
+        f"{of.processor}, {of.cores} cores, {of.system}, {of.threads} thread a process, "
+        f"Python {of.versions['python']}, PyTorch {of.versions['torch']}"
+        for of in (record.machine for record in found.values())
     }
-    commits = {record["git"]["commit"][:7] for record in found.values()}
+    commits = {record.git.commit[:7] for record in found.values()}
     return (
         f"- Runs: {len(found)}, of commit {', '.join(sorted(commits))}.\n"
         f"- Machine: {'; '.join(sorted(machines))}.\n"

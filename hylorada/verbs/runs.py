@@ -11,6 +11,7 @@ from hylorada.verbs.common import log_to_stderr, settings_of
 
 if TYPE_CHECKING:
     from hylorada.study.plan.runs import Run
+    from hylorada.study.plan.specification import Specification
 
 LOG = logging.getLogger(__name__)
 
@@ -63,15 +64,16 @@ def do_train(options: argparse.Namespace) -> None:
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
     execute.check_sources(run.specification, model, text)
-    base = execute.load_base(model, run.specification["dtype"])
+    base = execute.load_base(model, run.specification.dtype)
     with (
         told_when_full(what_to_lower(run.specification)),
         execute.work_folder(options.out) as work,
         _watched(options, options.out.name, run.specification) as watch,
     ):
-        adapted, result = execute.train(base, run.specification, text, work, not options.quiet, watch)
-        adapted.save_pretrained(options.out)
-    print(f"{options.out}: {len(result.history)} steps, last loss {result.history[-1]['loss']:.4f} nats a token")
+        model, adapted = execute.train(base, run.specification, text, work, not options.quiet, watch)
+        model.save_pretrained(options.out)
+    loss = adapted.training.history[-1]["loss"]
+    print(f"{options.out}: {adapted.training.steps} steps, last loss {loss:.4f} nats a token")
 
 
 def do_evaluate(options: argparse.Namespace) -> None:
@@ -94,7 +96,7 @@ def do_evaluate(options: argparse.Namespace) -> None:
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
     execute.check_sources(run.specification, model, text)
-    subject = execute.load_base(model, run.specification["dtype"])
+    subject = execute.load_base(model, run.specification.dtype)
     if options.adapter is not None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -107,8 +109,9 @@ def do_evaluate(options: argparse.Namespace) -> None:
 
 def do_run(options: argparse.Namespace) -> None:
     """Make every record of the scale, or of one stage, that is not there yet."""
-    from hylorada.files import read_json, write_json
+    from hylorada.files import write_json
     from hylorada.study.checkout import project_root
+    from hylorada.study.plan.record import read_record
     from hylorada.study.run.forecast import forecast
     from hylorada.study.run.jobs import run_at_once
 
@@ -128,10 +131,10 @@ def do_run(options: argparse.Namespace) -> None:
         for number, run in enumerate(left, 1):
             LOG.info("run %d of %d: %s", number, len(left), run.name)
             _make(options, run, not options.quiet)
-    records = [read_json(run.folder(options.records) / "record.json") for run in wanted]
+    records = [read_record(run.folder(options.records) / "record.json") for run in wanted]
     print(f"{len(records)} records in {options.records}")
     if options.summary is not None:
-        rows = [{"name": r["name"], "identity": r["identity"], "results": r["results"]} for r in records]
+        rows = [{"name": r.name, "identity": r.identity, "results": r.results} for r in records]
         write_json(options.summary, rows)
 
 
@@ -154,15 +157,15 @@ def _make_beside_others(options: argparse.Namespace, run: "Run") -> None:
     _make(options, run, progress=False)
 
 
-def _watched(options: argparse.Namespace, name: str, specification: dict):
+def _watched(options: argparse.Namespace, name: str, specification: "Specification"):
     """Return a context that gives what to call after each step, for the tracker that was asked for."""
     from contextlib import nullcontext
 
-    if options.tracker is None or specification["training"] is None:
+    if options.tracker is None or specification.training is None:
         return nullcontext()
     from hylorada.tracking import tracked
 
-    return tracked(options.tracker, Path("results/tracking"), name, specification)
+    return tracked(options.tracker, Path("results/tracking"), name, specification.to_json())
 
 
 def _wanted(settings, options: argparse.Namespace) -> list:

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from fake_records import fake_record
 
 from hylorada.files import write_json
 from hylorada.nll import TokenNLL
+from hylorada.study.plan.record import Moved
 from hylorada.study.plan.runs import Run, all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import Settings
@@ -56,10 +56,10 @@ def write_run(run: Run, folder: Path, levels: dict[str, float], sd: float, moved
     store = fake_lines(run, levels, sd)
     store.save(at / "nll.npz")
     store.save(at / "lines.npz")
-    record: dict[str, Any] = fake_record(replace(run, stage="base" if run.seed is None else "rslora"), store)
-    landmark = {"entries": 12_576, "changed": moved, "largest": 0.1 * bool(moved)}
-    record |= {"name": run.name, "moved": {"landmark": landmark} if "learned_buckets" in run.stage else {}}
-    write_json(at / "record.json", record)
+    record = fake_record(replace(run, stage="base" if run.seed is None else "rslora"), store)
+    landmark = Moved(entries=12_576, changed=moved, largest=0.1 * bool(moved))
+    record = replace(record, name=run.name, moved={"landmark": landmark} if "learned_buckets" in run.stage else {})
+    write_json(at / "record.json", record.to_json())
 
 
 def fake_lines(run: Run, levels: dict[str, float], sd: float) -> TokenNLL:

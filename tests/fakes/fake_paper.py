@@ -11,6 +11,7 @@ from fake_studies import learned, measures, results, views
 from hylorada.files import write_json
 from hylorada.nll import TokenNLL
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.record import Measures, Moved, ScoredLines
 from hylorada.study.plan.runs import Run, all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import Settings
@@ -36,33 +37,34 @@ def write_run(run: Run, folder: Path) -> None:
     store.save(at / "lines.npz")
     record = fake_record(replace(run, stage="base" if run.seed is None else "rslora"), store)
     level, seed = store.corpus_perplexity(), run.seed
-    adapter = run.specification["adapter"]
+    adapter = run.specification.adapter
     parameters = dict.fromkeys(KINDS, 0)
     if adapter is not None:
-        parameters |= {"lora": 100_000 * adapter["lora_rank"], "magnitude": 40_000 * adapter["use_dora_magnitude"]}
-        parameters |= {"landmark": 9_473 * adapter["landmark_enabled"]}
+        parameters |= {"lora": 100_000 * adapter.lora_rank, "magnitude": 40_000 * adapter.use_dora_magnitude}
+        parameters |= {"landmark": 9_473 * adapter.landmark_enabled}
     parameters["trainable"] = sum(parameters.values())
     parameters["total"] = 134_515_008 + parameters["trainable"]
     stage = run.stage if run.stage in STAGES else ("base" if seed is None else "rslora")
-    measured = measures(stage, seed)
-    measured["lines"] = {"results": lines_results(1.4 * level), "views": views(1.4 * level, seed, texts=10)}
-    asked = run.specification["measures"]
-    record |= {
-        "name": run.name,
-        "parameters": parameters,
-        "views": views(level, seed),
-        "moved": {"landmark": {"entries": 100, "changed": 0, "largest": 0.0}} if "learned_buckets" in run.stage else {},
-        "learned": learned(record),
-        "measures": {name: found for name, found in measured.items() if name in asked},
-    }
-    record["results"] |= lines_results(level) | {
+    lines = ScoredLines(results=lines_results(1.4 * level), views=views(1.4 * level, seed, texts=10))
+    measured = vars(replace(measures(stage, seed), lines=lines))
+    own = lines_results(level) | {
         "perplexity": level,
         "mean_nll": store.mean_nll(),
         "arithmetic_perplexity": store.arithmetic_perplexity(),
         "lim_perplexity": 1.02 * level,
         "middle_contrast": 0.01,
     }
-    write_json(at / "record.json", record)
+    record = replace(
+        record,
+        name=run.name,
+        results=record.results | own,
+        parameters=parameters,
+        views=views(level, seed),
+        moved={"landmark": Moved(entries=100, changed=0, largest=0.0)} if "learned_buckets" in run.stage else {},
+        learned=learned(record),
+        measures=Measures(**{name: measured[name] for name in run.specification.measures}),
+    )
+    write_json(at / "record.json", record.to_json())
 
 
 def lines_results(perplexity: float) -> dict[str, Any]:

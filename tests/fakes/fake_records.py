@@ -6,6 +6,7 @@ import numpy as np
 
 from hylorada.files import write_json
 from hylorada.nll import TokenNLL
+from hylorada.study.plan.record import Commit, Data, Machine, Record, Trained
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import Settings
@@ -15,6 +16,14 @@ EFFECTS["learned_buckets"] = 0.0
 TRAINED = {"base": 0, "rslora": 3_200_000, "magnitude": 3_360_000, "position_bias": 3_360_065}
 TRAINED |= {"landmarks": 3_369_538, "learned_buckets": 3_369_569}
 ARTICLES = 13
+MACHINE = Machine(
+    versions={"python": "3.11.9", "torch": "2.13.0+cpu", "transformers": "5.23.0"},
+    processor="Imaginary(R) CPU_9 @ 100%",
+    cores=2,
+    system="Linux x86_64",
+    threads=1,
+    device="cpu",
+)
 KINDS = ("lora", "magnitude", "position_bias", "landmark", "daa", "sparse", "embeddings", "norms")
 
 
@@ -32,7 +41,7 @@ def fake_study(
             store = fake_store(stage, run.seed, settings.block_tokens, seed_sd, article_sd)
             store.save(folder / "nll.npz")
             store.save(folder / "lines.npz")  # here each article is a line
-            write_json(folder / "record.json", fake_record(run, store))
+            write_json(folder / "record.json", fake_record(run, store).to_json())
     return settings, planned
 
 
@@ -63,15 +72,14 @@ def fake_store(stage: str, seed: int | None, window: int, seed_sd: float, articl
     )
 
 
-def fake_record(run: Run, store: TokenNLL) -> dict:
-    training = run.specification["training"]
-    block, steps = run.specification["block_tokens"], 16
+def fake_record(run: Run, store: TokenNLL) -> Record:
+    block, steps = run.specification.block_tokens, 16
     history = [{"step": i + 1, "loss": 3.0, "learning_rate": 5e-4, "targets": block - 1} for i in range(steps)]
-    return {
-        "name": run.name,
-        "identity": run.identity,
-        "specification": run.specification,
-        "results": {
+    return Record(
+        name=run.name,
+        identity=run.identity,
+        specification=run.specification,
+        results={
             "perplexity": store.corpus_perplexity(),
             "arithmetic_perplexity": store.arithmetic_perplexity(),
             "mean_nll": store.mean_nll(),
@@ -81,25 +89,15 @@ def fake_record(run: Run, store: TokenNLL) -> dict:
             "articles": store.n_texts,
             "base_probe_nll": 3.25,
         },
-        "parameters": dict.fromkeys(KINDS, 0)
+        parameters=dict.fromkeys(KINDS, 0)
         | {"trainable": TRAINED[run.stage], "total": 134_515_008 + TRAINED[run.stage]},
-        "training": {"history": history, "seconds": 30.0 + (run.seed or 0)} if training else None,
-        "evaluation_seconds": 8.0,
-        "views": {},
-        "measures": {},
-        "moved": {},
-        "learned": {},
-        "data": {"tokens_digest": "d" * 64, "model_sha256": "e" * 64},
-        "machine": {
-            "versions": {"python": "3.11.9", "torch": "2.13.0+cpu", "transformers": "5.23.0"},
-            "processor": "Imaginary(R) CPU_9 @ 100%",
-            "cores": 2,
-            "system": "Linux x86_64",
-            "threads": 1,
-            "device": "cpu",
-        },
-        "git": {"commit": "0" * 40, "changed": False},
-        "started": "2024-02-29T00:00:00+00:00",
-        "finished": "2024-02-29T00:01:00+00:00",
-        "peak_memory_gib": {"process": 1.5},
-    }
+        training=Trained(history=history, seconds=30.0 + (run.seed or 0)) if run.specification.training else None,
+        evaluation_seconds=8.0,
+        learned={},
+        data=Data(tokens_digest="d" * 64, model_sha256="e" * 64),
+        machine=MACHINE,
+        git=Commit(commit="0" * 40, changed=False),
+        started="2024-02-29T00:00:00+00:00",
+        finished="2024-02-29T00:01:00+00:00",
+        peak_memory_gib={"process": 1.5},
+    )

@@ -2,14 +2,17 @@
 
 import fcntl
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from hylorada.study.plan.runs import Run
+from hylorada.study.plan.runs import Run, plan
+from hylorada.study.plan.scales import load_settings
 
 
 def make_run(stage: str, tokens: int | None = 64, epochs: int | None = 1) -> Run:
-    training = None if epochs is None else {"num_epochs": epochs}
-    specification = {"training": training, "train_tokens": tokens, "protocol": {"training_text": None}}
+    run = plan(load_settings("smoke"), "ablation")["rslora"][0]
+    training = None if epochs is None else replace(run.specification.training, num_epochs=epochs)
+    specification = replace(run.specification, training=training, train_tokens=tokens)
     return Run(stage, None, specification, "base", "corpus", stage)
 
 

@@ -16,9 +16,6 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from hylorada import HyLoRADAConfig, HyLoRADAError
 from hylorada.retrieval import (
-    MEASURABLE,
-    NOT_MEASURABLE,
-    Place,
     Question,
     candidate_log_probs,
     continuations,
@@ -27,9 +24,9 @@ from hylorada.retrieval import (
     measure_retrieval,
     passkey_questions,
     tokens_to_read,
-    verdict,
     words_of_length,
 )
+from hylorada.retrieved import MEASURABLE, NOT_MEASURABLE, Place, verdict
 from hylorada.wilson import wilson
 
 SIGNS = [sign for sign in string.printable if sign not in "\t\r\x0b\x0c"]

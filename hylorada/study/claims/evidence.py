@@ -117,7 +117,7 @@ def own_steps(study: str) -> list[Pair]:
 
 def run_names(records: Records, *rows: str) -> tuple[str, ...]:
     """Return the names of the records of some rows."""
-    return tuple(records.record(row, seed)["name"] for row in rows for seed in records.seeds(row))
+    return tuple(records.record(row, seed).name for row in rows for seed in records.seeds(row))
 
 
 def _by_lines(records: Records, pair: Pair) -> Comparison:

@@ -4,8 +4,6 @@ A record holds gates and boundaries but no landmark, which is as wide as the mod
 mix is left out, and a share is softmax(position_gates[bucket(p)]) alone.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -16,6 +14,7 @@ from hylorada.landmark_redesigns import LearnableBucketLandmark
 from hylorada.landmarks import LandmarkLoRA, PositionGatedLandmark
 from hylorada.positions import FixedBuckets
 from hylorada.study.figures.style import COLOURS, DASHES, PAGE, SHADES, in_style, in_tokens
+from hylorada.study.plan.record import Record
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import PUBLISHED_POSITIONS
 from hylorada.study.records.records import Records
@@ -34,8 +33,8 @@ def bucket_map(records: Records, rows: dict[str, Row]) -> Figure:
     learned boundary against where it began; a thin line is a seed.
     """
     runs = _runs(records, LEARNED)
-    adapter, length = runs[0]["specification"]["adapter"], runs[0]["specification"]["block_tokens"]
-    buckets, positions = adapter["num_position_buckets"], torch.arange(length)
+    adapter, length = runs[0].specification.adapter, runs[0].specification.block_tokens
+    buckets, positions = adapter.num_position_buckets, torch.arange(length)
     trained = [by_place(run) for run in runs]
     start = _fresh(runs[0])
     moved = np.array([(part.boundaries - start.boundaries).numpy(force=True) for part in trained]) * start.max_positions
@@ -76,7 +75,7 @@ def landmark_gates(records: Records, rows: dict[str, Row]) -> Figure:
     panels = figure.subplots(1, len(stages), sharey=True, squeeze=False)[0]
     for axes, stage in zip(panels, stages, strict=True):
         runs = _runs(records, stage)
-        positions = torch.arange(runs[0]["specification"]["block_tokens"])
+        positions = torch.arange(runs[0].specification.block_tokens)
         place = 1 + positions.numpy()
         low, high = np.quantile(_fresh_shares(runs[0], positions), [0.025, 0.975], axis=(0, 2))
         axes.fill_between(place, 100 * low, 100 * high, color="0.9", linewidth=0)
@@ -92,15 +91,15 @@ def landmark_gates(records: Records, rows: dict[str, Row]) -> Figure:
     return figure
 
 
-def by_place(record: dict[str, Any]) -> PositionGatedLandmark:
+def by_place(record: Record) -> PositionGatedLandmark:
     """Rebuild from a record the part of its landmarks that acts by place.
 
     Raises:
         HyLoRADAError: the record has no landmarks that know positions.
     """
-    learned = {name.removeprefix("landmark."): value for name, value in record["learned"].items()}
+    learned = {name.removeprefix("landmark."): value for name, value in record.learned.items()}
     if "position_gates" not in learned:
-        raise HyLoRADAError(f"{record['name']} has no gates over positions; take a run whose landmarks know them.")
+        raise HyLoRADAError(f"{record.name} has no gates over positions; take a run whose landmarks know them.")
     part = _fresh(record)
     small = {name: torch.tensor(learned[name]) for name in ("position_gates", "boundaries") if name in learned}
     part.load_state_dict(small, strict=False)  # the vectors, as wide as the model, are in no record
@@ -113,23 +112,23 @@ def place_shares(part: PositionGatedLandmark, positions: torch.Tensor) -> np.nda
         return part.gates_at(positions).softmax(dim=-1).numpy()
 
 
-def _fresh(record: dict[str, Any], draw: int = 0) -> PositionGatedLandmark:
+def _fresh(record: Record, draw: int = 0) -> PositionGatedLandmark:
     """Return landmarks of a record's sizes at a random start, one number wide."""
-    adapter = record["specification"]["adapter"]
-    sizes = (1, adapter["num_landmarks"], adapter["num_position_buckets"], adapter["max_positions"])
+    adapter = record.specification.adapter
+    sizes = (1, adapter.num_landmarks, adapter.num_position_buckets, adapter.max_positions)
     with torch.random.fork_rng(devices=[]):  # the reader's random numbers stay theirs
         torch.manual_seed(draw)
-        if adapter["landmark_design"] == "learnable_bucket":
+        if adapter.landmark_design == "learnable_bucket":
             return LearnableBucketLandmark(*sizes)
-        return LandmarkLoRA(*sizes, bucket_spacing=adapter["bucket_spacing"])
+        return LandmarkLoRA(*sizes, bucket_spacing=adapter.bucket_spacing)
 
 
-def _fresh_shares(record: dict[str, Any], positions: torch.Tensor) -> np.ndarray:
+def _fresh_shares(record: Record, positions: torch.Tensor) -> np.ndarray:
     """(starts, positions, landmarks) shares by place before any training."""
     return np.array([place_shares(_fresh(record, draw), positions) for draw in range(FRESH)])
 
 
-def _runs(records: Records, stage: str) -> list[dict[str, Any]]:
+def _runs(records: Records, stage: str) -> list[Record]:
     return [records.record(stage, seed) for seed in records.seeds(stage) or [0]]  # of none, `record` says so
 
 

@@ -1,7 +1,5 @@
 """Figures of one model on one text, read in several ways: six perplexities, the worst texts, the kinds of token."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,8 +7,10 @@ from matplotlib.figure import Figure
 from hylorada.metrics import PERPLEXITIES
 from hylorada.study.figures.style import COLOURS, DASHES, MARKERS, PAGE, PALETTE, in_decades, in_style, rows_down
 from hylorada.study.plan.ablation import BASE, STAGES
+from hylorada.study.plan.record import KindOfToken, Record, ScoredLines
 from hylorada.study.plan.rows import Row
-from hylorada.study.records.records import Records
+from hylorada.study.plan.specification import LinesText
+from hylorada.study.records.records import Key, Records
 
 BRIDGED = (BASE, "rslora")
 KINDS = {
@@ -18,6 +18,7 @@ KINDS = {
     "word": ("words", "o", PALETTE[2]),
     "piece": ("pieces", "^", PALETTE[5]),
 }
+Scored = Record | ScoredLines  # what has results and views
 
 
 @in_style
@@ -33,7 +34,7 @@ def metric_bridge(records: Records, rows: dict[str, Row]) -> Figure:
     widths = [1] * len(texts) + [0.7]
     *panels, shares = figure.subplots(1, len(widths), gridspec_kw={"width_ratios": widths})
     for axes, (title, of) in zip(panels, texts.items(), strict=True):
-        _six(axes, {stage: [of[stage, seed]["results"] for seed in records.seeds(stage)] for stage in BRIDGED})
+        _six(axes, {stage: [of[stage, seed].results for seed in records.seeds(stage)] for stage in BRIDGED})
         axes.set_title(title)
         rows_down(
             axes, [metric.words for metric in PERPLEXITIES.values()] if axes is panels[0] else [""] * len(PERPLEXITIES)
@@ -53,18 +54,18 @@ def gain_by_kind(records: Records, rows: dict[str, Row]) -> Figure:
     """
     figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
     own, whole = figure.subplots(1, 2, sharey=True)
-    base = _kinds(records.record(BASE, None))
+    base = records.record(BASE, None).views.kinds
     stages = [stage for stage in records.stages if stage != BASE]
     for row, stage in enumerate(stages):
-        found = [_kinds(records.record(stage, seed)) for seed in records.seeds(stage)]
+        found = [records.record(stage, seed).views.kinds for seed in records.seeds(stage)]
         for step, (kind, (label, marker, colour)) in enumerate(KINDS.items()):
-            if not base[kind]["tokens"]:
+            if not base[kind].tokens:
                 continue
-            change = np.array([kinds[kind]["mean_nll"] - base[kind]["mean_nll"] for kinds in found])
+            change = np.array([kinds[kind].mean_nll - base[kind].mean_nll for kinds in found])
             look = dict(marker=marker, color=colour, label=label if row == 0 else None)
             height = row + 0.22 * (step - 1)
             _dots(own, change, height, **look)
-            _dots(whole, change * base[kind]["token_share"], height, **look)
+            _dots(whole, change * base[kind].token_share, height, **look)
         total = np.mean([_mean(kinds) for kinds in found]) - _mean(base)
         whole.plot(total, row, "|", color=COLOURS[BASE], markersize=10, label="all tokens" if row == 0 else None)
     for axes, label in (
@@ -79,15 +80,14 @@ def gain_by_kind(records: Records, rows: dict[str, Row]) -> Figure:
     return figure
 
 
-def _texts(records: Records) -> dict[str, dict[Any, dict[str, Any]]]:
+def _texts(records: Records) -> dict[str, dict[Key, Scored]]:
     """Return results and views of the bridged runs by text: the main one, and the lines where all runs have them."""
     runs = {(stage, seed): records.record(stage, seed) for stage in BRIDGED for seed in records.seeds(stage)}
-    main = next(iter(runs.values()))["specification"]["evaluation"]
-    if "lines" in main:  # a published protocol
+    if all(isinstance(run.specification.evaluation, LinesText) for run in runs.values()):
         return {"published lines": runs}
     texts = {"whole articles": runs}
-    if all("lines" in run.get("measures", {}) for run in runs.values()):
-        texts["published lines"] = {key: run["measures"]["lines"] for key, run in runs.items()}
+    if all(run.measures.lines for run in runs.values()):
+        texts["published lines"] = {key: run.measures.lines for key, run in runs.items()}
     return texts
 
 
@@ -106,11 +106,11 @@ def _six(axes: Axes, found: dict[str, list[dict[str, float]]]) -> None:
     axes.set_xlabel("perplexity")
 
 
-def _worst(axes: Axes, records: Records, texts: dict[str, dict[Any, dict[str, Any]]]) -> None:
+def _worst(axes: Axes, records: Records, texts: dict[str, dict[Key, Scored]]) -> None:
     for row, of in enumerate(texts.values()):
         for stage, height in zip(BRIDGED, (row - 0.2, row + 0.2), strict=True):
             found = [of[stage, seed] for seed in records.seeds(stage)]
-            shares = 100 * np.array([[text["share"] for text in run["views"]["worst"]] for run in found])
+            shares = 100 * np.array([[text.share for text in run.views.worst] for run in found])
             ends = shares.mean(axis=0).cumsum()
             axes.barh(height, ends[-1], height=0.24, color=COLOURS[stage])
             axes.vlines(ends[:-1], height - 0.12, height + 0.12, color="white", linewidth=0.8)
@@ -124,19 +124,15 @@ def _worst(axes: Axes, records: Records, texts: dict[str, dict[Any, dict[str, An
     axes.set_xlim(left=0)
 
 
-def _text_count(run: dict[str, Any]) -> float:
+def _text_count(scored: Scored) -> float:
     """Number of texts: a text's share is its perplexity over their sum, and the mean is that sum over their number."""
-    worst = run["views"]["worst"][0]
-    return worst["perplexity"] / (worst["share"] * run["results"]["arithmetic_perplexity"])
+    worst = scored.views.worst[0]
+    return worst.perplexity / (worst.share * scored.results["arithmetic_perplexity"])
 
 
-def _kinds(record: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return record["views"]["kinds"]
-
-
-def _mean(kinds: dict[str, dict[str, float]]) -> float:
+def _mean(kinds: dict[str, KindOfToken]) -> float:
     """Mean NLL over the tokens of all kinds."""
-    return sum(kind["mean_nll"] * kind["token_share"] for kind in kinds.values() if kind["tokens"])
+    return sum(kind.mean_nll * kind.token_share for kind in kinds.values() if kind.tokens)
 
 
 def _dots(axes: Axes, values: np.ndarray, height: float, *, marker: str, color: str, label: str | None) -> None:

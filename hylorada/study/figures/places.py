@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hylorada.errors import HyLoRADAError
-from hylorada.retrieval import MEASURABLE
+from hylorada.retrieved import MEASURABLE, Place, Retrieval
 from hylorada.study.figures.style import (
     COLOURS,
     DASHES,
@@ -22,6 +22,7 @@ from hylorada.study.figures.style import (
     stage_look,
 )
 from hylorada.study.plan.ablation import BASE
+from hylorada.study.plan.record import Record
 from hylorada.study.plan.rows import Row
 from hylorada.study.records.records import Records
 from hylorada.wilson import wilson
@@ -41,7 +42,7 @@ def shifted_windows(records: Records, rows: dict[str, Row]) -> Figure:
     base = _shifts(records, BASE)
     difference.axhline(0, color=COLOURS[BASE], linestyle=DASHES, linewidth=0.8)
     parts = base.shape[1]
-    size = records.record(BASE, None)["specification"]["evaluation"]["max_length"] / parts
+    size = records.record(BASE, None).specification.evaluation.max_length / parts
     middles = size * (np.arange(parts) + 0.5)
     for stage in records.stages:
         curves = _shifts(records, stage)
@@ -74,9 +75,9 @@ def retrieval(records: Records, rows: dict[str, Row]) -> Figure:
         panels[0, column].set_title(rows[stage].label)
         for axes, (task, size) in zip(panels[:, column], sizes, strict=True):
             found = [_measure(run, "retrieval")[task] for run in runs]
-            _by_depth(axes, stage, [[p for p in one["places"] if p["size"] == size] for one in found])
-            if all(one["verdict"] != MEASURABLE for one in found):
-                axes.text(0.5, 0.97, found[0]["verdict"], ha="center", va="top", transform=axes.transAxes, fontsize=7)
+            _by_depth(axes, stage, [[p for p in one.places if p.size == size] for one in found])
+            if all(one.verdict != MEASURABLE for one in found):
+                axes.text(0.5, 0.97, found[0].verdict, ha="center", va="top", transform=axes.transAxes, fontsize=7)
     for axes, (task, size) in zip(panels[:, 0], sizes, strict=True):
         name, unit = TASKS[task]
         axes.set_ylabel(f"{name},\n{size:,} {unit}\nretrieved (%)")
@@ -97,11 +98,11 @@ def end_token(records: Records, rows: dict[str, Row]) -> Figure:
     for row, name in enumerate(records.stages):
         runs = [_measure(records.record(name, seed), "end_token") for seed in records.seeds(name)]
         for height, run in zip(row + _spread(len(runs)), runs, strict=True):
-            axes.plot(list(run["quantiles"].values()), [height] * len(ENDS), color=PALE, linewidth=0.8, zorder=0)
-            for value, (label, marker) in zip(run["quantiles"].values(), ENDS.items(), strict=True):
+            axes.plot(list(run.quantiles.values()), [height] * len(ENDS), color=PALE, linewidth=0.8, zorder=0)
+            for value, (label, marker) in zip(run.quantiles.values(), ENDS.items(), strict=True):
                 axes.plot(value, height, marker, color=COLOURS["landmarks"], markersize=4, label=label)
-            axes.plot(run["mean"], height, "o", color=COLOURS["rslora"], markersize=4, label="mean")
-        factors = [run["perplexity_factor"] for run in runs]
+            axes.plot(run.mean, height, "o", color=COLOURS["rslora"], markersize=4, label="mean")
+        factors = [run.perplexity_factor for run in runs]
         cost = "infinite" if None in factors else f"+{100 * (np.mean(factors) - 1):.3g} %"
         axes.text(1.02, row, cost, transform=axes.get_yaxis_transform(), va="center")
     rows_down(axes, [rows[name].label for name in records.stages])
@@ -113,18 +114,19 @@ def end_token(records: Records, rows: dict[str, Row]) -> Figure:
     return figure
 
 
-def _measure(record: dict[str, Any], name: str) -> Any:
-    if name not in record.get("measures", {}):
+def _measure(record: Record, name: str) -> Any:
+    measured = getattr(record.measures, name)
+    if measured is None:
         raise HyLoRADAError(
-            f"{record['name']} was made without the measure {name!r}; name it under `measures` and make the run again."
+            f"{record.name} was made without the measure {name!r}; name it under `measures` and make the run again."
         )
-    return record["measures"][name]
+    return measured
 
 
 def _shifts(records: Records, stage: str) -> np.ndarray:
     """(seeds, parts) mean NLL."""
     runs = [records.record(stage, seed) for seed in records.seeds(stage) or [None]]  # of none, `record` says so
-    return np.array([_measure(run, "shifts")["nll"] for run in runs])
+    return np.array([_measure(run, "shifts").nll for run in runs])
 
 
 def _spread(count: int) -> np.ndarray:
@@ -132,24 +134,24 @@ def _spread(count: int) -> np.ndarray:
     return np.linspace(-0.25, 0.25, count) if count > 1 else np.zeros(1)
 
 
-def _sizes(found: dict[str, Any]) -> list[int]:
-    return list(dict.fromkeys(place["size"] for place in found["places"]))
+def _sizes(retrieved: Retrieval) -> list[int]:
+    return list(dict.fromkeys(place.size for place in retrieved.places))
 
 
-def _by_depth(axes: Axes, stage: str, runs: list[list[dict[str, Any]]]) -> None:
+def _by_depth(axes: Axes, stage: str, runs: list[list[Place]]) -> None:
     """Draw the places of one task and size; one list a seed."""
     look = dict(color=COLOURS[stage], marker=MARKERS[stage])
-    places = sorted((place for run in runs for place in run), key=lambda place: place["depth"])
+    places = sorted((place for run in runs for place in run), key=lambda place: place.depth)
     for place in places:
-        share = 100 * place["hits"] / place["trials"]
-        axes.plot(place["depth"], share, markersize=2.5, alpha=0.6, markeredgewidth=0, **look)
+        share = 100 * place.hits / place.trials
+        axes.plot(place.depth, share, markersize=2.5, alpha=0.6, markeredgewidth=0, **look)
     depths, shares = [], []
-    for depth, group in groupby(places, key=lambda place: place["depth"]):
+    for depth, group in groupby(places, key=lambda place: place.depth):
         together = list(group)
-        hits, trials = (sum(place[count] for place in together) for count in ("hits", "trials"))
+        hits, trials = sum(place.hits for place in together), sum(place.trials for place in together)
         low, high = wilson(hits, trials)
         axes.plot([depth, depth], [100 * low, 100 * high], color=COLOURS[stage], linewidth=0.9, solid_capstyle="butt")
         depths.append(depth)
         shares.append(100 * hits / trials)
     axes.plot(depths, shares, markersize=4, linewidth=0.9, **look)
-    axes.axhline(100 * places[0]["chance"], color=COLOURS[BASE], linestyle=DASHES, linewidth=0.8, zorder=0)
+    axes.axhline(100 * places[0].chance, color=COLOURS[BASE], linestyle=DASHES, linewidth=0.8, zorder=0)

@@ -1,7 +1,6 @@
 """Figures of how perplexity goes with one quantity: rank, length of context, adapted layers, size of the base."""
 
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,10 +11,11 @@ from matplotlib.figure import Figure
 
 from hylorada.study.figures.style import COLOURS, COLUMN, MARKERS, MARKS, PALETTE, in_decades, in_style, in_tokens
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.record import Record
 from hylorada.study.plan.rows import Row
 from hylorada.study.records.records import Records
 
-Reading = Callable[[dict[str, Any]], float]  # what a record says of itself
+Reading = Callable[[Record], float]  # what a record says of itself
 WIDE = 1.6  # times the lowest: from there on, y is logarithmic
 PERPLEXITY = "perplexity (lower is better)"
 LONGEST_BESIDE = 22  # letters of a label that still has room for another beside it
@@ -44,7 +44,7 @@ def context_scaling(records: Records, rows: dict[str, Row]) -> Figure:
 @in_style
 def module_scaling(records: Records, rows: dict[str, Row]) -> Figure:
     """Perplexity against the numbers that a set of adapted layers trains; a mark a set, filled at the mean of seeds."""
-    table = series_table(records, rows, lambda record: record["parameters"]["trainable"] / 1e6)
+    table = series_table(records, rows, lambda record: record.trainable / 1e6)
     figure, axes = _drawn(table, PERPLEXITY)
     axes.set_xlabel("trained parameters (millions)")
     axes.set_xlim(left=0)
@@ -76,7 +76,7 @@ def series_table(
             "series": rows[name].series,
             "seed": seed,
             "x": rows[name].x if x is None else x(record),
-            "y": record["results"][result],
+            "y": record.results[result],
         }
         for (name, seed), record in records.by_run.items()
     )
@@ -88,8 +88,8 @@ def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return logarithms.assign(y=np.exp(logarithms["y"]))
 
 
-def _base_millions(record: dict[str, Any]) -> float:
-    return (record["parameters"]["total"] - record["parameters"]["trainable"]) / 1e6
+def _base_millions(record: Record) -> float:
+    return (record.total - record.trainable) / 1e6
 
 
 def _looks(series: list[str]) -> tuple[dict[str, str], dict[str, str]]:

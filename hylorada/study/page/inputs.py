@@ -49,7 +49,7 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
         if (reads := TABLES[name].reads) in behind
     }
     shown = {name: _table(name, frame, behind[TABLES[name].reads]) for name, frame in frames.items()}
-    used = dict.fromkeys(record["name"] for rows in runs.values() for records in rows.values() for record in records)
+    used = dict.fromkeys(record.name for rows in runs.values() for records in rows.values() for record in records)
     used |= dict.fromkeys(name for claim in judged["claims"] for name in claim["records"])
     known = [*figures_of(settings), PUBLISHED_NUMBERS]
     drawn = {name: _figure(name, figures / f"{name}.png") for name in known if (figures / f"{name}.png").is_file()}

@@ -34,6 +34,7 @@ from hylorada.study.page import markup
 from hylorada.study.page.markup import link, soft
 from hylorada.study.page.tables import Cell, Table
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.record import Record
 from hylorada.study.records.lineage import lineage
 from hylorada.study.results.words import fixed, percentage
 
@@ -62,7 +63,7 @@ def page_html(
     protocols: pd.DataFrame,
     tables: Mapping[str, Table],
     figures: Mapping[str, Figure],
-    records: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Record],
     folder: str,
 ) -> str:
     """Return the whole page.
@@ -237,13 +238,13 @@ def _figure(name: str, figure: Figure) -> str:
     )
 
 
-def _run(record: Mapping[str, Any], folder: str) -> str:
-    name, results = record["name"], record["results"]
+def _run(record: Record, folder: str) -> str:
+    name, results = record.name, record.results
     facts = {heading.capitalize(): escape(text) for heading, text in lineage(record).items()}
     facts["Results"] = escape(
         ", ".join(f"{key} {_number(value)}" for key, value in results.items() if value is not None)
     )
-    facts["Trained"] = escape(f"{record['parameters']['trainable']:,} of {record['parameters']['total']:,} parameters")
+    facts["Trained"] = escape(f"{record.trainable:,} of {record.total:,} parameters")
     place = f"{folder}/{name}/record.json"
     facts["Record"] = f'<a href="{escape(place)}">{escape(place)}</a>'
     return (

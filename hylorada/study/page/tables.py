@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.claims.summary import CLAIMED, CORRECTED
+from hylorada.study.plan.record import Record
 from hylorada.study.results.columns import COLUMNS
 from hylorada.study.results.words import fixed, percentage, why_none
 
@@ -18,7 +18,7 @@ SIDES = {  # of the table of both protocols
     CORRECTED: "corrected, corpus",
 }
 COSTS = {"step": "training step", "memory": "its memory", "inference": "inference", "merged": "inference, merged"}
-Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # records by row
+Runs = Mapping[str, Sequence[Record]]  # records by row
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,14 @@ def cost_table(table: pd.DataFrame, runs: Runs) -> Table:
 SUMMARIES = {"protocols": protocols_table, "efficiency": efficiency_table, "cost": cost_table}  # beside those by row
 
 
-def _run(record: Mapping[str, Any], under: str = "") -> Cell:
-    training = record["specification"]["training"]
-    text = "untrained" if training is None else f"seed {training['seed']}"
-    return Cell(f"{under}, {text}" if under else text, link=f"run-{record['name']}")
+def _run(record: Record, under: str = "") -> Cell:
+    training = record.specification.training
+    text = "untrained" if training is None else f"seed {training.seed}"
+    return Cell(f"{under}, {text}" if under else text, link=f"run-{record.name}")
 
 
-def _under(record: Mapping[str, Any]) -> str:
-    return record["specification"]["protocol"]["label"]
+def _under(record: Record) -> str:
+    return record.specification.protocol.label
 
 
 def _ends(row: pd.Series, name: str, write: Callable[[float], str]) -> str:

@@ -28,7 +28,7 @@ def absences(settings: Settings, records: Records) -> Iterator[str]:
             f"{short_name(base)} and {short_name(corpus)}, so that of its numbers none repeats a published one, "
             "and each is judged as one on another base and text."
         )
-    if all(record["machine"]["device"] == "cpu" for record in records.by_run.values()):
+    if all(record.machine.device == "cpu" for record in records.by_run.values()):
         yield (
             "A GPU. All runs of this copy ran on a processor, which is what bounds their steps, seeds and lengths; "
             "memory and time on a GPU are not measured."

@@ -17,6 +17,7 @@ from hylorada.study.paper.sentences.effects import ablation_sentence, effect_sen
 from hylorada.study.paper.sentences.names import long_name, short_name
 from hylorada.study.plan.ablation import BASE, STAGES
 from hylorada.study.plan.budget import cut_words
+from hylorada.study.plan.record import Machine
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.settings import Settings
 from hylorada.study.records.records import Records
@@ -59,22 +60,22 @@ def _sources(settings: Settings, records: Records) -> dict[str, str]:
     scope = "Each test article" if settings.test_articles is None else f"Each of the first {settings.test_articles}"
     scope += " is scored " if settings.test_articles is None else " test articles is scored "
     some = settings.test_tokens_per_article
-    trained = [record for record in records.by_run.values() if record["training"]]
-    seconds = np.array([record["training"]["seconds"] + record["evaluation_seconds"] for record in trained])
+    trained = [record for record in records.by_run.values() if record.training]
+    seconds = np.array([record.seconds for record in trained])
     return {
         "HyScale": settings.scale,
         "HyBaseName": short_name(model),
         "HyBaseDescription": long_name(model),
-        "HyBaseParams": thousands(records.record(BASE, None)["parameters"]["total"]),
+        "HyBaseParams": thousands(records.record(BASE, None).total),
         "HyBaseLicence": model.licence,
         "HyTargets": joined(f"`{name}`" for name in settings.target_modules),
         "HyCorpusName": short_name(corpus),
         "HyCorpusDescription": long_name(corpus),
         "HyCorpusLicence": corpus.licence,
         "HyTestArticles": thousands(_articles(records)),
-        "HyTestTokens": thousands(records.record(BASE, None)["results"]["scored_tokens"]),
+        "HyTestTokens": thousands(records.record(BASE, None).results["scored_tokens"]),
         "HyTestScope": scope + ("whole" if some is None else f"over its first {thousands(some)} tokens"),
-        "HyHardware": "; ".join(dict.fromkeys(_hardware(record["machine"]) for record in records.by_run.values())),
+        "HyHardware": "; ".join(dict.fromkeys(_hardware(record.machine) for record in records.by_run.values())),
         "HyTorch": _versions(records, "torch"),
         "HyTransformers": _versions(records, "transformers"),
         "HyRunSeconds": f"{_brief(np.median(seconds))} ({_brief(seconds.min())} to {_brief(seconds.max())})",
@@ -83,15 +84,15 @@ def _sources(settings: Settings, records: Records) -> dict[str, str]:
 
 def _method(records: Records) -> dict[str, str]:
     last = list(STAGES)[-1]  # it has every part
-    adapter = records.record(last, records.seeds(last)[0])["specification"]["adapter"]
+    adapter = records.record(last, records.seeds(last)[0]).specification.adapter
     return {
-        "HyRank": str(adapter["lora_rank"]),
-        "HyAlpha": f"{adapter['lora_alpha']:g}",
-        "HyDropout": f"{adapter['lora_dropout']:g}",
-        "HyBiasBuckets": str(adapter["position_num_buckets"]),
-        "HyLandmarks": str(adapter["num_landmarks"]),
-        "HyBuckets": str(adapter["num_position_buckets"]),
-        "HyMaxPositions": thousands(adapter["max_positions"]),
+        "HyRank": str(adapter.lora_rank),
+        "HyAlpha": f"{adapter.lora_alpha:g}",
+        "HyDropout": f"{adapter.lora_dropout:g}",
+        "HyBiasBuckets": str(adapter.position_num_buckets),
+        "HyLandmarks": str(adapter.num_landmarks),
+        "HyBuckets": str(adapter.num_position_buckets),
+        "HyMaxPositions": thousands(adapter.max_positions),
         "HyBlendStart": f"{BLEND_AT_START:g}",
         "HyLandmarkStd": f"{START_STD:g}",
         "HyLandmarkScale": f"{START_SCALE:g}",
@@ -100,14 +101,14 @@ def _method(records: Records) -> dict[str, str]:
 
 
 def _training(settings: Settings, records: Records) -> dict[str, str]:
-    history = next(record["training"]["history"] for record in records.by_run.values() if record["training"])
-    blocks = sum(row["targets"] for row in history) // (settings.block_tokens - 1)  # a block's first token is no target
+    trained = next(record.training for record in records.by_run.values() if record.training)
+    blocks = trained.targets // (settings.block_tokens - 1)  # a block's first token is no target
     return {
         "HyTrainTokens": thousands(blocks * settings.block_tokens),
         "HyPrecision": settings.dtype,
         "HyBlock": thousands(settings.block_tokens),
         "HyBatchBlocks": str(settings.batch_size * settings.gradient_accumulation_steps),
-        "HySteps": thousands(len(history)),
+        "HySteps": thousands(trained.steps),
         "HyLearningRate": scientific(settings.learning_rate),
         "HyPositionLR": scientific(settings.position_bias_lr),
         "HyLandmarkLR": scientific(settings.landmark_lr),
@@ -194,14 +195,14 @@ def _articles(records: Records) -> int:
     return len(stage_means(records, BASE).tokens)
 
 
-def _hardware(machine: dict[str, Any]) -> str:
-    threads = machine["threads"]
-    processor = f"{machine['processor']}, {machine['cores']} cores, {threads} {plural('thread', threads)} a run"
-    return processor if machine["device"] == "cpu" else f"{machine['device']} beside {processor}"
+def _hardware(machine: Machine) -> str:
+    threads = machine.threads
+    processor = f"{machine.processor}, {machine.cores} cores, {threads} {plural('thread', threads)} a run"
+    return processor if machine.device == "cpu" else f"{machine.device} beside {processor}"
 
 
 def _versions(records: Records, library: str) -> str:
-    return joined(dict.fromkeys(record["machine"]["versions"][library] for record in records.by_run.values()))
+    return joined(dict.fromkeys(record.machine.versions[library] for record in records.by_run.values()))
 
 
 def _brief(value: float) -> str:

@@ -85,13 +85,6 @@ def fitted(protocol: Protocol, train_lines: int | None, scored_lines: int | None
     )
 
 
-def protocol_of(facts: dict[str, Any]) -> Protocol:
-    """Return the protocol whose fields `dataclasses.asdict` gave, as a specification keeps them."""
-    parts = {"training_text": Lines, "evaluation_text": Lines, "landmark_buckets": Buckets}
-    made = {name: kind(**facts[name]) for name, kind in parts.items() if facts[name] is not None}
-    return Protocol(**facts | made)
-
-
 def _counted(lines: Lines, count: int | None) -> Lines:
     return lines if count is None else replace(lines, count=min(count, lines.count))
 

@@ -7,8 +7,7 @@ A run's identity is the hash of its resolved settings, its data and the code it 
 are the same run, and a record is never taken for one made with other settings, data or code.
 """
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +21,14 @@ from hylorada.study.plan.protocol import Protocol, adapter_config, fitted, train
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.specification import (
+    Articles,
+    LinesAsked,
+    LinesText,
+    NamedProtocol,
+    Specification,
+    Training,
+)
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.sources.identity import source_identity
 
@@ -38,7 +45,7 @@ class Run:
 
     stage: str  # or the row of another table
     seed: int | None
-    specification: dict[str, Any]
+    specification: Specification
     base: str  # a name of `hylorada.study.sources.registry`
     corpus: str
     row: str  # of the table that asks for it: the stage, or a row whose settings come out as the stage's
@@ -46,7 +53,7 @@ class Run:
     @property
     def identity(self) -> str:
         """SHA-256 of the specification, in hexadecimal."""
-        return sha256(json.dumps(self.specification, sort_keys=True).encode()).hexdigest()
+        return self.specification.identity
 
     @property
     def name(self) -> str:
@@ -107,7 +114,7 @@ def _runs_of_row(own: Settings, key: str, row: Row) -> list[Run]:
     runs = _runs(changed, key, row.adapter, arm_of(key, row))
     for stage in (name for name, stage in STAGES.items() if stage.adapter == row.adapter and name != key):
         same = _runs(own, stage, row.adapter, stage)
-        if [run.specification for run in same] == [run.specification | {"stage": stage} for run in runs]:
+        if [run.specification for run in same] == [replace(run.specification, stage=stage) for run in runs]:
             return [replace(run, row=key) for run in same]
     return runs
 
@@ -122,61 +129,66 @@ def _runs(settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: st
 
 def _specification(
     settings: Settings, name: str, adapter: HyLoRADAConfig | None, arm: str, seed: int | None
-) -> dict[str, Any]:
-    adapter = adapter and replace(adapter, **settings.adapter)
+) -> Specification:
     protocol = _cut(PROTOCOLS[settings.protocol], settings)
     has_lines = protocol.training_text is not None
     block_tokens = protocol.block_tokens if has_lines else settings.block_tokens
-    specification = {
-        "stage": name,
-        "base": _identity("model", settings.base),
-        "corpus": _identity("corpus", settings.corpus),
-        "code": _code(),
-        "dtype": settings.dtype,
-        "protocol": {"name": settings.protocol, **asdict(protocol)},
-        "block_tokens": block_tokens,
-        "evaluation": _evaluation(settings, protocol),
-        "measures": _measures(settings, has_lines),
-        "adapter": None,
-        "training": None,
-        "train_tokens": None,
-    }
-    if adapter is not None:
-        specification["train_tokens"] = None if has_lines else settings.train_tokens
-        specification["adapter"] = adapter_config(protocol, adapter).to_dict() | {
-            "lora_target_modules": settings.target_modules,
-            "max_positions": adapter.max_positions or block_tokens,  # buckets over the length in use
-            "s2_group_size": block_tokens // 4,  # as LongLoRA has it
-            "gradient_checkpointing": settings.gradient_checkpointing,
-        }
-        rate = settings.tuned_rates.get(arm)
-        rates = {} if rate is None else {"learning_rate": rate, "landmark_lr": rate}
-        given = {name: getattr(settings, name) for name in OF_TRAINING} | rates
-        specification["training"] = training_config(protocol, given) | {"seed": seed}
-    return specification
+    return Specification(
+        stage=name,
+        base=_identity("model", settings.base),
+        corpus=_identity("corpus", settings.corpus),
+        code=_code(),
+        dtype=settings.dtype,
+        protocol=NamedProtocol(name=settings.protocol, **vars(protocol)),
+        block_tokens=block_tokens,
+        evaluation=_evaluation(settings, protocol),
+        measures=_measures(settings, has_lines),
+        adapter=adapter and _adapter(settings, protocol, adapter, block_tokens),
+        training=None if adapter is None else _training(settings, protocol, arm, seed),
+        train_tokens=None if adapter is None or has_lines else settings.train_tokens,
+    )
+
+
+def _adapter(settings: Settings, protocol: Protocol, adapter: HyLoRADAConfig, block_tokens: int) -> HyLoRADAConfig:
+    adapter = replace(adapter, **settings.adapter)
+    return replace(
+        adapter_config(protocol, adapter),
+        lora_target_modules=tuple(settings.target_modules),
+        max_positions=adapter.max_positions or block_tokens,  # buckets over the length in use
+        s2_group_size=block_tokens // 4,  # as LongLoRA has it
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+
+
+def _training(settings: Settings, protocol: Protocol, arm: str, seed: int | None) -> Training:
+    rate = settings.tuned_rates.get(arm)
+    rates = {} if rate is None else {"learning_rate": rate, "landmark_lr": rate}
+    given = {name: getattr(settings, name) for name in OF_TRAINING} | rates
+    return Training(**training_config(protocol, given), seed=seed)
 
 
 def _cut(protocol: Protocol, settings: Settings) -> Protocol:
     return fitted(protocol, settings.train_lines, settings.measures.get("lines"), settings.line_tokens)
 
 
-def _evaluation(settings: Settings, protocol: Protocol) -> dict[str, Any]:
+def _evaluation(settings: Settings, protocol: Protocol) -> Articles | LinesText:
     """What the main text is: the lines of a published protocol, or articles of the corpus."""
     if protocol.evaluation_text is not None:
-        return _lines(protocol) | {"stride": protocol.evaluation_tokens, "batch_size": settings.evaluation_batch}
-    return {
-        "max_length": settings.block_tokens,
-        "stride": settings.evaluation_stride,
-        "batch_size": settings.evaluation_batch,
-        "split": settings.evaluation_split,
-        "articles": settings.test_articles,
-        "tokens_per_article": settings.test_tokens_per_article,
-    }
+        batch = settings.evaluation_batch
+        return LinesText(**vars(_lines(protocol)), stride=protocol.evaluation_tokens, batch_size=batch)
+    return Articles(
+        max_length=settings.block_tokens,
+        stride=settings.evaluation_stride,
+        batch_size=settings.evaluation_batch,
+        split=settings.evaluation_split,
+        articles=settings.test_articles,
+        tokens_per_article=settings.test_tokens_per_article,
+    )
 
 
-def _measures(settings: Settings, has_lines: bool) -> dict[str, Any]:
+def _measures(settings: Settings, has_lines: bool) -> dict[str, int | None | LinesAsked]:
     """What is measured beside the main text; the published lines are no further measure where they are that text."""
-    measures: dict[str, Any] = dict(settings.measures)
+    measures: dict[str, int | None | LinesAsked] = dict(settings.measures)
     if "lines" in measures:
         measures["lines"] = _lines(_cut(PROTOCOLS["as_published"], settings))
         if has_lines:
@@ -184,12 +196,10 @@ def _measures(settings: Settings, has_lines: bool) -> dict[str, Any]:
     return measures
 
 
-def _lines(protocol: Protocol) -> dict[str, Any]:
-    return {
-        "lines": asdict(protocol.evaluation_text),
-        "max_length": protocol.evaluation_tokens,
-        "min_tokens": protocol.min_tokens,
-    }
+def _lines(protocol: Protocol) -> LinesAsked:
+    return LinesAsked(
+        lines=protocol.evaluation_text, max_length=protocol.evaluation_tokens, min_tokens=protocol.min_tokens
+    )
 
 
 @cache

@@ -1,32 +1,31 @@
 """A folder of records as it is: found by name, or by what was run, whatever code and machine made them."""
 
-import json
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json
+from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.runs import Run
 
 
 @dataclass(frozen=True)
 class Archive:
-    """All records of one folder, by name. by_essence: the names of those of equal `essence`, the latest last."""
+    """All records of one folder, by name. by_essence: the names of those of equal
+    `Specification.essence`, the latest last.
+    """
 
     folder: Path
-    records: dict[str, dict[str, Any]]
+    records: dict[str, Record]
     by_essence: dict[str, list[str]]
 
-    def of(self, run: Run) -> dict[str, Any] | None:
+    def of(self, run: Run) -> Record | None:
         """Return the record of a planned run: of its own code if there is one, else the latest of another; or None."""
         if run.name in self.records:
             return self.records[run.name]
-        names = self.by_essence.get(essence(run.specification), [])
+        names = self.by_essence.get(run.specification.essence, [])
         return self.records[names[-1]] if names else None
 
-    def named(self, name: str) -> dict[str, Any]:
+    def named(self, name: str) -> Record:
         """Return one record.
 
         Raises:
@@ -38,15 +37,9 @@ class Archive:
             )
         return self.records[name]
 
-    def path(self, record: dict[str, Any]) -> Path:
+    def path(self, record: Record) -> Path:
         """Where a record lies."""
-        return self.folder / record["name"] / "record.json"
-
-
-def essence(specification: dict[str, Any]) -> str:
-    """Hash a specification without the digest of the code: equal for the same run of older or newer code."""
-    asked = {name: value for name, value in specification.items() if name != "code"}
-    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        return self.folder / record.name / "record.json"
 
 
 def read_archive(folder: Path) -> Archive:
@@ -55,10 +48,10 @@ def read_archive(folder: Path) -> Archive:
     Raises:
         HyLoRADAError: there is none, or one is not readable.
     """
-    found = [read_json(path) for path in sorted(Path(folder).glob("[!.]*/record.json"))]
-    if not found:
+    records = [read_record(path) for path in sorted(Path(folder).glob("[!.]*/record.json"))]
+    if not records:
         raise HyLoRADAError(f"{folder} has no sub-folder with a record.json; name a folder of records (--records).")
     by_essence: dict[str, list[str]] = {}
-    for record in sorted(found, key=lambda record: record["finished"]):
-        by_essence.setdefault(essence(record["specification"]), []).append(record["name"])
-    return Archive(Path(folder), {record["name"]: record for record in found}, by_essence)
+    for record in sorted(records, key=lambda record: record.finished):
+        by_essence.setdefault(record.specification.essence, []).append(record.name)
+    return Archive(Path(folder), {record.name: record for record in records}, by_essence)

@@ -26,7 +26,8 @@ from scipy import stats
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
-from hylorada.study.records.archive import Archive, essence
+from hylorada.study.plan.record import Record
+from hylorada.study.records.archive import Archive
 from hylorada.study.records.records import PROBE_TOLERANCE, machine_key
 from hylorada.wilson import wilson
 
@@ -71,10 +72,10 @@ def compare(fresh: Archive, reference: Archive) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for record, other in pairs:
         if other is None:
-            rows.append({"run": record["name"], "verdict": ALONE})
+            rows.append({"run": record.name, "verdict": ALONE})
         else:
             rows += _compare_run(record, other, spreads)
-    known = {essence(record["specification"]) for record in fresh.records.values()}
+    known = {record.specification.essence for record in fresh.records.values()}
     missing = [name for code, names in reference.by_essence.items() if code not in known for name in names[-1:]]
     rows += [{"reference_run": name, "verdict": ALONE} for name in missing]
     columns = ["run", "reference_run", "metric", "value", "reference", "low", "high", "allowed", "verdict"]
@@ -117,18 +118,16 @@ def write_comparison(compared: pd.DataFrame, path: Path) -> None:
         compared.to_csv(beside, index=False)
 
 
-def _counterpart(record: Mapping[str, Any], reference: Archive) -> dict[str, Any] | None:
-    names = reference.by_essence.get(essence(record["specification"]))
+def _counterpart(record: Record, reference: Archive) -> Record | None:
+    names = reference.by_essence.get(record.specification.essence)
     return reference.records[names[-1]] if names else None
 
 
-def _compare_run(
-    record: Mapping[str, Any], other: Mapping[str, Any], spreads: Mapping[tuple, Spread]
-) -> Iterator[dict]:
+def _compare_run(record: Record, other: Record, spreads: Mapping[tuple, Spread]) -> Iterator[dict]:
     bits = _same_arithmetic(record, other)
     ours, theirs = dict(numbers(record)), dict(numbers(other))
     for metric in dict.fromkeys([*ours, *theirs]):
-        names = {"run": record["name"], "reference_run": other["name"], "metric": metric}
+        names = {"run": record.name, "reference_run": other.name, "metric": metric}
         value, expected = ours.get(metric), theirs.get(metric)
         if metric not in ours or metric not in theirs:  # a measure that only one of them knows
             yield {**names, "value": value, "reference": expected, "verdict": ALONE}
@@ -146,19 +145,19 @@ def _compare_run(
         }
 
 
-def numbers(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def numbers(record: Record) -> Iterator[tuple[str, Any]]:
     """Yield every number of a record that is compared, by its name, and the checksum of what went in.
 
     None is a number too: that of a metric which has none on these texts.
     """
-    yield "data", record["data"]["model_sha256"][:12] + record["data"]["tokens_digest"][:12]
-    yield from ((f"parameters.{name}", record["parameters"][name]) for name in ("trainable", "total"))
-    yield from _numeric(record["results"], "")
-    measures = record.get("measures", {})
-    yield from _numeric(measures.get("lines", {}).get("results", {}), "lines.")
-    yield from _numeric(measures.get("end_token", {}), "end_token.")
-    for kind, found in measures.get("retrieval", {}).items():
-        yield from _numeric(found, f"retrieval.{kind}.")
+    yield "data", record.data.model_sha256[:12] + record.data.tokens_digest[:12]
+    yield from {"parameters.trainable": record.trainable, "parameters.total": record.total}.items()
+    yield from _numeric(record.results, "")
+    measures = record.measures
+    yield from _numeric(measures.lines.results if measures.lines else {}, "lines.")
+    yield from _numeric(vars(measures.end_token) if measures.end_token else {}, "end_token.")
+    for kind, retrieved in (measures.retrieval or {}).items():
+        yield from _numeric(vars(retrieved), f"retrieval.{kind}.")
 
 
 def _numeric(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -168,7 +167,7 @@ def _numeric(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]
 
 
 def _allowed(
-    metric: str, expected: Any, other: Mapping[str, Any], bits: bool, spreads: Mapping[tuple, Spread]
+    metric: str, expected: Any, other: Record, bits: bool, spreads: Mapping[tuple, Spread]
 ) -> tuple[float | None, float | None, str]:
     """Return the ends that a number may lie between, in the scale it is compared in, and why."""
     if bits:
@@ -176,14 +175,14 @@ def _allowed(
     if expected is None or metric.split(".")[-1] in EXACT:
         return None, None, "nothing: a count, a checksum or no number"
     if metric.endswith(".share") and metric.startswith("retrieval."):
-        places = other["measures"]["retrieval"][metric.split(".")[1]]["places"]
-        hits, trials = (sum(place[name] for place in places) for name in ("hits", "trials"))
+        places = other.measures.retrieval[metric.split(".")[1]].places
+        hits, trials = sum(place.hits for place in places), sum(place.trials for place in places)
         return *wilson(hits, trials, 1 - ERROR), f"Wilson interval of {hits} of {trials}"
     centre = _scaled(metric, expected)
     near = PROBE_TOLERANCE * abs(centre)
     low, high, why = centre - near, centre + near, f"{PROBE_TOLERANCE:g} of it, between machines"
     spread = spreads.get((_row(other), metric)) or spreads.get((None, metric))
-    if other["specification"]["training"] is None or metric == PROBE or spread is None:
+    if other.specification.training is None or metric == PROBE or spread is None:
         return low, high, why
     ends = spread.ends(centre)
     why = f"one run more beside {spread.seeds} seeds" if spread.mean is not None else "one run more, spread of all rows"
@@ -196,14 +195,14 @@ def _verdict(value: Any, expected: Any, low: float | None, high: float | None) -
     return TOLERATED if None not in (low, high, value) and low <= value <= high else DIFFERENT
 
 
-def _spreads(records: Iterable[Mapping[str, Any]], reference: Archive) -> dict[tuple, Spread]:
+def _spreads(records: Iterable[Record], reference: Archive) -> dict[tuple, Spread]:
     """Return the spread over seeds by (row, metric), and pooled over all rows by (None, metric)."""
-    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+    rows: dict[str, dict[str, Record]] = {}
     wanted = {_row(record) for record in records}
     for names in reference.by_essence.values():
         record = reference.records[names[-1]]
-        if record["specification"]["training"] is not None and _row(record) in wanted:
-            rows.setdefault(_row(record), {})[record["name"]] = record
+        if record.specification.training is not None and _row(record) in wanted:
+            rows.setdefault(_row(record), {})[record.name] = record
     found: dict[tuple, Spread] = {}
     pooled: dict[str, list[tuple[float, int]]] = {}
     for row, members in rows.items():
@@ -224,19 +223,18 @@ def _spreads(records: Iterable[Mapping[str, Any]], reference: Archive) -> dict[t
     return found
 
 
-def _row(record: Mapping[str, Any]) -> str:
+def _row(record: Record) -> str:
     """Hash what a run is but for its seed."""
-    spec = record["specification"]
-    return essence(spec | {"training": spec["training"] and {**spec["training"], "seed": None}})
+    return record.specification.but_for_seed.essence
 
 
-def _same_arithmetic(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_arithmetic(record: Record, other: Record) -> bool:
     """Whether the same bits are to be expected; a processor's name alone does not tell, so the base's score does."""
     return (
-        record["specification"]["code"] == other["specification"]["code"]
+        record.specification.code == other.specification.code
         and machine_key(record) == machine_key(other)
-        and record["machine"]["device"] == "cpu"
-        and record["results"][PROBE] == other["results"][PROBE]
+        and record.machine.device == "cpu"
+        and record.results[PROBE] == other.results[PROBE]
     )
 
 

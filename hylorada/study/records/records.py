@@ -1,7 +1,7 @@
 """The records of a study, read and held against each other: same tokens scored, by the same base."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.files import read_json
 from hylorada.nll import TokenNLL
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.specification import LinesText
 from hylorada.study.plan.studies import STUDIES
+from hylorada.study.plan.typed import plain
 from hylorada.study.records.archive import Archive, read_archive
 
 SHARED = ("base", "corpus", "protocol", "block_tokens", "evaluation", "measures", "dtype")  # alike in all runs
@@ -30,11 +32,11 @@ Key = tuple[str, int | None]
 class Records:
     """Runs by (stage, seed), in the order of the table; the untouched base has the seed None.
 
-    by_run: what `record.json` of each run holds. tokens: the scored tokens of each run, where they were kept. folders:
+    by_run: the record of each run. tokens: the scored tokens of each run, where they were kept. folders:
     where the record of each run lies.
     """
 
-    by_run: dict[Key, dict[str, Any]]
+    by_run: dict[Key, Record]
     tokens: dict[Key, TokenNLL]
     folders: dict[Key, Path] = field(default_factory=dict)
 
@@ -47,8 +49,8 @@ class Records:
         """Seeds of a stage, ascending; [None] for the untouched base."""
         return [seed for name, seed in self.by_run if name == stage]
 
-    def record(self, stage: str, seed: int | None) -> dict[str, Any]:
-        """Return the content of one run's `record.json`.
+    def record(self, stage: str, seed: int | None) -> Record:
+        """Return the record of one run.
 
         Raises:
             HyLoRADAError: there is no such run.
@@ -63,7 +65,7 @@ class Records:
         Raises:
             HyLoRADAError: there is no such run, or its tokens were not kept.
         """
-        name = self.record(stage, seed)["name"]
+        name = self.record(stage, seed).name
         if (stage, seed) not in self.tokens:
             raise HyLoRADAError(f"{name} was kept without its nll.npz, which this needs; make the run again.")
         return self.tokens[stage, seed]
@@ -71,8 +73,8 @@ class Records:
     @property
     def has_lines(self) -> bool:
         """Whether the published lines were scored in every run."""
-        asked = [record["specification"] for record in self.by_run.values()]
-        return all("lines" in one["evaluation"] or "lines" in one["measures"] for one in asked)
+        asked = [record.specification for record in self.by_run.values()]
+        return all(isinstance(one.evaluation, LinesText) or "lines" in one.measures for one in asked)
 
     def lines(self, stage: str, seed: int | None) -> TokenNLL:
         """Return the scored lines of the published evaluation: the main text under a published protocol.
@@ -81,12 +83,12 @@ class Records:
             HyLoRADAError: there is no such run, or the lines were not scored or not kept.
         """
         record = self.record(stage, seed)
-        if "lines" in record["specification"]["evaluation"]:
+        if isinstance(record.specification.evaluation, LinesText):
             return self.nll(stage, seed)
-        path = self.folders.get((stage, seed), Path(record["name"])) / "lines.npz"
+        path = self.folders.get((stage, seed), Path(record.name)) / "lines.npz"
         if not path.is_file():
             raise HyLoRADAError(
-                f"{record['name']} has no lines.npz, which this needs; set measures: {{lines: null}} in the scale."
+                f"{record.name} has no lines.npz, which this needs; set measures: {{lines: null}} in the scale."
             )
         return TokenNLL.load(path)
 
@@ -94,11 +96,11 @@ class Records:
     def frame(self) -> pd.DataFrame:
         """One row a run: stage, seed, every metric, trained parameters (count), seconds."""
         rows = [
-            {"stage": stage, "seed": seed, "name": record["name"]}
-            | record["results"]
-            | {"parameters": record["parameters"]["trainable"]}
-            | {"training_seconds": record["training"]["seconds"] if record["training"] else 0.0}
-            | {"evaluation_seconds": record["evaluation_seconds"]}
+            {"stage": stage, "seed": seed, "name": record.name}
+            | record.results
+            | {"parameters": record.trainable}
+            | {"training_seconds": record.training.seconds if record.training else 0.0}
+            | {"evaluation_seconds": record.evaluation_seconds}
             for (stage, seed), record in self.by_run.items()
         ]
         return pd.DataFrame(rows).astype({"seed": "Int64"})
@@ -106,8 +108,8 @@ class Records:
     @property
     def digest(self) -> str:
         """SHA-256 of all identities and results, in hexadecimal."""
-        essence = [[record["identity"], record["results"]] for record in self.by_run.values()]
-        return sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
+        results = [[record.identity, record.results] for record in self.by_run.values()]
+        return sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
 
 
 def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tuple[str, ...] = ()) -> Records:
@@ -125,7 +127,7 @@ def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tu
     for run in (run for runs in plan.values() for run in runs):
         folder = run.folder(folder_of_records)
         if kept is not None and (record := kept.of(run)) is not None:
-            folder = kept.folder / record["name"]
+            folder = kept.folder / record.name
             by_run[run.row, run.seed], folders[run.row, run.seed] = record, folder
             continue
         if not (folder / "record.json").is_file():
@@ -133,10 +135,10 @@ def load_records(plan: dict[str, list[Run]], folder_of_records: Path, varies: tu
                 f"{folder} holds no record of {_words((run.row, run.seed))}; "
                 "`hylorada run --scale SCALE`, with the scale asked for here, makes what is missing."
             )
-        record = read_json(folder / "record.json")
-        if record["identity"] != run.identity:
+        record = read_record(folder / "record.json")
+        if record.identity != run.identity:
             raise HyLoRADAError(
-                f"{folder} holds a record of identity {record['identity'][:8]}, and {run.identity[:8]} is planned: "
+                f"{folder} holds a record of identity {record.identity[:8]}, and {run.identity[:8]} is planned: "
                 "it was made with other settings, data or code; remove it and run `hylorada run --scale SCALE`."
             )
         by_run[run.row, run.seed] = record
@@ -163,9 +165,11 @@ def load_folder(folder: Path) -> Records:
         HyLoRADAError: no record, two of one stage and seed, or records that do not fit together (see `check_alike`).
     """
     found: dict[Key, Path] = {}
+    records: dict[Key, Record] = {}
     for path in sorted(Path(folder).glob("[!.]*/record.json")):  # a hidden folder is one in the making
-        specification = read_json(path)["specification"]
-        key = specification["stage"], specification["training"] and specification["training"]["seed"]
+        record = read_record(path)
+        training = record.specification.training
+        key = record.specification.stage, training and training.seed
         if key[0] not in STAGES:
             raise HyLoRADAError(f"{path}: stage {key[0]!r} is not known; {near(key[0], STAGES)}")
         if key in found:
@@ -173,15 +177,15 @@ def load_folder(folder: Path) -> Records:
                 f"{folder} holds two records of {_words(key)}: {found[key].name} and {path.parent.name}; "
                 "load the records of one scale at a time, with its plan (`load_records`)."
             )
-        found[key] = path.parent
+        found[key], records[key] = path.parent, record
     if not found:
         raise HyLoRADAError(f"{folder} has no sub-folder with a record.json; name a folder of records.")
     order = list(STAGES)
     keys = sorted(found, key=lambda key: (order.index(key[0]), -1 if key[1] is None else key[1]))
-    return _checked({key: read_json(found[key] / "record.json") for key in keys}, found)
+    return _checked({key: records[key] for key in keys}, found)
 
 
-def check_alike(by_run: dict[Key, dict[str, Any]], varies: tuple[str, ...] = ()) -> None:
+def check_alike(by_run: dict[Key, Record], varies: tuple[str, ...] = ()) -> None:
     """Hold all records against the first, so that nothing but stage and seed, and what `varies`, tells two runs apart.
 
     Sources, tokens, windows and training settings must be equal. The untouched base's score of one window must be equal
@@ -191,21 +195,20 @@ def check_alike(by_run: dict[Key, dict[str, Any]], varies: tuple[str, ...] = ())
     Raises:
         HyLoRADAError: two runs differ; both are named, and in what.
     """
-    compared = {name: lambda record, name=name: record["specification"][name] for name in SHARED if name not in varies}
+    for name in (name for name in SHARED if name not in varies):
+        _equal(by_run.items(), lambda record, name=name: plain(getattr(record.specification, name)), name)
     if "base" not in varies:
-        compared["data"] = lambda record: record["data"]
-    for name, of in compared.items():
-        _equal(by_run.items(), of, name)
-    trained = [(key, record) for key, record in by_run.items() if record["specification"]["training"]]
-    _equal(trained, lambda record: record["specification"]["train_tokens"], "train_tokens")
+        _equal(by_run.items(), lambda record: plain(record.data), "data")
+    trained = [(key, record) for key, record in by_run.items() if record.specification.training]
+    _equal(trained, lambda record: record.specification.train_tokens, "train_tokens")
     free = dict.fromkeys(("seed", *varies))
-    _equal(trained, lambda record: record["specification"]["training"] | free, "training settings")
+    _equal(trained, lambda record: plain(record.specification.training) | free, "training settings")
     if {"evaluation", "base"} & set(varies):  # then what every run scores with the untouched base is not the same
         return
     first_on: dict[str, tuple[Key, float]] = {}
     reference = None
     for key, record in by_run.items():
-        probe = record["results"]["base_probe_nll"]
+        probe = record.results["base_probe_nll"]
         reference = reference or (key, probe)
         near_key, near_probe = first_on.setdefault(machine_key(record), (key, probe))
         if probe != near_probe:
@@ -220,7 +223,7 @@ def check_alike(by_run: dict[Key, dict[str, Any]], varies: tuple[str, ...] = ())
             )
 
 
-def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path], varies: tuple[str, ...] = ()) -> Records:
+def _checked(by_run: dict[Key, Record], folders: dict[Key, Path], varies: tuple[str, ...] = ()) -> Records:
     check_alike(by_run, varies)
     columns = ["text", "article", "position", "token_id"] + ["context"] * ("evaluation" not in varies)
     if "base" in varies:  # another base, another tokenizer
@@ -246,7 +249,7 @@ def _checked(by_run: dict[Key, dict[str, Any]], folders: dict[Key, Path], varies
     return Records(by_run, tokens, folders)
 
 
-def _equal(records: Iterable[tuple[Key, dict[str, Any]]], of: Any, name: str) -> None:
+def _equal(records: Iterable[tuple[Key, Record]], of: Callable[[Record], Any], name: str) -> None:
     first = None
     for key, record in records:
         first = first or (key, of(record))
@@ -257,11 +260,11 @@ def _equal(records: Iterable[tuple[Key, dict[str, Any]]], of: Any, name: str) ->
             )
 
 
-def machine_key(record: dict[str, Any]) -> str:
+def machine_key(record: Record) -> str:
     """Tell in one string all of a machine on which the same work gives the same bits."""
-    machine = record["machine"]
-    settings = {name: machine[name] for name in ("versions", "processor", "threads", "device")}
-    return json.dumps([settings, record["specification"]["dtype"]], sort_keys=True)
+    machine = record.machine
+    settings = [machine.versions, machine.processor, machine.threads, machine.device]
+    return json.dumps([*settings, record.specification.dtype], sort_keys=True)
 
 
 def _words(key: Key) -> str:

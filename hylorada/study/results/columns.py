@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from hylorada.config import POOLED_DESIGNS
+from hylorada.study.plan.record import Record
+from hylorada.study.plan.specification import LinesText
 from hylorada.study.records.records import Records
 
 Value = float | str | None  # None where a record has no such number
@@ -19,7 +21,7 @@ class Column:
     """
 
     head: str
-    of: Callable[[dict[str, Any]], Value]
+    of: Callable[[Record], Value]
     decimals: int = 2
     is_change: bool = False
 
@@ -37,11 +39,11 @@ def values(records: Records, name: str, against: Mapping[str, str | None]) -> di
     return {stage: _change(found, stage, against[stage]) for stage in found} if column.is_change else found
 
 
-def of_lines(record: dict[str, Any], number: str) -> Value:
+def of_lines(record: Record, number: str) -> Value:
     """Return a number of the published lines: they are the main text of a published protocol, else a measure."""
-    if "lines" in record["specification"]["evaluation"]:
-        return record["results"][number]
-    return record["measures"]["lines"]["results"][number] if "lines" in record["measures"] else None
+    if isinstance(record.specification.evaluation, LinesText):
+        return record.results[number]
+    return record.measures.lines.results[number] if record.measures.lines else None
 
 
 def _over_seeds(each: list[Value]) -> Value:
@@ -56,56 +58,55 @@ def _change(found: dict[str, Value], stage: str, against: str | None) -> Value:
     return 100 * (one / other - 1)
 
 
-def _steps(record: dict[str, Any]) -> Value:
-    return len(record["training"]["history"]) if record["training"] else None
+def _steps(record: Record) -> Value:
+    return record.training.steps if record.training else None
 
 
-def _measured(measure: str, *path: str) -> Callable[[dict[str, Any]], Value]:
-    def read(record: dict[str, Any]) -> Value:
-        value = record["measures"].get(measure)
-        for name in path:
-            value = value[name] if value is not None else None
-        return value
+def _end(record: Record) -> Value:
+    return record.measures.end_token.mean if record.measures.end_token else None
+
+
+def _retrieved(kind: str) -> Callable[[Record], Value]:
+    def read(record: Record) -> Value:
+        return record.measures.retrieval[kind].share if record.measures.retrieval else None
 
     return read
 
 
-def _percent(of: Callable[[dict[str, Any]], Value]) -> Callable[[dict[str, Any]], Value]:
-    def scaled(record: dict[str, Any]) -> Value:
+def _percent(of: Callable[[Record], Value]) -> Callable[[Record], Value]:
+    def scaled(record: Record) -> Value:
         return None if (value := of(record)) is None else 100 * value
 
     return scaled
 
 
-def _is_causal(record: dict[str, Any]) -> str:
-    adapter = record["specification"]["adapter"]
-    pools = (
-        adapter is not None and adapter["landmark_enabled"] and adapter["landmark_design"] in ("original", "per_layer")
-    )
-    return "no" if pools and adapter["landmark_pooling"] == "sequence" else "yes"
+def _is_causal(record: Record) -> str:
+    adapter = record.specification.adapter
+    pools = adapter is not None and adapter.landmark_enabled and adapter.landmark_design in POOLED_DESIGNS
+    return "no" if pools and adapter.landmark_pooling == "sequence" else "yes"
 
 
-def _fall_over_window(record: dict[str, Any]) -> Value:
+def _fall_over_window(record: Record) -> Value:
     """By how many nats the same tokens are easier in the last part of the window than in the first."""
-    shifts = record["measures"].get("shifts")
-    return None if shifts is None else shifts["nll"][0] - shifts["nll"][-1]
+    shifts = record.measures.shifts
+    return None if shifts is None else shifts.nll[0] - shifts.nll[-1]
 
 
-def farthest_boundary(record: dict[str, Any]) -> Value:
+def farthest_boundary(record: Record) -> Value:
     """How many tokens the farthest learned boundary lies from its start, where boundaries are even."""
-    learned = record["learned"].get("landmark.boundaries")
+    learned = record.learned.get("landmark.boundaries")
     if learned is None:
         return None
     moved = np.sort(learned) - np.linspace(0, 1, len(learned) + 2)[1:-1]
-    return float(np.abs(moved).max() * record["specification"]["adapter"]["max_positions"])
+    return float(np.abs(moved).max() * record.specification.adapter.max_positions)
 
 
-def _still(kind: str) -> Callable[[dict[str, Any]], Value]:
+def _still(kind: str) -> Callable[[Record], Value]:
     """The share of a part's trained numbers that training left where they began, in percent."""
 
-    def read(record: dict[str, Any]) -> Value:
-        moved = record["moved"].get(kind)
-        return None if moved is None else 100 * (1 - moved["changed"] / moved["entries"])
+    def read(record: Record) -> Value:
+        moved = record.moved.get(kind)
+        return None if moved is None else 100 * (1 - moved.changed / moved.entries)
 
     return read
 
@@ -116,14 +117,14 @@ COLUMNS: dict[str, Column] = {
         "effect on it (%)", lambda record: of_lines(record, "published_perplexity"), is_change=True
     ),
     "steps": Column("steps", _steps, 0),
-    "lim": Column("LIM-PPL", lambda record: record["results"]["lim_perplexity"]),  # of the text that perplexity is of
-    "contrast": Column("C (nats)", lambda record: record["results"]["middle_contrast"], 3),
+    "lim": Column("LIM-PPL", lambda record: record.results["lim_perplexity"]),  # of the text that perplexity is of
+    "contrast": Column("C (nats)", lambda record: record.results["middle_contrast"], 3),
     "causal": Column("causal", _is_causal),
-    "end": Column("p(end) (%)", _percent(_measured("end_token", "mean")), 3),
+    "end": Column("p(end) (%)", _percent(_end), 3),
     "magnitude_still": Column("magnitudes still (%)", _still("magnitude"), 1),
     "landmark_still": Column("landmarks still (%)", _still("landmark"), 1),
     "window": Column("fall over the window (nats)", _fall_over_window, 3),
-    "key_value": Column("key\N{EN DASH}value (%)", _percent(_measured("retrieval", "key_value", "share")), 0),
-    "passkey": Column("passkey (%)", _percent(_measured("retrieval", "passkey", "share")), 0),
+    "key_value": Column("key\N{EN DASH}value (%)", _percent(_retrieved("key_value")), 0),
+    "passkey": Column("passkey (%)", _percent(_retrieved("passkey")), 0),
     "boundary": Column("boundary moved (tokens)", farthest_boundary, 2),
 }

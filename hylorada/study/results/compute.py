@@ -16,16 +16,16 @@ def compute_table(studies: Mapping[str, Records]) -> pd.DataFrame:
     counted: set[str] = set()
     rows = []
     for name, records in studies.items():
-        own = [record for record in records.by_run.values() if record["name"] not in counted]
-        counted |= {record["name"] for record in own}
+        own = [record for record in records.by_run.values() if record.name not in counted]
+        counted |= {record.name for record in own}
         rows.append(
             {
                 "study": name,
                 "title": STUDIES[name].title,
                 "runs": len(own),
-                "training": sum(record["training"]["seconds"] for record in own if record["training"]),
-                "scoring": sum(record["evaluation_seconds"] for record in own),
-                "memory": max((max(record["peak_memory_gib"].values()) for record in own), default=float("nan")),
+                "training": sum(record.training.seconds for record in own if record.training),
+                "scoring": sum(record.evaluation_seconds for record in own),
+                "memory": max((max(record.peak_memory_gib.values()) for record in own), default=float("nan")),
             }
         )
     table = pd.DataFrame(rows)

@@ -143,4 +143,4 @@ def _count(records: Records | None, part: Part) -> int | None:
 
 
 def _of(records: Records, row: str, kind: str) -> int:
-    return records.record(row, records.seeds(row)[0])["parameters"][kind]
+    return records.record(row, records.seeds(row)[0]).parameters[kind]

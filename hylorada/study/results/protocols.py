@@ -47,7 +47,7 @@ def efficiency_table(records: Records) -> pd.DataFrame:
     gain: percent of perplexity that the step saves, with its Holm-adjusted interval; cost: parameters over gain, with
     the ends that the interval's give, infinite where the interval reaches zero.
     """
-    trained = {stage: records.record(stage, records.seeds(stage)[0])["parameters"]["trainable"] for stage in STAGES}
+    trained = {stage: records.record(stage, records.seeds(stage)[0]).trainable for stage in STAGES}
     effects = step_effects(records, against_of(STAGES))
     rows = []
     for name, effect in effects.items():
@@ -96,4 +96,4 @@ def _by_lines(records: Records, row_of: Mapping[str, str]) -> tuple[dict[str, fl
 
 
 def _results(records: Records, stage: str) -> list[dict[str, float]]:
-    return [records.record(stage, seed)["results"] for seed in records.seeds(stage)]
+    return [records.record(stage, seed).results for seed in records.seeds(stage)]

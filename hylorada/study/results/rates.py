@@ -18,8 +18,8 @@ def rates_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
             "arm": rows[name].arm,
             "label": rows[name].series,
             "seed": seed,
-            "rate": record["specification"]["training"]["learning_rate"],
-            "perplexity": record["results"]["perplexity"],
+            "rate": record.specification.training.learning_rate,
+            "perplexity": record.results["perplexity"],
         }
         for (name, seed), record in records.by_run.items()
     )

@@ -63,7 +63,7 @@ def comparison(records: Records, labels: Mapping[str, str], against: Mapping[str
             {
                 "stage": name,
                 "label": labels[name],
-                "parameters": records.record(name, records.seeds(name)[0])["parameters"]["trainable"],
+                "parameters": records.record(name, records.seeds(name)[0]).trainable,
                 "seeds": seeds,
                 "perplexity": math.exp(means.mean),
                 "perplexity_low": math.exp(level.low) if level else math.nan,

@@ -23,11 +23,12 @@ from torch.utils.data import default_collate
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.files import discard, read_json, sha256_of, work_of, write_json, written_beside
 from hylorada.model import HyLoRADAModel
-from hylorada.study.plan.protocol import Protocol, protocol_of
+from hylorada.study.plan.record import Data, Machine, Moved, Record, Trained, read_record
+from hylorada.study.plan.specification import Specification
+from hylorada.study.plan.typed import plain
 from hylorada.study.run.follow import follow, padding_share, published_batches
 from hylorada.study.run.inside import magnitude_quantiles, movement, parameters_named, readable_tensors
 from hylorada.study.run.machine import add_up_in_one_order, describe_machine, device_name, git_state, peak_memory_gib
@@ -41,7 +42,7 @@ OnStep = Callable[[dict[str, float], int], None]
 
 def execute(
     run: Any, folder: Path, model: Path, tokens: Path, progress: bool = True, watch: OnStep | None = None
-) -> dict[str, Any]:
+) -> Record:
     """Train and evaluate `run` (a `plan.Run`) and write its record to `folder`; return the record.
 
     model: a fetched model. tokens: its token file. watch: called after each step of training, as by `HyLoRADATrainer`.
@@ -52,55 +53,55 @@ def execute(
     """
     with work_folder(folder) as work:
         if (folder / "record.json").is_file():  # another process made it while this one waited for its turn
-            return read_json(folder / "record.json")
+            return read_record(folder / "record.json")
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
             add_up_in_one_order()
         started = datetime.now(UTC).isoformat(timespec="seconds")
         git = git_state(Path(__file__).parents[2])  # of the code that is loaded, whatever changes while it runs
-        machine = describe_machine() | {"threads": torch.get_num_threads(), "device": device_name()}
+        machine = Machine(**describe_machine(), threads=torch.get_num_threads(), device=device_name())
         text = read_tokens(tokens)
         weights = check_sources(run.specification, model, text)
-        base = load_base(model, run.specification["dtype"])
+        base = load_base(model, run.specification.dtype)
         probe = probe_nll(base, run.specification, text)
         trained, subject = None, base
-        if run.specification["adapter"] is not None:
+        if run.specification.adapter is not None:
             subject, trained = train(base, run.specification, text, work, progress, watch)
         start = time.perf_counter()
         scored = evaluate(subject, run.specification, text, AutoTokenizer.from_pretrained(model), progress)
         seconds = time.perf_counter() - start
-        record = {
-            "name": run.name,
-            "identity": run.identity,
-            "specification": run.specification,
-            "results": scored.results | {"base_probe_nll": probe},
-            "views": scored.views,
-            "measures": scored.measures,
-            "parameters": trained.parameters if trained else {"trainable": 0, "total": base.num_parameters()},
-            "training": trained and {name: getattr(trained, name) for name in ("history", "seconds", "padding_share")},
-            "evaluation_seconds": seconds,
-            "moved": trained.moved if trained else {},
-            "learned": readable_tensors(subject) if trained else {},
-            "magnitudes": magnitude_quantiles(subject) if trained else {},
-            "data": {"tokens_digest": text.digest, "model_sha256": weights},
-            "machine": machine,
-            "git": git,
-            "started": started,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "peak_memory_gib": peak_memory_gib(),
-        }
+        record = Record(
+            name=run.name,
+            identity=run.identity,
+            specification=run.specification,
+            results=scored.results | {"base_probe_nll": probe},
+            views=scored.views,
+            measures=scored.measures,
+            parameters=trained.parameters if trained else {"trainable": 0, "total": base.num_parameters()},
+            training=trained.training if trained else None,
+            evaluation_seconds=seconds,
+            moved=trained.moved if trained else {},
+            learned=readable_tensors(subject) if trained else {},
+            magnitudes=magnitude_quantiles(subject) if trained else {},
+            data=Data(tokens_digest=text.digest, model_sha256=weights),
+            machine=machine,
+            git=git,
+            started=started,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            peak_memory_gib=peak_memory_gib(),
+        )
         with written_beside(folder) as beside:
             beside.mkdir()
             for name, store in scored.stores.items():
                 store.save(beside / f"{name}.npz")
             if trained:
                 subject.save_pretrained(beside / "adapter")
-            write_json(beside / "record.json", record)
-        LOG.info("%s: perplexity %.3f", run.name, record["results"]["perplexity"])
+            write_json(beside / "record.json", record.to_json())
+        LOG.info("%s: perplexity %.3f", run.name, record.results["perplexity"])
     return record
 
 
-def check_sources(specification: dict[str, Any], model: Path, text: Tokens) -> str:
+def check_sources(specification: Specification, model: Path, text: Tokens) -> str:
     """Hold the model folder and the tokens to what a specification names; return the SHA-256 of the weights.
 
     Raises:
@@ -109,11 +110,11 @@ def check_sources(specification: dict[str, Any], model: Path, text: Tokens) -> s
     if not (Path(model) / "source.json").is_file():
         raise HyLoRADAError(f"{model} holds no fetched model; run `hylorada fetch` first.")
     source, weights = read_json(model / "source.json"), sha256_of(model / "model.safetensors")
-    if source["identity"] != specification["base"]:
+    if source["identity"] != specification.base:
         raise HyLoRADAError(f"{model} is not the base model asked for, or of an older pin; run `hylorada fetch`.")
     if source["files"]["model.safetensors"] != weights:
         raise HyLoRADAError(f"{model} was changed after it was fetched; remove the folder and run `hylorada fetch`.")
-    if text.sources != {"base": specification["base"], "corpus": specification["corpus"]}:
+    if text.sources != {"base": specification.base, "corpus": specification.corpus}:
         raise HyLoRADAError("the tokens are of another model or text; run `hylorada fetch` and `hylorada tokens`.")
     return weights
 
@@ -126,37 +127,30 @@ def load_base(model: Path, dtype: str) -> PreTrainedModel:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training gave: as `TrainingResult`, what it trained, the padding among its targets, what moved how far.
+class Adapted:
+    """What a training gave: what it trained, how it went, and what moved how far.
 
-    parameters: as `HyLoRADAModel.count_params`. padding_share: 0 to 1. moved: see `hylorada.study.run.inside.movement`.
+    parameters: as `HyLoRADAModel.count_params`. moved: see `hylorada.study.run.inside.movement`.
     """
 
     parameters: dict[str, int]
-    history: list[dict[str, float]]
-    seconds: float
-    padding_share: float
-    moved: dict[str, dict[str, float]]
-
-
-def protocol_in(specification: dict[str, Any]) -> Protocol:
-    """Return the protocol that a specification holds."""
-    return protocol_of({name: value for name, value in specification["protocol"].items() if name != "name"})
+    training: Trained
+    moved: dict[str, Moved]
 
 
 def train(
     base: PreTrainedModel,
-    specification: dict[str, Any],
+    specification: Specification,
     text: Tokens,
     work: Path | None,
     progress: bool = True,
     watch: OnStep | None = None,
-) -> tuple[HyLoRADAModel, Trained]:
+) -> tuple[HyLoRADAModel, Adapted]:
     """Adapt `base` as a specification says; the state for resuming goes to `work`."""
-    config = TrainingConfig(**specification["training"])
-    protocol = protocol_in(specification)
+    config = TrainingConfig(**plain(specification.training))
+    protocol = specification.protocol
     torch.manual_seed(config.seed)  # one seed, one A, whatever the stage
-    model = HyLoRADAModel(base, HyLoRADAConfig.from_dict(specification["adapter"]))
+    model = HyLoRADAModel(base, specification.adapter)
     names = list(model.adapter_tensors())
     follow(protocol, model)
     before = parameters_named(model, names)
@@ -167,27 +161,28 @@ def train(
     if not protocol.bucket_module_registered and model.landmark is not None:
         model.landmark.requires_grad_(True)  # no training comes any more, and the adapter is saved whole
     moved = movement(model, before)
-    return model, Trained(parameters, result.history, result.seconds, padding, moved)
+    training = Trained(history=result.history, seconds=result.seconds, padding_share=padding)
+    return model, Adapted(parameters, training, moved)
 
 
-def training_rows(specification: dict[str, Any], text: Tokens) -> tuple[list[dict[str, Any]], Callable | None, float]:
+def training_rows(specification: Specification, text: Tokens) -> tuple[list[dict[str, Any]], Callable | None, float]:
     """Return what a specification trains on, how it becomes batches, and the share of padding among the targets."""
-    protocol = protocol_in(specification)
+    protocol = specification.protocol
     if protocol.training_text is None:
-        blocks = text.train_blocks(specification["block_tokens"], specification["train_tokens"])
+        blocks = text.train_blocks(specification.block_tokens, specification.train_tokens)
         return [{"input_ids": block} for block in blocks], None, 0.0
     lines, _ = text.protocol_lines(protocol.training_text)
     rows = published_batches(protocol, lines, text.end)
     return rows, default_collate, padding_share(rows)
 
 
-def _tell(specification: dict[str, Any], watch: OnStep | None, row: dict[str, float], total_steps: int) -> None:
+def _tell(specification: Specification, watch: OnStep | None, row: dict[str, float], total_steps: int) -> None:
     if watch is not None:
         watch(row, total_steps)
     if sys.stderr.isatty():  # there a bar shows the steps; in a log, lines do
         return
     if row["step"] % max(1, total_steps // 4) == 0 or row["step"] == total_steps:
-        name = f"{specification['stage']}, seed {specification['training']['seed']}"
+        name = f"{specification.stage}, seed {specification.training.seed}"
         LOG.info("%s: step %d of %d, loss %.3f", name, row["step"], total_steps, row["loss"])
 
 

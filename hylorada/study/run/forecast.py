@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import median
 
-from hylorada.files import read_json
+from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.runs import Run
 
 
@@ -15,7 +15,7 @@ def forecast(wanted: Sequence[Run], done: Collection[str], records: Path, refere
     records in `records`, or, before there is one, of those in `reference`, whose machine is named. A pace knows neither
     a longer context nor another base.
     """
-    took = {run.name: _seconds(read_json(run.folder(records) / "record.json")) for run in wanted if run.name in done}
+    took = {run.name: read_record(run.folder(records) / "record.json").seconds for run in wanted if run.name in done}
     pace, source = _pace(records), "by what is done here"
     if pace is None:
         pace, source = _pace(reference), f"at the pace of the reference records ({_processor(reference)})"
@@ -39,30 +39,25 @@ def forecast(wanted: Sequence[Run], done: Collection[str], records: Path, refere
 def trained_tokens(run: Run) -> int | None:
     """Return the tokens, padding counted, that a run trains on; None where it is all there are."""
     specification = run.specification
-    lines = specification["protocol"]["training_text"]
-    if specification["training"] is None:
+    lines = specification.protocol.training_text
+    if specification.training is None:
         return 0
-    return specification["train_tokens"] if lines is None else lines["count"] * specification["block_tokens"]
+    return specification.train_tokens if lines is None else lines.count * specification.block_tokens
 
 
 def _pace(folder: Path) -> float | None:
     """Return seconds of a run, its scoring included, for each token of its training."""
-    made = [record for record in _records(folder) if record["training"]]
-    each = [_seconds(r) / sum(step["targets"] for step in r["training"]["history"]) for r in made]
+    each = [record.seconds / record.training.targets for record in _records(folder) if record.training]
     return median(each) if each else None
 
 
 def _processor(folder: Path) -> str:
-    machines = [record["machine"] for record in _records(folder)]
-    return " and ".join(dict.fromkeys(f"{m['device']}, {m['processor']}" for m in machines))
+    machines = [record.machine for record in _records(folder)]
+    return " and ".join(dict.fromkeys(f"{machine.device}, {machine.processor}" for machine in machines))
 
 
-def _records(folder: Path) -> list[dict]:
-    return [read_json(path) for path in sorted(Path(folder).glob("[!.]*/record.json"))]
-
-
-def _seconds(record: dict) -> float:
-    return record["evaluation_seconds"] + (record["training"]["seconds"] if record["training"] else 0.0)
+def _records(folder: Path) -> list[Record]:
+    return [read_record(path) for path in sorted(Path(folder).glob("[!.]*/record.json"))]
 
 
 def _brief(seconds: float | None) -> str:

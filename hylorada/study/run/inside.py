@@ -8,6 +8,7 @@ import torch
 from hylorada.lora import GatedMagnitude, HyLoRADAUnified
 from hylorada.model import HyLoRADAModel
 from hylorada.parts import owners
+from hylorada.study.plan.record import MagnitudeQuantiles, Moved
 
 READABLE = (  # ends of the names of trained tensors that mean something alone
     *(".combine.gate", ".combine.residual_weight", ".scale", ".boundaries", ".position_gates", ".alpha", ".beta"),
@@ -28,7 +29,7 @@ def parameters_named(model: HyLoRADAModel, names: Iterable[str]) -> dict[str, to
     return {name: held[name].detach().clone() for name in names}
 
 
-def movement(model: HyLoRADAModel, before: dict[str, torch.Tensor]) -> dict[str, dict[str, float]]:
+def movement(model: HyLoRADAModel, before: dict[str, torch.Tensor]) -> dict[str, Moved]:
     """Return, by kind of part, how many trained numbers there are, how many left their start, and how far the farthest.
 
     before: `parameters_named` of the fresh model, in the type that the protocol gives them.
@@ -36,18 +37,20 @@ def movement(model: HyLoRADAModel, before: dict[str, torch.Tensor]) -> dict[str,
     after = parameters_named(model, before)
     parts = owners(model)
     part_of = {name: parts[parameter] for name, parameter in model.named_parameters() if name in before}
-    moved: dict[str, dict[str, float]] = {}
+    moved: dict[str, Moved] = {}
     for name, start in before.items():
-        part = moved.setdefault(part_of[name], {"entries": 0, "changed": 0, "largest": 0.0})
+        so_far = moved.get(part_of[name], Moved(entries=0, changed=0, largest=0.0))
         difference = (after[name].float() - start.float()).abs()
-        part["entries"] += difference.numel()
-        part["changed"] += int((difference > 0).sum())
-        part["largest"] = max(part["largest"], float(difference.max()))
+        moved[part_of[name]] = Moved(
+            entries=so_far.entries + difference.numel(),
+            changed=so_far.changed + int((difference > 0).sum()),
+            largest=max(so_far.largest, float(difference.max())),
+        )
     return moved
 
 
 @torch.no_grad()
-def magnitude_quantiles(model: HyLoRADAModel) -> dict[str, dict[str, list[float]]]:
+def magnitude_quantiles(model: HyLoRADAModel) -> dict[str, MagnitudeQuantiles]:
     """Return, for each layer with a magnitude, `QUANTILES` over its rows of m/||W||, which began at 1, and of c."""
     quantiles = {}
     for name, layer in model.base_model.named_modules():
@@ -56,5 +59,7 @@ def magnitude_quantiles(model: HyLoRADAModel) -> dict[str, dict[str, list[float]
             drift = (layer.combine.magnitude / norm)[norm > 0]
             factor = layer.combine.row_factor(layer.base_layer, layer.lora)
             at = torch.tensor(QUANTILES, device=drift.device)
-            quantiles[name] = {"magnitude": drift.quantile(at).tolist(), "factor": factor.quantile(at).tolist()}
+            quantiles[name] = MagnitudeQuantiles(
+                magnitude=drift.quantile(at).tolist(), factor=factor.quantile(at).tolist()
+            )
     return quantiles

@@ -62,10 +62,10 @@ def run_at_once(runs: Sequence[Run], make: Callable[[Run], None], jobs: int) -> 
 
 def cost(run: Run) -> float:
     """Return the tokens that a run trains on, in all epochs; a whole text counts as more than any number of them."""
-    if run.specification["training"] is None:
+    if run.specification.training is None:
         return 0.0
     tokens = trained_tokens(run)
-    return inf if tokens is None else tokens * run.specification["training"]["num_epochs"]
+    return inf if tokens is None else tokens * run.specification.training.num_epochs
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import torch
 
 import hylorada
 from hylorada.study.plan.digest import PACKAGE
+from hylorada.study.plan.record import Commit
 
 VERSIONED = ("torch", "transformers", "accelerate", "safetensors", "numpy")
 
@@ -28,7 +29,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def git_state(root: Path) -> dict[str, Any]:
+def git_state(root: Path) -> Commit:
     """Return commit and whether tracked files differ from it; both None outside a git checkout."""
 
     def ask(*words: str) -> str | None:
@@ -39,7 +40,7 @@ def git_state(root: Path) -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     changed = ask("status", "--porcelain", "--untracked-files=no")
-    return {"commit": ask("rev-parse", "HEAD"), "changed": None if changed is None else bool(changed)}
+    return Commit(commit=ask("rev-parse", "HEAD"), changed=None if changed is None else bool(changed))
 
 
 def _processor() -> str:

@@ -4,7 +4,6 @@ A measure is asked for with an amount, which a scale sets; its result goes into 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,9 @@ from hylorada.retrieval import (
     passkey_questions,
     words_of_length,
 )
+from hylorada.study.plan.record import EndToken, KindOfToken, ScoredLines, Shifts, Views, WorstText
+from hylorada.study.plan.specification import LinesAsked
 from hylorada.study.run.follow import published_perplexity
-from hylorada.study.sources.lines import Lines
 from hylorada.study.sources.tokens import Tokens
 
 SHIFTS = 4  # equal parts of a window, in each of which a token is scored once
@@ -32,46 +32,43 @@ PAIRS = (4, 8, 16)  # of the key-value questions
 PASSKEY_TOKENS = 256  # of a passkey's context, or the window where that is less
 LONGEST_WORD = 8  # tokens of a key or a value
 TEXT_FOR_QUESTIONS = 20_000  # training tokens from which words and filler are drawn
-Scored = tuple[dict[str, Any], TokenNLL | None]
+Scored = tuple[Any, TokenNLL | None]  # a field of `hylorada.study.plan.record.Measures`, and scored tokens to keep
 
 
-def views(nll: TokenNLL, tokenizer: Any) -> dict[str, Any]:
+def views(nll: TokenNLL, tokenizer: Any) -> Views:
     """Return what is more than a number: NLL by kind of token, the five worst texts, perplexity by decile of a text."""
     first = nll.first_windows()
     texts, shares = nll.worst_texts()
     by_text = dict(zip(*(column.tolist() for column in nll.text_means()[:2]), strict=True))
     kinds = nll.nll_by_kind(token_kinds(tokenizer))
     absent = {kind: row | {"mean_nll": None} for kind, row in kinds.items() if not row["tokens"]}  # JSON has no NaN
-    return {
-        "kinds": kinds | absent,
-        "worst": [
-            {"text": text, "share": share, "perplexity": float(np.exp(by_text[text]))}
+    return Views(
+        kinds={kind: KindOfToken(**row) for kind, row in (kinds | absent).items()},
+        worst=[
+            WorstText(text=text, share=share, perplexity=float(np.exp(by_text[text])))
             for text, share in zip(texts.tolist(), shares.tolist(), strict=True)
         ],
-        "deciles": first.decile_perplexities(MIDDLE_TOKENS).tolist() if has_middle(first) else None,
-    }
+        deciles=first.decile_perplexities(MIDDLE_TOKENS).tolist() if has_middle(first) else None,
+    )
 
 
 def score_lines(
-    model: nn.Module, asked: dict[str, Any], text: Tokens, tokenizer: Any, batch_size: int, progress: bool
+    model: nn.Module, asked: LinesAsked, text: Tokens, tokenizer: Any, batch_size: int, progress: bool
 ) -> TokenNLL:
-    """Score the lines of a published protocol, each alone and cut at the window.
-
-    asked: `lines` (the fields of `Lines`) and `max_length`.
-    """
-    ids, articles = text.protocol_lines(Lines(**asked["lines"]))
-    window = asked["max_length"]
+    """Score the lines of a published protocol, each alone and cut at the window."""
+    ids, articles = text.protocol_lines(asked.lines)
+    window = asked.max_length
     cut = [line[:window] for line in ids]
     return token_nll(
         model, cut, window, batch_size=batch_size, article_ids=articles, tokenizer=tokenizer, progress=progress
     )
 
 
-def measure_lines(subject: nn.Module, asked: dict[str, Any], **at: Any) -> Scored:
-    """The published evaluation lines; asked: as for `score_lines`, and `min_tokens` of the published metric."""
-    nll = score_lines(subject, asked, at["text"], at["tokenizer"], at["evaluation"]["batch_size"], at["progress"])
-    results = all_metrics(nll) | {"published_perplexity": published_perplexity(nll, asked["min_tokens"])}
-    return {"results": results, "views": views(nll, at["tokenizer"])}, nll
+def measure_lines(subject: nn.Module, asked: LinesAsked, **at: Any) -> Scored:
+    """The published evaluation lines."""
+    nll = score_lines(subject, asked, at["text"], at["tokenizer"], at["evaluation"].batch_size, at["progress"])
+    results = all_metrics(nll) | {"published_perplexity": published_perplexity(nll, asked.min_tokens)}
+    return ScoredLines(results=results, views=views(nll, at["tokenizer"])), nll
 
 
 def measure_end_token(subject: nn.Module, asked: int | None, **at: Any) -> Scored:
@@ -81,31 +78,31 @@ def measure_end_token(subject: nn.Module, asked: int | None, **at: Any) -> Score
         subject,
         texts,
         at["text"].end,
-        evaluation["max_length"],
-        evaluation["stride"],
-        evaluation["batch_size"],
+        evaluation.max_length,
+        evaluation.stride,
+        evaluation.batch_size,
         progress=at["progress"],
     )
     quantiles = dict(zip(map(str, LEVELS), found.quantiles().tolist(), strict=True))
     factor = found.perplexity_factor()
-    return {
-        "mean": found.mean(),
-        "quantiles": quantiles,
-        "perplexity_factor": factor if np.isfinite(factor) else None,
-        "texts": len(texts),
-    }, None
+    return EndToken(
+        mean=found.mean(),
+        quantiles=quantiles,
+        perplexity_factor=factor if np.isfinite(factor) else None,
+        texts=len(texts),
+    ), None
 
 
 def measure_shifts(subject: nn.Module, asked: int | None, **at: Any) -> Scored:
     """Mean NLL of the same tokens in each of `SHIFTS` parts of the window, over the first `asked` texts (None: all)."""
-    window = at["evaluation"]["max_length"]
+    window = at["evaluation"].max_length
     copies = shifted_copies(at["texts"][:asked], window, SHIFTS)
     scored = token_nll(
-        subject, copies, window, window, at["evaluation"]["batch_size"], score_all=False, progress=at["progress"]
+        subject, copies, window, window, at["evaluation"].batch_size, score_all=False, progress=at["progress"]
     )
     edges = np.linspace(0, window, SHIFTS + 1).astype(int)
     means, counts = scored.matched_over_shifts(window, SHIFTS).nll_by_position(edges, by="context")
-    return {"parts": SHIFTS, "nll": means.tolist(), "tokens": int(counts[0])}, None
+    return Shifts(parts=SHIFTS, nll=means.tolist(), tokens=int(counts[0])), None
 
 
 def measure_retrieval_by_depth(subject: nn.Module, asked: int, **at: Any) -> Scored:
@@ -115,7 +112,7 @@ def measure_retrieval_by_depth(subject: nn.Module, asked: int, **at: Any) -> Sco
     enough of.
     """
     tokenizer, evaluation = at["tokenizer"], at["evaluation"]
-    window = evaluation["max_length"]
+    window = evaluation.max_length
     source = np.concatenate(at["text"].articles["train"])[:TEXT_FOR_QUESTIONS]
     filler = [tokenizer.decode(source.tolist(), skip_special_tokens=True)]
     words = _words(tokenizer, filler)
@@ -123,7 +120,7 @@ def measure_retrieval_by_depth(subject: nn.Module, asked: int, **at: Any) -> Sco
     fitting = [question for questions in lists if _longest(questions) <= window for question in questions]
     passkey = passkey_questions(tokenizer, filler, lengths=(min(window, PASSKEY_TOKENS),), trials=asked)
     return {
-        kind: asdict(measure_retrieval(subject, questions, evaluation["batch_size"], at["progress"]))
+        kind: measure_retrieval(subject, questions, evaluation.batch_size, at["progress"])
         for kind, questions in (("key_value", fitting), ("passkey", passkey))
     }, None
 

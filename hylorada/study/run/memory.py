@@ -1,13 +1,13 @@
 """Out of memory, told: what was asked of the device, and which settings need less of it."""
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
 from hylorada.errors import HyLoRADAError
+from hylorada.study.plan.specification import Specification
 
 SIGNS = ("not enough memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # where the class says nothing
 
@@ -40,19 +40,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def what_to_lower(specification: Mapping[str, Any], jobs: int = 1) -> str:
+def what_to_lower(specification: Specification, jobs: int = 1) -> str:
     """Name the settings that a run's memory hangs on, with their values; jobs: how many runs go on at once."""
-    training, adapter = specification["training"], specification["adapter"]
+    training, adapter = specification.training, specification.adapter
     smaller = [f"--jobs (now {jobs})"] if jobs > 1 else []
     if training is not None:
-        passes = training["gradient_accumulation_steps"]
+        passes = training.gradient_accumulation_steps
         smaller.append(
-            f"batch_size (now {training['batch_size']}; as many times more gradient_accumulation_steps, now {passes}, "
+            f"batch_size (now {training.batch_size}; as many times more gradient_accumulation_steps, now {passes}, "
             "keep the step)"
         )
-    smaller += [f"evaluation_batch (now {specification['evaluation']['batch_size']})"]
-    smaller += [f"block_tokens (now {specification['block_tokens']})"]
-    saves = adapter is not None and not adapter["gradient_checkpointing"]
+    smaller += [f"evaluation_batch (now {specification.evaluation.batch_size})"]
+    smaller += [f"block_tokens (now {specification.block_tokens})"]
+    saves = adapter is not None and not adapter.gradient_checkpointing
     return (
         f"lower {', '.join(smaller)}{', or set gradient_checkpointing: true' if saves else ''}; the last checkpoint is "
         "kept, and a run of the same settings goes on from it."

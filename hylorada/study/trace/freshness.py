@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hylorada.study.plan.record import Record
 from hylorada.study.records.archive import Archive
 from hylorada.study.records.records import Records
 
@@ -33,10 +34,10 @@ def state(path: Path, found: ByRow, missing: Mapping[str, Sequence[str]], archiv
     return told or [f"newer than all of its {len(records)} records" + ", and of their numbers" * (other == "")]
 
 
-def later_than(path: Path, records: Sequence[Mapping[str, Any]], archive: Archive) -> list[str]:
+def later_than(path: Path, records: Sequence[Record], archive: Archive) -> list[str]:
     """Return the names of records that were written after a file."""
     written = path.stat().st_mtime
-    return [record["name"] for record in records if archive.path(record).stat().st_mtime > written]
+    return [record.name for record in records if archive.path(record).stat().st_mtime > written]
 
 
 def some(names: Sequence[str]) -> str:
@@ -49,7 +50,7 @@ def _other_records(path: Path, found: ByRow) -> str | None:
     if path.suffix == ".csv":
         return _other_levels(pd.read_csv(path), found)
     if path.name == "numbers.tex" and (said := DIGEST.search(path.read_text())):
-        digest = Records({(row, r["name"]): r for row, records in found.items() for r in records}, {}).digest
+        digest = Records({(row, r.name): r for row, records in found.items() for r in records}, {}).digest
         return "" if said[1] == digest else f"it names digest {said[1][:12]}, theirs is {digest[:12]}"
     return None
 
@@ -63,7 +64,7 @@ def _other_levels(table: pd.DataFrame, found: ByRow) -> str | None:
         if row not in levels and level == "perplexity":
             return f"it has no row {row}"
         if row in levels and records:
-            expected = float(np.exp(np.mean([record["results"]["mean_nll"] for record in records])))
+            expected = float(np.exp(np.mean([record.results["mean_nll"] for record in records])))
             if not np.isclose(levels[row], expected, rtol=1e-9):
                 return f"{row} has perplexity {levels[row]:.6g}, they {expected:.6g}"
     return ""

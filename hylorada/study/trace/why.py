@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json
 from hylorada.study.checkout import project_root
+from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.settings import Settings
 from hylorada.study.records.archive import Archive, read_archive
 from hylorada.study.records.lineage import in_common, is_present_code, lineage
@@ -77,17 +77,17 @@ def _claim(name: str, claims: Path, archive: Archive) -> list[str]:
     records = [archive.named(record) for record in claim["records"]]
     if late := later_than(claims, records, archive):
         lines.append(f"├─ state    {claims} is OLDER than {some(late)}; run `hylorada claims` again")
-    by_row: dict[str, list[dict[str, Any]]] = {}
+    by_row: dict[str, list[Record]] = {}
     for record in records:
-        by_row.setdefault(record["specification"]["stage"], []).append(record)
+        by_row.setdefault(record.specification.stage, []).append(record)
     return [*lines, *_tree({row: row for row in by_row}, by_row, {}, archive)]
 
 
 def _run(folder: Path) -> list[str]:
-    record = read_json(folder / "record.json")
-    archive = Archive(folder.parent, {record["name"]: record}, {})
-    row = record["specification"]["stage"]
-    command = f"hylorada run --runs {record['name']}"
+    record = read_record(folder / "record.json")
+    archive = Archive(folder.parent, {record.name: record}, {})
+    row = record.specification.stage
+    command = f"hylorada run --runs {record.name}"
     lines = [str(folder), f"├─ made by  {command} with its scale   (rule run)"]
     return [*lines, *_tree({row: row}, {row: [record]}, {}, archive)]
 
@@ -116,7 +116,7 @@ def _only(planned: Plan, row: str, against: str | None) -> Plan:
     return {name: runs for name, runs in planned.items() if name in (row, against)}
 
 
-def _found(planned: Plan, archive: Archive) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
+def _found(planned: Plan, archive: Archive) -> tuple[dict[str, list[Record]], dict[str, list[str]]]:
     """Return the records by row, and by row the names of runs that have none."""
     found = {row: [record for run in runs if (record := archive.of(run))] for row, runs in planned.items()}
     missing = {row: [run.name for run in runs if archive.of(run) is None] for row, runs in planned.items()}
@@ -131,7 +131,7 @@ def _labels(settings: Settings, planned: Iterable[str]) -> dict[str, str]:
 
 def _tree(
     labels: Mapping[str, str],
-    found: Mapping[str, Sequence[Mapping[str, Any]]],
+    found: Mapping[str, Sequence[Record]],
     missing: Mapping[str, Sequence[str]],
     archive: Archive,
     brief: bool = False,
@@ -140,12 +140,12 @@ def _tree(
 
     brief: only name the runs; where they differ, say in how many ways.
     """
-    told = {record["name"]: lineage(record) for records in found.values() for record in records}
+    told = {record.name: lineage(record) for records in found.values() for record in records}
     shared = in_common([_without(each, IN_LINE) for each in told.values()]) if told else {}
     lines = [f"├─ records  {archive.folder}"]
     if brief:
         for row, label in labels.items():
-            names = [record["name"] for record in found.get(row, [])]
+            names = [record.name for record in found.get(row, [])]
             none = f"; {len(missing[row])} without a record" * bool(missing.get(row))
             lines.append(f"├─ {row}  ({label}): {', '.join(names)}{none}")
         heads = dict.fromkeys(head for each in told.values() for head in _without(each, (*shared, *IN_LINE)))
@@ -156,15 +156,15 @@ def _tree(
         labels = {}
     for row, label in labels.items():
         lines.append(f"├─ {row}" + f"  ({label})" * (label != row))
-        by_row = [told[record["name"]] for record in found.get(row, [])]
+        by_row = [told[record.name] for record in found.get(row, [])]
         row_shared = _without(in_common(by_row), (*shared, *IN_LINE)) if by_row else {}
         lines += [f"│  │  {heading:8} {text}" for heading, text in row_shared.items()]
         for record in found.get(row, []):
-            says = told[record["name"]]
+            says = told[record.name]
             seed = f"seed {says['seed']}, " if "seed" in says else ""
             old = "" if is_present_code(record) else "; by other code than the present"
             lines.append(
-                f"│  ├─ {record['name']}: {seed}perplexity {record['results']['perplexity']:.4f}, {says['time']}{old}"
+                f"│  ├─ {record.name}: {seed}perplexity {record.results['perplexity']:.4f}, {says['time']}{old}"
             )
             known = {*shared, *row_shared, *IN_LINE}
             lines += [f"│  │     {heading:8} {text}" for heading, text in says.items() if heading not in known]

@@ -17,6 +17,7 @@ from fake_studies import (
     by_length,
     by_rank,
     by_rate,
+    change,
     points,
     stage_records,
     study_records,
@@ -42,7 +43,7 @@ from hylorada.study.results.rates import best_rates, tuned_rates
 def test_the_bucket_map_says_how_many_buckets_one_window_reaches(stages):
     figure = bucket_map(stages, STAGES)
     said = dict(axes.get_title().split("\n") for axes in figure.axes if "\n" in axes.get_title())
-    window = stages.record("landmarks", 0)["specification"]["block_tokens"]
+    window = stages.record("landmarks", 0).specification.block_tokens
     for title, spacing, length in (
         ("logarithmic", "log", window),
         ("linear", "linear", window),
@@ -66,15 +67,13 @@ def test_every_seeds_boundaries_are_drawn_from_where_they_began(stages):
     assert len(thin) == 3
     for seed, line in enumerate(thin):
         np.testing.assert_allclose(line.get_xdata(), 512 * even, rtol=1e-5)
-        learned = np.array(stages.record("learned_buckets", seed)["learned"]["landmark.boundaries"])
+        learned = np.array(stages.record("learned_buckets", seed).learned["landmark.boundaries"])
         np.testing.assert_allclose(line.get_ydata(), 512 * (learned - even), atol=1e-3)
 
 
 def test_a_landmarks_share_is_the_softmax_of_its_places_gates(stages):
     fixed = landmark_gates(stages, STAGES).axes[0]
-    gates = np.exp(
-        np.array(stages.record("landmarks", 2)["learned"]["landmark.position_gates"])
-    )  # (buckets, landmarks)
+    gates = np.exp(np.array(stages.record("landmarks", 2).learned["landmark.position_gates"]))  # (buckets, landmarks)
     shares = 100 * gates / gates.sum(axis=1, keepdims=True)
     bucket = np.floor(32 * np.log1p(np.arange(512)) / np.log1p(512)).astype(int).clip(max=31)
     levels = [{y for (_, y), _ in lines.get_segments()} for lines in fixed.collections[1:]]
@@ -106,8 +105,8 @@ def test_the_bridge_shows_six_perplexities_of_every_seed_on_both_texts(stages):
         metric.words for metric in PERPLEXITIES.values()
     ]
     for row, name in enumerate(PERPLEXITIES):
-        base = stages.record("base", None)["results"][name]
-        found = [stages.record("rslora", seed)["results"][name] for seed in range(3)]
+        base = stages.record("base", None).results[name]
+        found = [stages.record("rslora", seed).results[name] for seed in range(3)]
         shown = {(x, round(y - row, 2)) for line in articles.lines for x, y in zip(*line.get_data(), strict=True)}
         assert {(base, -0.17), *((value, 0.17) for value in found)} <= shown
         first, last = map(float, texts(articles)[row].split(" → "))
@@ -126,8 +125,8 @@ def test_the_worst_texts_add_up_and_stand_beside_what_alike_ones_would_have(stag
 
 def test_without_the_lines_the_bridge_is_that_of_the_articles():
     records = stage_records()
-    for record in records.by_run.values():
-        del record["measures"]["lines"]
+    for key, record in records.by_run.items():
+        change(records, key, measures=replace(record.measures, lines=None))
     assert [axes.get_title() for axes in metric_bridge(records, STAGES).axes] == ["whole articles", "five worst texts"]
 
 
@@ -149,12 +148,14 @@ def test_the_parts_of_a_gain_add_up_to_it(stages):
 
 def test_p_end_is_drawn_by_seed_with_its_cost(places):
     axes = end_token(places, STAGES).axes[0]
-    means = [places.record(*key)["measures"]["end_token"]["mean"] for key in places.by_run]
+    means = [places.record(*key).measures.end_token.mean for key in places.by_run]
     assert points(axes, "o") == pytest.approx(sorted(means))
     assert len(points(axes, ">")) == len(means)
     assert texts(axes)[0] == "+0.01 %"
     places = stage_records(stages=("base",))
-    places.record("base", None)["measures"]["end_token"]["perplexity_factor"] = None
+    measured = places.record("base", None).measures
+    endless = replace(measured, end_token=replace(measured.end_token, perplexity_factor=None))
+    change(places, ("base", None), measures=endless)
     assert texts(end_token(places, STAGES).axes[0])[0] == "infinite"
 
 
@@ -162,7 +163,7 @@ def test_shifted_windows_show_the_same_tokens_in_each_part(places):
     level, difference = shifted_windows(places, STAGES).axes
     base = next(line for line in level.lines if line.get_label() == "base model")
     assert list(base.get_xdata()) == [64, 192, 320, 448] and len(level.lines) == 4 + 3 * 3
-    np.testing.assert_allclose(base.get_ydata(), places.record("base", None)["measures"]["shifts"]["nll"])
+    np.testing.assert_allclose(base.get_ydata(), places.record("base", None).measures.shifts.nll)
     changes = {line.get_label(): line.get_ydata() for line in difference.lines}
     expected = np.log(LEVELS["landmarks"] / LEVELS["base"]) + 0.002
     np.testing.assert_allclose(changes["+ landmarks"], expected)
@@ -171,11 +172,11 @@ def test_shifted_windows_show_the_same_tokens_in_each_part(places):
 def test_retrieval_stands_beside_chance_with_the_intervals_of_the_record(places):
     figure = retrieval(places, STAGES)
     assert len(figure.axes) == 3 * len(PLACES)
-    found = places.record("base", None)["measures"]["retrieval"]["key_value"]["places"]
+    found = places.record("base", None).measures.retrieval["key_value"].places
     for row, size in enumerate((4, 8)):
         base = figure.axes[row * len(PLACES)]
         bars = [tuple(line.get_ydata()) for line in base.lines if len(line.get_ydata()) == 2 and not line.is_dashed()]
-        assert bars == [pytest.approx((100 * p["low"], 100 * p["high"])) for p in found if p["size"] == size]
+        assert bars == [pytest.approx((100 * p.low, 100 * p.high)) for p in found if p.size == size]
         (chance,) = {line.get_ydata()[0] for line in base.lines if line.is_dashed()}
         assert chance == pytest.approx(100 / size)
     rslora = figure.axes[1]
@@ -187,7 +188,7 @@ def test_retrieval_stands_beside_chance_with_the_intervals_of_the_record(places)
 @pytest.mark.parametrize(("measure", "draw"), [("end_token", end_token), ("shifts", shifted_windows)])
 def test_a_measure_that_was_not_taken_is_asked_for_on_one_line(measure, draw):
     records = stage_records(stages=PLACES)
-    del records.record("rslora", 1)["measures"][measure]
+    change(records, ("rslora", 1), measures=replace(records.record("rslora", 1).measures, **{measure: None}))
     with pytest.raises(HyLoRADAError, match=f"^rslora-seed1-\\w+ was made without the measure '{measure}'; [^\n]+$"):
         draw(records, STAGES)
 
@@ -228,20 +229,20 @@ def test_every_run_of_the_grid_is_a_dot_and_one_that_diverged_a_triangle_at_the_
 @pytest.mark.parametrize(
     ("draw", "study", "of", "x"),
     [
-        (rank_scaling, "ranks", by_rank, lambda record: record["specification"]["adapter"]["lora_rank"]),
-        (context_scaling, "context", by_length, lambda record: record["specification"]["block_tokens"]),
-        (module_scaling, "modules", by_layers, lambda record: record["parameters"]["trainable"] / 1e6),
+        (rank_scaling, "ranks", by_rank, lambda record: record.specification.adapter.lora_rank),
+        (context_scaling, "context", by_length, lambda record: record.specification.block_tokens),
+        (module_scaling, "modules", by_layers, lambda record: record.trainable / 1e6),
     ],
 )
 def test_scaling_shows_every_seed_and_a_line_through_the_means(draw, study, of, x):
     records, rows = study_records(study, of)
     axes = draw(records, rows).axes[0]
     seeds = sorted(tuple(point) for dots in axes.collections[:1] for point in dots.get_offsets())
-    expected = sorted((x(record), record["results"]["perplexity"]) for record in records.by_run.values())
+    expected = sorted((x(record), record.results["perplexity"]) for record in records.by_run.values())
     np.testing.assert_allclose(seeds, expected)
     by_row = {}
     for (row, _), record in records.by_run.items():
-        by_row.setdefault((row, x(record)), []).append(math.log(record["results"]["perplexity"]))
+        by_row.setdefault((row, x(record)), []).append(math.log(record.results["perplexity"]))
     means = sorted((place, math.exp(np.mean(logs))) for (_, place), logs in by_row.items())
     drawn = sorted(point for line in axes.lines for point in zip(*line.get_data(), strict=True))
     np.testing.assert_allclose(drawn, means)

@@ -84,17 +84,18 @@ def study(tmp_path_factory):
     for row, (run,) in plan(settings, "as_published").items():
         stage = row.removeprefix("published_")
         store = fake_store(stage, run.seed, settings.block_tokens, 0.002, 0.01)
-        record = fake_record(replace(run, stage=stage), store) | {"name": run.name, "identity": run.identity}
-        record["results"]["published_perplexity"] = store.arithmetic_perplexity()
+        record = fake_record(replace(run, stage=stage), store)
+        results = record.results | {"published_perplexity": store.arithmetic_perplexity()}
+        record = replace(record, name=run.name, identity=run.identity, results=results)
         run.folder(runs).mkdir()
         store.save(run.folder(runs) / "nll.npz")
-        write_json(run.folder(runs) / "record.json", record)
+        write_json(run.folder(runs) / "record.json", record.to_json())
     records = study_records(settings, "ablation", runs)
     write_tables(
         read_results(settings, runs), folder / "paper" / "tables", folder / "results" / "tables" / "ablation.csv"
     )
     save_figure(FIGURES["ablation"].draw(records, STAGES), folder / "figures" / "ablation")
-    names = [record["name"] for record in records.by_run.values()]
+    names = [record.name for record in records.by_run.values()]
     write_json(folder / "results" / "claims.json", fake_claims(names, scale="own", digest=records.digest))
     return folder, records
 
@@ -140,17 +141,17 @@ def test_every_link_leads_to_something_on_the_page_or_to_a_record_beside_it(stud
 
 def test_each_run_tells_settings_commit_code_and_machine(study, page):
     for record in study[1].by_run.values():
-        text = page.by_id(f"run-{record['name']}")
-        for part in (record["git"]["commit"], record["machine"]["processor"], record["specification"]["code"][:12]):
+        text = page.by_id(f"run-{record.name}")
+        for part in (record.git.commit, record.machine.processor, record.specification.code[:12]):
             assert part in text
-        if record["training"]:
-            assert f"learning_rate={record['specification']['training']['learning_rate']}" in text
+        if record.training:
+            assert f"learning_rate={record.specification.training.learning_rate}" in text
 
 
 def test_each_number_of_a_table_leads_to_its_runs(study, page):
     links = {attrs["href"] for attrs, _ in page.all("a")}
     for stage, seed in study[1].by_run:
-        assert f"#run-{study[1].record(stage, seed)['name']}" in links
+        assert f"#run-{study[1].record(stage, seed).name}" in links
         assert f"row-ablation-{stage}" in page.ids and f"row-as_published-published_{stage}" in page.ids
     assert "one seed" in page.by_id("row-as_published-published_rslora")
     both = page.by_id("row-protocols-rslora")
@@ -302,10 +303,10 @@ def test_what_was_claimed_comes_from_the_claims(study):
 
 def test_records_are_found_whatever_code_made_them(study):
     archive = read_archive(study[0] / "results" / "runs")
-    record = next(r for r in archive.records.values() if r["specification"]["stage"] == "base")
-    newer = Run("base", None, record["specification"] | {"code": "f" * 64}, "smollm2-135m", "wiki", "base")
-    assert newer.name != record["name"] and archive.of(newer) == record
-    other = Run("base", None, record["specification"] | {"dtype": "float32"}, "smollm2-135m", "wiki", "base")
+    record = next(r for r in archive.records.values() if r.specification.stage == "base")
+    newer = Run("base", None, replace(record.specification, code="f" * 64), "smollm2-135m", "wiki", "base")
+    assert newer.name != record.name and archive.of(newer) == record
+    other = Run("base", None, replace(record.specification, dtype="float32"), "smollm2-135m", "wiki", "base")
     assert archive.of(other) is None
 
 

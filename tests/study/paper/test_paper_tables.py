@@ -80,8 +80,8 @@ def test_each_mended_fact_is_marked_where_it_is_told():
 
 def test_parts_are_counted_on_built_models_and_missing_where_no_run_has_them(records, studies):
     table = parts_table({"ablation": records, **studies}).set_index("part")
-    assert table.loc["low-rank update", "here"] == records.record("rslora", 0)["parameters"]["lora"]
-    assert table.loc["landmarks", "here"] == records.record("landmarks", 0)["parameters"]["landmark"]
+    assert table.loc["low-rank update", "here"] == records.record("rslora", 0).parameters["lora"]
+    assert table.loc["landmarks", "here"] == records.record("landmarks", 0).parameters["landmark"]
     assert table.loc["one constant vector", "here"] > 0 and pd.isna(table.loc["sparse bottleneck", "here"])
 
 

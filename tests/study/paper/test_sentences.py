@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from fake_records import fake_store
-from fake_studies import stage_records, study_records
+from fake_studies import change, end_token, stage_records, study_records
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.paper.sentences import measures, published
@@ -21,6 +21,7 @@ from hylorada.study.paper.sentences.effects import (
     stack_sentence,
 )
 from hylorada.study.plan.ablation import RSLORA
+from hylorada.study.plan.record import Moved, Trained
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.studies import STUDIES
@@ -135,20 +136,21 @@ def test_the_gain_by_kind_is_held_to_the_share_of_tokens():
     assert f"{percentage(60, 0)} falls on layout" in measures.kinds_sentence(
         found
     ) and "more than" in measures.kinds_sentence(found)
-    for record in found.by_run.values():
-        for kind in record["views"]["kinds"].values():
-            kind["mean_nll"] = None if kind["mean_nll"] is None else -record["results"]["perplexity"]
-            kind["mean_nll"] = 1.0 if record["specification"]["training"] is None else 0.5
+    for key, record in found.by_run.items():
+        level = 1.0 if record.training is None else 0.5
+        alike = {name: replace(kind, mean_nll=level) for name, kind in record.views.kinds.items()}
+        change(found, key, views=replace(record.views, kinds=alike))
     assert "about as much as its part" in measures.kinds_sentence(found)
 
 
 def test_every_perplexity_of_one_model_is_named():
     found = stage_records()
-    lines = found.record("base", None)["measures"].pop("lines")
+    measured = found.record("base", None).measures
+    change(found, ("base", None), measures=replace(measured, lines=None))
     said = measures.metrics_sentence(found)
     assert "20.00 over the corpus" in said and "22.00 as arithmetic mean" in said and "published" not in said
-    lines["results"]["published_perplexity"] = 45.0
-    found.record("base", None)["measures"]["lines"] = lines
+    lines = replace(measured.lines, results=measured.lines.results | {"published_perplexity": 45.0})
+    change(found, ("base", None), measures=replace(measured, lines=lines))
     assert "by the published metric on the published lines it is 45.00" in measures.metrics_sentence(found)
 
 
@@ -164,11 +166,11 @@ def test_retrieval_says_when_nothing_can_be_measured():
 )
 def test_the_end_token_is_told_either_way_with_its_price(padded, masked, said):
     found, _ = study_records("single_fixes", lambda run: 20.0, seeds=1)
-    for (stage, _seed), record in found.by_run.items():
+    for stage, seed in found.by_run:
         mean = masked if stage.startswith("padding") else padded
-        record["measures"] = {"end_token": {"mean": mean, "perplexity_factor": 1 + mean}}
+        change(found, (stage, seed), measures=end_token(mean, 1 + mean))
     base, _ = study_records("as_published", lambda run: 20.0, seeds=1)
-    base.record("published_base", None)["measures"] = {"end_token": {"mean": 3e-5, "perplexity_factor": 1.0}}
+    change(base, ("published_base", None), measures=end_token(3e-5, 1.0))
     told = published.end_sentence(found, base)
     assert said in told and f"raises perplexity by {percentage(0.02, 3)} at most" in told
     assert "the untouched base: 3·10⁻⁵" in told
@@ -187,8 +189,7 @@ def test_the_end_token_is_told_either_way_with_its_price(padded, masked, said):
 def test_positions_that_are_passed_alone_are_told_as_they_act(largest, acts, said):
     found, _ = study_records("single_fixes", lambda run: 20.0, seeds=1)
     stage = "positions_passed_position_bias"
-    record = found.record(stage, 0)
-    record["moved"] = {"position_bias": {"changed": 3, "entries": 4, "largest": largest}}
+    change(found, (stage, 0), moved={"position_bias": Moved(changed=3, entries=4, largest=largest)})
     reference = fake_store("position_bias", 0, 64, 0.0, 0.0)
     found.tokens["published_position_bias", 0] = reference
     found.tokens[stage, 0] = replace(reference, nll=reference.nll + 0.5 * acts)
@@ -198,8 +199,9 @@ def test_positions_that_are_passed_alone_are_told_as_they_act(largest, acts, sai
 
 def test_the_contrast_is_told_for_the_base_and_between_the_arms():
     found, _ = study_records("places", lambda run: 20.0, seeds=1)
-    for index, ((stage, _seed), record) in enumerate(found.by_run.items()):
-        record["results"]["middle_contrast"] = -0.1 if stage == "base" else 0.01 * index
+    for index, ((stage, seed), record) in enumerate(found.by_run.items()):
+        contrast = {"middle_contrast": -0.1 if stage == "base" else 0.01 * index}
+        change(found, (stage, seed), results=record.results | contrast)
     said = measures.contrast_sentence(found)
     assert "\N{MINUS SIGN}0.100 nats on the untouched base, where the middle third is easier" in said
     assert "0.010 to 0.0" in said and "were not compared" in measures.contrast_sentence(None)
@@ -208,12 +210,16 @@ def test_the_contrast_is_told_for_the_base_and_between_the_arms():
 def test_the_farthest_boundary_of_the_ablation_is_told_with_its_steps():
     found = stage_records()
     for seed in found.seeds("learned_buckets"):
-        record = found.record("learned_buckets", seed)
+        specification = found.record("learned_buckets", seed).specification
         boundaries = [(k + 1) / 4 for k in range(3)]
         boundaries[1] += 0.01 * (seed + 1)
-        record["learned"] = {"landmark.boundaries": boundaries}
-        record["specification"]["adapter"]["max_positions"] = 100
-        record["training"] = {"history": [{}] * 12}
+        change(
+            found,
+            ("learned_buckets", seed),
+            learned={"landmark.boundaries": boundaries},
+            specification=replace(specification, adapter=replace(specification.adapter, max_positions=100)),
+            training=Trained(history=[{}] * 12, seconds=1.0),
+        )
     said = measures.boundary_sentence(found)
     assert said.startswith("In the ablation's 12 steps") and " is 3 tokens, of 100 positions" in said
 
@@ -230,8 +236,9 @@ def test_effects_by_the_published_metric_are_told_by_their_ends():
 )
 def test_magnitudes_that_stay_are_counted(changed, said):
     found, _ = study_records("as_published", lambda run: 20.0, seeds=1)
-    for record in found.by_run.values():
-        record["moved"] = {"magnitude": {"entries": 100, "changed": changed}, "landmark": {"largest": float(changed)}}
+    for key in found.by_run:
+        moved = Moved(entries=100, changed=changed, largest=float(changed))
+        change(found, key, moved={"magnitude": moved, "landmark": moved})
     assert said in published.still_sentence(found)
     frozen = published.frozen_sentence(found)
     assert ("adds fixed noise" in frozen) == (changed == 0) and ("moved, by up to" in frozen) == (changed > 0)

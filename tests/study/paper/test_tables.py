@@ -115,7 +115,7 @@ def test_runs_that_differ_in_more_than_stage_and_seed_are_refused(own, changes, 
 
 def test_another_machine_may_add_up_in_another_order(own):
     change(own, "position_bias", 1, results__base_probe_nll=3.2501, machine__processor="another")
-    assert load_records(own[2], own[0]).record("position_bias", 1)["machine"]["processor"] == "another"
+    assert load_records(own[2], own[0]).record("position_bias", 1).machine.processor == "another"
 
 
 def test_a_folder_of_records_is_read_without_plan_and_without_tokens(own, records):

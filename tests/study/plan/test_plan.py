@@ -1,6 +1,5 @@
 """What rows come to: which runs they share, at which rates they train, and how many steps they take."""
 
-import json
 from dataclasses import replace
 
 from repository import ROOT
@@ -16,7 +15,7 @@ def test_rows_whose_settings_come_out_as_a_stages_are_its_runs():
     """One identity, one record: by whatever name a table asks for it."""
     for scale in ("micro", "full", "gpt2"):
         runs = all_runs(load_settings(scale)).values()
-        without_name = [json.dumps(run.specification | {"stage": ""}, sort_keys=True) for run in runs]
+        without_name = [replace(run.specification, stage="").identity for run in runs]
         assert len(set(without_name)) == len(runs)
     settings = load_settings("micro")
     modules, direct = plan(settings, "modules"), plan(settings, "direct")
@@ -30,11 +29,11 @@ def test_with_tuned_rates_no_row_is_left_at_the_common_one():
     for name in ("direct", "leave_one_out", "controls", "ranks", "modules", "context"):
         settings = load_settings("full", {"tuned_rates": rates})
         for row, runs in plan(settings, name).items():
-            training = runs[0].specification["training"]
+            training = runs[0].specification.training
             wanted = set(rates.values()) | (
                 {5e-4} if row in ("position_bias", "magnitude", "learned_buckets") else set()
             )
-            assert training is None or training["learning_rate"] in wanted, row
+            assert training is None or training.learning_rate in wanted, row
 
 
 def test_the_planned_steps_are_those_of_the_records():
@@ -47,7 +46,7 @@ def test_the_planned_steps_are_those_of_the_records():
             steps = planned_steps(PROTOCOLS[own.protocol], own)
             (run, *_) = planned[name]
             record = kept_archive(ROOT / "data" / "reference" / "micro").of(run)
-            assert record["training"] is None or len(record["training"]["history"]) == steps
+            assert record.training is None or record.training.steps == steps
     published = [published_steps(PROTOCOLS[name], settings) for name in ("as_published", "landmark_study", "corrected")]
     assert (
         published == [125, 31, None]

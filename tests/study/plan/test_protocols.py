@@ -7,8 +7,9 @@ import pytest
 from repository import printed
 
 from hylorada import HyLoRADAError, TrainingConfig
-from hylorada.study.plan.protocol import GIVEN, fitted, protocol_of, training_config
+from hylorada.study.plan.protocol import GIVEN, Protocol, fitted, training_config
 from hylorada.study.plan.protocols import PROTOCOLS
+from hylorada.study.plan.typed import plain, read
 
 FIXES = {
     "padding_masked": "padding_in_loss",
@@ -45,7 +46,7 @@ def test_a_scale_cuts_counts_and_no_other_fact():
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_comes_back_from_its_facts_as_they_are_kept_in_a_record(name):
-    assert protocol_of(json.loads(json.dumps(asdict(PROTOCOLS[name])))) == PROTOCOLS[name]
+    assert read(Protocol, json.loads(json.dumps(plain(PROTOCOLS[name]))), name) == PROTOCOLS[name]
 
 
 def test_training_settings_are_the_protocols_over_those_of_the_scale():

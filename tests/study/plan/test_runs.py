@@ -83,7 +83,7 @@ def test_an_arm_with_a_tuned_rate_trains_at_it_in_every_study_but_the_sweep():
     )
 
     def rates(row: Run) -> tuple[float, float]:
-        return row.specification["training"]["learning_rate"], row.specification["training"]["landmark_lr"]
+        return row.specification.training.learning_rate, row.specification.training.landmark_lr
 
     assert rates(plan(tuned, "ablation")["rslora"][0]) == (1e-3, 1e-3)
     assert rates(plan(tuned, "ablation")["magnitude"][0]) == (SMOKE.learning_rate, SMOKE.landmark_lr)

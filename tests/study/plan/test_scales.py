@@ -103,8 +103,8 @@ def test_settings_can_be_replaced_from_the_command_line_in_budgets_too():
     assert settings.studies["methods"] == {"seeds": [0]}  # its train_tokens are gone, its seeds are not
     for planned in (plan(settings, "ablation")["rslora"][0], plan(settings, "methods")["dora"][0]):
         asked = planned.specification
-        assert (asked["block_tokens"], asked["train_tokens"], asked["training"]["num_epochs"]) == (32, None, 3)
-        assert asked["adapter"]["s2_attn_enabled"] and asked["adapter"]["s2_group_size"] == 8
+        assert (asked.block_tokens, asked.train_tokens, asked.training.num_epochs) == (32, None, 3)
+        assert asked.adapter.s2_attn_enabled and asked.adapter.s2_group_size == 8
     for pair, message in (
         ("epochs=3", "no such setting"),
         ("num_epochs", "no NAME=VALUE"),

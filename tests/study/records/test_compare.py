@@ -1,6 +1,5 @@
 """Fresh records against reference ones: what is the same, what may differ and by how much, and what has no other."""
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -14,6 +13,9 @@ from scipy import stats
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
+from hylorada.retrieved import Place, Retrieval
+from hylorada.study.plan.record import EndToken, Measures, ScoredLines, Views
+from hylorada.study.plan.typed import plain
 from hylorada.study.records.archive import read_archive
 from hylorada.study.records.compare import (
     ALONE,
@@ -166,15 +168,15 @@ def test_counts_checksums_and_missing_numbers_may_never_differ(fresh, reference,
 
 def test_measures_are_compared_too(fresh, reference, tmp_path):
     own = Path(shutil.copytree(reference, tmp_path / "own"))
-    places = [{"hits": 6, "trials": 10}, {"hits": 4, "trials": 10}]
-    retrieval = {"share": 0.5, "chance": 0.25, "tokens_read": 99, "verdict": "found", "places": places}
-    measures = {
-        "end_token": {"mean": 0.01},
-        "lines": {"results": {"perplexity": 30.0}},
-        "retrieval": {"passkey": retrieval},
-    }
+    places = tuple(Place(4, index, 0.5, hits, 10, 0.0, 1.0, 0.25) for index, hits in enumerate((6, 4)))
+    passkey = Retrieval(places=places, share=0.5, chance=0.25, verdict="measurable", tokens_read=99)
+    measures = Measures(
+        end_token=EndToken(mean=0.01, quantiles={}, perplexity_factor=1.01, texts=13),
+        lines=ScoredLines(results={"perplexity": 30.0}, views=Views()),
+        retrieval={"passkey": passkey},
+    )
     for folder in (own, fresh):
-        everywhere(folder, lambda record: record.update(measures=json.loads(json.dumps(measures))))
+        everywhere(folder, lambda record: record.update(measures=plain(measures)))
     everywhere(fresh, elsewhere)
     low, high = stats.binomtest(10, 20).proportion_ci(0.95, method="wilson")
     for share, verdict in ((low + 0.01, TOLERATED), (high + 0.01, DIFFERENT)):

@@ -3,9 +3,11 @@
 import math
 from dataclasses import replace
 
+import fake_studies
 import numpy as np
 import pytest
 from fake_records import fake_record, fake_store, fake_study
+from fake_studies import end_token
 from repository import CPU_BENCHMARK
 
 from hylorada.errors import HyLoRADAError
@@ -14,6 +16,7 @@ from hylorada.study.paper.sentences.effects import tuning_sentence
 from hylorada.study.paper.sentences.published import zero_sentence
 from hylorada.study.paper.tables import efficiency_tabular, study_tabular
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.record import Moved, Record
 from hylorada.study.plan.rows import against_of
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
@@ -46,10 +49,13 @@ def published(tmp_path_factory):
             store = fake_store(as_stage, run.seed, 512, seed_sd=0.002, article_sd=0.01)
             store.save(run.folder(folder) / "nll.npz")
             record = fake_record(replace(run, stage=stage), store)
-            record["results"]["published_perplexity"] = store.arithmetic_perplexity(10)
-            record["measures"] = {"end_token": {"mean": 0.25}}
-            record["moved"] = {"magnitude": {"entries": 200, "changed": 50, "largest": 0.1}}
-            write_json(run.folder(folder) / "record.json", record)
+            record = replace(
+                record,
+                results=record.results | {"published_perplexity": store.arithmetic_perplexity(10)},
+                measures=end_token(0.25, 1.25),
+                moved={"magnitude": Moved(entries=200, changed=50, largest=0.1)},
+            )
+            write_json(run.folder(folder) / "record.json", record.to_json())
     return study_records(settings, "as_published", folder)
 
 
@@ -121,35 +127,39 @@ def test_further_columns_are_means_over_seeds_and_empty_where_nothing_was_measur
     table = study_table(published, rows, STUDIES["as_published"].shows).set_index("stage")
     assert table.loc["published_rslora", "end"] == pytest.approx(25.0)
     assert table.loc["published_magnitude", "magnitude_still"] == pytest.approx(75.0)
-    seeds = [published.record("published_rslora", seed)["results"]["published_perplexity"] for seed in (0, 1)]
+    seeds = [published.record("published_rslora", seed).results["published_perplexity"] for seed in (0, 1)]
     assert table.loc["published_rslora", "published_metric"] == pytest.approx(np.mean(seeds))
     assert set(columns.values(corrected, "key_value", {}).values()) == {None}
     printed = study_tabular(table.reset_index()).splitlines()
     assert len({line.count("&") for line in printed if line.startswith(("base", "rsLoRA", "+"))}) == 1
 
 
-def adapter(**fields) -> dict:
-    return {"specification": {"adapter": {"landmark_enabled": True, "max_positions": 64} | fields}, "learned": {}}
+def adapted(**fields) -> Record:
+    """A record of landmarks over 64 positions."""
+    (run, *_) = plan(load_settings("micro"), "ablation")["landmarks"]
+    record = fake_studies.fake_record(run, 20.0)
+    adapter = replace(record.specification.adapter, max_positions=64, **fields)
+    return replace(record, specification=replace(record.specification, adapter=adapter))
 
 
 @pytest.mark.parametrize(
     ("design", "pooling", "causal"),
     [
-        ("position_adaptive", "sequence", "yes"),
+        ("position_adaptive", "causal", "yes"),
         ("original", "sequence", "no"),
         ("per_layer", "sequence", "no"),
         ("original", "causal", "yes"),
     ],
 )
 def test_only_designs_that_pool_the_whole_sequence_are_called_not_causal(design, pooling, causal):
-    record = adapter(landmark_design=design, landmark_pooling=pooling)
+    record = adapted(landmark_design=design, landmark_pooling=pooling)
     assert columns.COLUMNS["causal"].of(record) == causal
 
 
 def test_the_farthest_boundary_is_told_in_tokens_from_an_even_start():
-    record = adapter() | {"learned": {"landmark.boundaries": [0.25, 0.8, 0.5]}}  # as trained, not in order
+    record = replace(adapted(), learned={"landmark.boundaries": [0.25, 0.8, 0.5]})  # as trained, not in order
     assert columns.COLUMNS["boundary"].of(record) == pytest.approx(64 * 0.05)
-    assert columns.COLUMNS["boundary"].of(adapter()) is None
+    assert columns.COLUMNS["boundary"].of(adapted()) is None
 
 
 def test_every_column_of_a_study_is_known():

@@ -27,7 +27,7 @@ def test_a_record_says_what_it_is_and_what_made_it(data, tmp_path):
     (planned,) = plan(load_settings(scale), "ablation")["learned_buckets"]
     folder = planned.folder(results)
     record = json.loads((folder / "record.json").read_text())
-    assert record["identity"] == planned.identity and record["specification"] == planned.specification
+    assert record["identity"] == planned.identity and record["specification"] == planned.specification.to_json()
     assert len(record["training"]["history"]) == 4 and record["results"]["scored_tokens"] > 300
     assert record["parameters"]["landmark"] > 0 and record["machine"]["threads"] == 1
     assert {"torch", "transformers", "python"} <= set(record["machine"]["versions"])
@@ -124,7 +124,7 @@ def test_a_record_made_meanwhile_by_another_process_is_taken_and_not_made_again(
     (planned,) = plan(load_settings(scale), "ablation")["base"]
     before = (planned.folder(records) / "record.json").stat().st_mtime_ns
     model, tokens = model_folder(SMOKE.base, data), tokens_path(SMOKE.base, SMOKE.corpus, data)
-    assert execute(planned, planned.folder(records), model, tokens, False)["identity"] == planned.identity
+    assert execute(planned, planned.folder(records), model, tokens, False).identity == planned.identity
     assert (planned.folder(records) / "record.json").stat().st_mtime_ns == before
 
 

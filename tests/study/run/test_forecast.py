@@ -18,7 +18,7 @@ def test_what_is_left_takes_its_tokens_at_the_pace_of_what_is_done_here(tmp_path
     (done,), (left,) = planned["rslora"], plan(MICRO, "direct")["recommended_r16"]
     lines = forecast([done, left], {done.name}, tmp_path, tmp_path / "none")
     assert lines[0].startswith("done ") and lines[0].endswith(" 38 s")
-    seconds = STEP * left.specification["train_tokens"]
+    seconds = STEP * left.specification.train_tokens
     assert lines[1].startswith("to do ") and f" {seconds:.0f} s" in lines[1]
     assert lines[2] == f"1 done, 1 to do: about {seconds:.0f} s of one process, by what is done here"
 
@@ -31,7 +31,7 @@ def test_before_a_first_record_the_references_pace_counts_and_its_machine_is_nam
     (left,) = plan(MICRO, "direct")["recommended_r16"]
     *_, summary = forecast([left], set(), tmp_path / "empty", tmp_path / "reference")
     assert summary.endswith("at the pace of the reference records (cpu, Imaginary(R) CPU_9 @ 100%)")
-    assert f"about {44 / (16 * 511) * left.specification['train_tokens']:.0f} s " in summary
+    assert f"about {44 / (16 * 511) * left.specification.train_tokens:.0f} s " in summary
 
 
 def test_lines_count_with_their_padding_and_runs_on_all_text_stay_out_of_the_estimate(tmp_path):

@@ -62,10 +62,11 @@ class Unmoved:
             return replace(not_run(evidence, STUDY), passes=not self.decides)
         records = evidence.records(STUDY)
         assert records is not None
-        moved = [records.record(self.row, seed)["moved"] for seed in records.seeds(self.row)]
+        moved = [records.record(self.row, seed).moved for seed in records.seeds(self.row)]
         if self.part not in moved[0]:
             raise HyLoRADAError(f"{claim.id} speaks of a module {self.part!r}; {near(self.part, moved[0])}")
-        changed, entries = (sum(modules[self.part][name] for modules in moved) for name in ("changed", "entries"))
+        changed = sum(modules[self.part].changed for modules in moved)
+        entries = sum(modules[self.part].entries for modules in moved)
         reason = f"{changed:,} of the {entries:,} numbers of the {self.part} module of {self.row} moved in training"
         if changed == 0 and self.decides:
             reason += f", published {claim.shown}"

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from hylorada.metrics import PERPLEXITIES
-from hylorada.retrieval import NOT_MEASURABLE
+from hylorada.retrieved import NOT_MEASURABLE
 from hylorada.study.paper.sentences.effects import FIRST
 from hylorada.study.paper.sentences.names import stage_name
 from hylorada.study.plan.ablation import BASE
+from hylorada.study.plan.record import KindOfToken
 from hylorada.study.plan.studies import RATES, check_rows
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import farthest_boundary, values
@@ -23,8 +24,7 @@ ABOUT = 0.25  # of itself, within which two shares are called alike
 def kinds_sentence(records: Records) -> str:
     """Say what share of the first stage's gain falls on layout, beside the share of layout among the tokens."""
     views = {
-        stage: [records.record(stage, seed)["views"].get("kinds") for seed in records.seeds(stage)]
-        for stage in (BASE, FIRST)
+        stage: [records.record(stage, seed).views.kinds for seed in records.seeds(stage)] for stage in (BASE, FIRST)
     }
     if not all(kinds for found in views.values() for kinds in found):
         return "At this scale the loss was not split by kind of token."
@@ -33,7 +33,7 @@ def kinds_sentence(records: Records) -> str:
     whole = sum(gains.values())
     if abs(whole) < SMALL:
         return "The first stage gains nothing, so that there is no gain to split by kind of token."
-    share, tokens = gains["layout"] / whole, base["layout"]["token_share"]
+    share, tokens = gains["layout"] / whole, base["layout"].token_share
     than = "about as much as" if abs(share / tokens - 1) <= ABOUT else "more than" if share > tokens else "less than"
     return (
         f"Of the gain of rsLoRA, {share_text(share)} falls on layout (white space, punctuation, mark-up), which is "
@@ -44,35 +44,35 @@ def kinds_sentence(records: Records) -> str:
 def metrics_sentence(records: Records) -> str:
     """Say how far apart the perplexities of the untouched base are on one text."""
     record = records.record(BASE, None)
-    results, lines = record["results"], record["measures"].get("lines")
+    results, lines = record.results, record.measures.lines
     phrases = {name: metric.phrase for name, metric in PERPLEXITIES.items() if metric.phrase and results.get(name)}
     levels = [f"{fixed(results[name])} {phrase}" for name, phrase in phrases.items()]
     sentence = f"Of the untouched base and one text, perplexity is {joined(levels)}"
     if lines is None:
         return f"{sentence}."
-    published = fixed(lines["results"]["published_perplexity"])
+    published = fixed(lines.results["published_perplexity"])
     return f"{sentence}; by the published metric on the published lines it is {published}."
 
 
 def retrieval_sentence(places: Records | None) -> str:
     """Say what the untouched base retrieves, whether that can be measured, and how far the arms lie apart."""
-    asked = {} if places is None else places.record(BASE, None)["measures"].get("retrieval", {})
-    if places is None or not asked:
+    of_base = None if places is None else places.record(BASE, None).measures.retrieval
+    if places is None or not of_base:
         return "At this scale retrieval by depth was not measured."
     trained = [record for (stage, _), record in places.by_run.items() if stage != BASE]
     said, alike = [], []
     for kind, label in (("key_value", "listed values"), ("passkey", "passkeys")):
-        found = asked[kind]
-        shares = [record["measures"]["retrieval"][kind]["share"] for record in trained]
-        trials = sum(place["trials"] for place in found["places"])
-        told = f"{share_text(found['share'])} of {trials} {label}, where chance is {share_text(found['chance'])}"
-        if found["verdict"] == NOT_MEASURABLE:
+        base = of_base[kind]
+        shares = [record.measures.retrieval[kind].share for record in trained]
+        trials = sum(place.trials for place in base.places)
+        told = f"{share_text(base.share)} of {trials} {label}, where chance is {share_text(base.chance)}"
+        if base.verdict == NOT_MEASURABLE:
             told += ", which is chance at every depth, so that nothing can be measured"
         elif shares:
             low, high = share_text(min(shares)), share_text(max(shares))
             told += f" (trained arms {low})" if low == high else f" (trained arms {low} to {high})"
         said.append(told)
-        alike.append(all(share == found["share"] for share in shares))
+        alike.append(all(share == base.share for share in shares))
     ending = " All arms retrieve the same, so that this test does not tell them apart." if all(alike) else ""
     return f"The untouched base retrieves {joined(said)}.{ending}"
 
@@ -102,7 +102,7 @@ def boundary_sentence(ablation: Records) -> str:
     moved = [farthest_boundary(record) for record in records]
     if not records or any(value is None for value in moved):
         return "The records do not hold the learned boundaries."
-    positions, steps = records[0]["specification"]["adapter"]["max_positions"], len(records[0]["training"]["history"])
+    positions, steps = records[0].specification.adapter.max_positions, records[0].training.steps
     return (
         f"In the ablation's {steps} steps the farthest that a learned boundary moves is {max(moved):.2g} tokens, of "
         f"{positions} positions."
@@ -170,10 +170,10 @@ def share_sentence(table: pd.DataFrame) -> str:
     return f"Here it alone lies {percentage(first)} below the base, where the best stage lies {percentage(best)} below."
 
 
-def _gain(base: Mapping[str, Any], trained: list[Mapping[str, Any]]) -> float:
-    if not base["tokens"]:
+def _gain(base: KindOfToken, trained: list[KindOfToken]) -> float:
+    if not base.tokens:
         return 0.0
-    return base["token_share"] * float(np.mean([base["mean_nll"] - kinds["mean_nll"] for kinds in trained]))
+    return base.token_share * float(np.mean([base.mean_nll - kind.mean_nll for kind in trained]))
 
 
 def cost_sentence(table: pd.DataFrame) -> str:

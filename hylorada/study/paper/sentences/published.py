@@ -3,6 +3,7 @@
 import numpy as np
 
 from hylorada.study.plan.published import AS_PUBLISHED_ROWS
+from hylorada.study.plan.record import EndToken
 from hylorada.study.plan.studies import check_rows
 from hylorada.study.records.records import Records
 from hylorada.study.results.protocols import largest_difference
@@ -33,11 +34,11 @@ def end_sentence(fixes: Records | None, published: Records | None) -> str:
     absent = "At this scale the probability of the end token was not measured."
     if fixes is None or not set(stages) <= set(fixes.stages):
         return absent
-    found = [_means(fixes, stage, "end_token", "mean") for stage in stages]
-    factors = [_means(fixes, stage, "end_token", "perplexity_factor") for stage in stages]
-    if any(value is None for value in found + factors):
+    measured = [_end_tokens(fixes, stage) for stage in stages]
+    if not all(measured):
         return absent
-    padded, masked = found
+    padded, masked = (float(np.mean([end.mean for end in ends])) for ends in measured)
+    factors = [float(np.mean([end.perplexity_factor for end in ends])) for ends in measured]
     if masked < padded:
         said = (
             "Trained with the padding in the loss, rsLoRA expects the end of a text that goes on "
@@ -45,8 +46,8 @@ def end_sentence(fixes: Records | None, published: Records | None) -> str:
         )
     else:
         said = "Padding in the loss does not make rsLoRA expect the end of a text that goes on more often"
-    base = None if published is None else _means(published, AS_PUBLISHED_ROWS["base"], "end_token", "mean")
-    untouched = "" if base is None else f"; the untouched base: {scientific(base)}"
+    of_base = [] if published is None else _end_tokens(published, AS_PUBLISHED_ROWS["base"])
+    untouched = f"; the untouched base: {scientific(np.mean([end.mean for end in of_base]))}" if of_base else ""
     return (
         f"{said} ({scientific(padded)} against {scientific(masked)} a token{untouched}). What is spent on the end "
         f"raises perplexity by {percentage(100 * (max(factors) - 1), 3)} at most."
@@ -60,14 +61,14 @@ def passed_sentence(fixes: Records | None) -> str:
     if fixes is None or not {stage, reference} <= set(fixes.stages):
         return "At this scale positions were not passed alone."
     record = fixes.record(stage, fixes.seeds(stage)[0])
-    moved = record["moved"]["position_bias"]
-    said = f"With positions passed alone, {moved['changed']} of the {moved['entries']} numbers of the bias move"
+    moved = record.moved["position_bias"]
+    said = f"With positions passed alone, {moved.changed} of the {moved.entries} numbers of the bias move"
     pairs = [(fixes.nll(stage, s).nll, fixes.nll(reference, s).nll) for s in fixes.seeds(stage)]
     if any(not np.array_equal(one, other) for one, other in pairs):
         return f"{said}."
-    said += f", by at most {scientific(moved['largest'])}, and yet no token's loss does"
-    half_a_step = {"bfloat16": 2.0**-9, "float16": 2.0**-12}.get(record["specification"]["dtype"], 0.0)
-    if moved["largest"] / 2 < half_a_step:  # the gate is a half at the start
+    said += f", by at most {scientific(moved.largest)}, and yet no token's loss does"
+    half_a_step = {"bfloat16": 2.0**-9, "float16": 2.0**-12}.get(record.specification.dtype, 0.0)
+    if moved.largest / 2 < half_a_step:  # the gate is a half at the start
         said += ": a factor so close to one is one in the base's type, so that this fix needs single precision too"
     return f"{said}."
 
@@ -77,8 +78,8 @@ def still_sentence(published: Records | None) -> str:
     stage = AS_PUBLISHED_ROWS["magnitude"]
     if published is None or stage not in published.stages:
         return "At this scale the published magnitudes were not trained."
-    moved = [published.record(stage, seed)["moved"].get("magnitude") for seed in published.seeds(stage)]
-    shares = [1 - one["changed"] / one["entries"] for one in moved if one]
+    moved = [published.record(stage, seed).moved.get("magnitude") for seed in published.seeds(stage)]
+    shares = [1 - one.changed / one.entries for one in moved if one]
     if not shares:
         return "The records do not say how many magnitudes moved."
     share = float(np.mean(shares))
@@ -97,10 +98,10 @@ def frozen_sentence(published: Records | None) -> str:
     stage = AS_PUBLISHED_ROWS["learned_buckets"]
     if published is None or stage not in published.stages:
         return "At this scale the published learnable buckets were not run."
-    moved = [published.record(stage, seed)["moved"].get("landmark") for seed in published.seeds(stage)]
+    moved = [published.record(stage, seed).moved.get("landmark") for seed in published.seeds(stage)]
     if not all(moved):
         return "The records do not say whether the module of learnable buckets moved."
-    largest = max(one["largest"] for one in moved)
+    largest = max(one.largest for one in moved)
     if largest == 0:
         return (
             "The module of learnable buckets is in no optimiser there: when training ends, not one of its numbers has "
@@ -109,6 +110,7 @@ def frozen_sentence(published: Records | None) -> str:
     return f"Under the published procedure the module of learnable buckets moved, by up to {scientific(largest)}."
 
 
-def _means(records: Records, stage: str, measure: str, number: str) -> float | None:
-    found = [records.record(stage, seed)["measures"].get(measure) for seed in records.seeds(stage)]
-    return float(np.mean([one[number] for one in found])) if all(found) else None
+def _end_tokens(records: Records, stage: str) -> list[EndToken]:
+    """Return what was measured of the end token by each seed of a stage; none where one seed was not measured."""
+    ends = [records.record(stage, seed).measures.end_token for seed in records.seeds(stage)]
+    return ends if all(ends) else []

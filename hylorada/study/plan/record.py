@@ -1,0 +1,215 @@
+"""What a run leaves: the form of `record.json`, typed, written by `run` and read by all that come after.
+
+Needs no torch, so that reading a record does not either.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hylorada.errors import HyLoRADAError
+from hylorada.files import read_json
+from hylorada.retrieved import Retrieval
+from hylorada.study.plan.specification import Specification
+from hylorada.study.plan.typed import QUIET, plain, read
+
+Results = dict[str, int | float | None]  # by the names of `hylorada.metrics.METRICS`; None: no such number on this text
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindOfToken:
+    """Tokens of one kind: mean_nll in nats, None of no token; their number, share of all NLL and of all tokens."""
+
+    mean_nll: float | None
+    tokens: int
+    nll_share: float
+    token_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstText:
+    """One of the texts of the highest perplexity; share: of the sum of all texts' perplexities, 0 to 1."""
+
+    text: int
+    share: float
+    perplexity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """What of scored texts is more than a number: by kind of token, the worst texts, perplexity by decile of a text."""
+
+    kinds: dict[str, KindOfToken] = field(default_factory=dict)
+    worst: list[WorstText] = field(default_factory=list)
+    deciles: list[float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredLines:
+    """The measure `lines`: the published evaluation lines beside the main text."""
+
+    results: Results
+    views: Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndToken:
+    """The measure `end_token`: probability of the end where a text goes on, and by what factor it raises perplexity.
+
+    quantiles: by their level. perplexity_factor: None where it is infinite.
+    """
+
+    mean: float
+    quantiles: dict[str, float]
+    perplexity_factor: float | None
+    texts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifts:
+    """The measure `shifts`: mean NLL (nats) of the same tokens in each of so many parts of the window."""
+
+    parts: int
+    nll: list[float]
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What was measured beside the main text; None: not asked for."""
+
+    lines: ScoredLines | None = field(default=None, metadata=QUIET)
+    end_token: EndToken | None = field(default=None, metadata=QUIET)
+    shifts: Shifts | None = field(default=None, metadata=QUIET)
+    retrieval: dict[str, Retrieval] | None = field(default=None, metadata=QUIET)  # by kind of question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """history: a row a step. seconds: of training. padding_share: of padding among the targets, 0 to 1."""
+
+    history: list[dict[str, float]]
+    seconds: float
+    padding_share: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser."""
+        return len(self.history)
+
+    @property
+    def targets(self) -> int:
+        """Tokens that were predicted, over all steps."""
+        return int(sum(row["targets"] for row in self.history))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """Of the trained numbers of one kind of part: how many there are, how many left their start, and the farthest."""
+
+    entries: int
+    changed: int
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MagnitudeQuantiles:
+    """Quantiles over the rows of a layer: of m/||W||, which began at 1, and of the row factor c."""
+
+    magnitude: list[float]
+    factor: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Digests (SHA-256) of what went in: the encoded texts, the weights of the base."""
+
+    tokens_digest: str
+    model_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a run ran. device: the accelerator's name, or "cpu". threads: of one process. versions: by library."""
+
+    versions: dict[str, str]
+    processor: str
+    cores: int
+    system: str
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """The commit of the code, and whether tracked files differed from it; None outside a git checkout."""
+
+    commit: str | None
+    changed: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One run, done.
+
+    results: of the main text. parameters: counts, by kind of part. learned: the small trained tensors that mean
+    something alone, by name. magnitudes: by layer. started, finished: ISO times, UTC. training: None for the untouched
+    base.
+    """
+
+    name: str
+    identity: str
+    specification: Specification
+    results: Results
+    parameters: dict[str, int]
+    training: Trained | None
+    evaluation_seconds: float
+    learned: dict[str, Any]
+    data: Data
+    machine: Machine
+    git: Commit
+    started: str
+    finished: str
+    peak_memory_gib: dict[str, float]
+    magnitudes: dict[str, MagnitudeQuantiles] = field(default_factory=dict)
+    views: Views = field(default_factory=Views)  # with the next ones younger than the first records
+    measures: Measures = field(default_factory=Measures)
+    moved: dict[str, Moved] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Record":
+        """Read what `to_json` gave (HyLoRADAError for anything else)."""
+        return read(cls, values, "record")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return plain(self)
+
+    @property
+    def trainable(self) -> int:
+        """Trained parameters."""
+        return self.parameters["trainable"]
+
+    @property
+    def total(self) -> int:
+        """Parameters of the base and of what was added to it."""
+        return self.parameters["total"]
+
+    @property
+    def seconds(self) -> float:
+        """What the run took: training and scoring."""
+        return self.evaluation_seconds + (self.training.seconds if self.training else 0.0)
+
+
+def read_record(path: Path) -> Record:
+    """Read a `record.json`.
+
+    Raises:
+        HyLoRADAError: it is absent, no JSON, or not the record of a run.
+    """
+    values = read_json(path)
+    try:
+        return Record.from_json(values)
+    except HyLoRADAError as error:
+        told = str(error).removesuffix(".")
+        raise HyLoRADAError(f"{path} is no whole record: {told}; remove its folder and make the run again.") from None

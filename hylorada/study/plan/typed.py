@@ -1,0 +1,89 @@
+"""JSON into frozen dataclasses, checked on the way, and back. Needs no torch."""
+
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from hylorada.errors import HyLoRADAError, near
+
+QUIET = {"quiet": True}  # metadata of a field that is not written while it has its default
+IN_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+
+
+def read(kind: Any, value: Any, where: str) -> Any:
+    """Return a value of JSON as a `kind`: a dataclass, list, tuple, dict, union of these, or a plain type.
+
+    where: what the value is called in an error. A whole number stands for a number; a field with a default may be
+    absent.
+
+    Raises:
+        HyLoRADAError: a value of another kind, a field that is missing or not known, or what the dataclass refuses.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, UnionType):
+        return _read_union(arguments, value, where)
+    if is_dataclass(kind):
+        return _read_fields(kind, value, where)
+    if origin in (list, tuple):
+        _check(isinstance(value, list), value, where, "a list")
+        return origin(read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        _check(isinstance(value, dict), value, where, "names with values")
+        return {name: read(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
+    allowed = (int, float) if kind is float else kind
+    is_right = isinstance(value, allowed) and isinstance(value, bool) == (kind is bool)
+    _check(is_right, value, where, IN_WORDS[kind])
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Return a dataclass, and all within it, as JSON can hold it; `read` reads it back."""
+    if is_dataclass(value):
+        return {
+            field.name: plain(getattr(value, field.name))
+            for field in fields(value)
+            if not (field.metadata.get("quiet") and getattr(value, field.name) == field.default)
+        }
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    """Return the value as the first kind that it fits; what it lacks of the last one is told."""
+    if value is None and NoneType in kinds:
+        return None
+    *others, last = (kind for kind in kinds if kind is not NoneType)
+    for kind in others:
+        try:
+            return read(kind, value, where)
+        except HyLoRADAError:
+            continue
+    return read(last, value, where)
+
+
+def _read_fields(kind: Any, value: Any, where: str) -> Any:
+    _check(isinstance(value, dict), value, where, "names with values")
+    kinds = _kinds(kind)
+    for name in value:
+        if name not in kinds:
+            raise HyLoRADAError(f"{where}: {name!r} is not known; {near(str(name), kinds)}")
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in required if name not in value]:
+        raise HyLoRADAError(f"{where} lacks {', '.join(missing)}.")
+    return kind(**{name: read(kinds[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+@cache
+def _kinds(kind: Any) -> dict[str, Any]:
+    kinds = get_type_hints(kind)
+    return {field.name: kinds[field.name] for field in fields(kind)}
+
+
+def _check(is_right: bool, value: Any, where: str, wanted: str) -> None:
+    if not is_right:
+        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
+        raise HyLoRADAError(f"{where} is {shown}, and not {wanted}.")
