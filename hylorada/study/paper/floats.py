@@ -90,7 +90,8 @@ def _budget(settings: Settings, study: str) -> str:
     own, rows = settings.for_study(study), settings.rows(study)
     changed = next(iter(rows.values())).changes  # rows differ in more only where the table shows it
     protocol = PROTOCOLS[changed.get("protocol", own.protocol)]
-    seeds = "One seed" if len(own.seeds) == 1 else f"{len(own.seeds)} seeds"
+    single = "One seed a row, so that no effect can be told from chance"
+    seeds = single if len(own.seeds) == 1 else f"{len(own.seeds)} seeds"
     left_out = len(STUDIES[study].rows or rows) - len(rows)
     ending = f" Rows left out at this scale: {left_out}." if left_out else ""
     if protocol.training_text is None:

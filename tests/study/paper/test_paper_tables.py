@@ -18,6 +18,7 @@ from hylorada.study.paper.compile import build_pdf, find_tex
 from hylorada.study.paper.floats import PAPER_FIGURES, write_floats
 from hylorada.study.paper.sentences.claims import MACROS as CLAIMS_MACROS
 from hylorada.study.paper.sentences.claims import detectable_by_pair, noise_sentence, pooled_sd, without_farthest
+from hylorada.study.paper.sentences.effects import effect_sentences
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.protocol import Protocol
 from hylorada.study.plan.protocols import PROTOCOLS
@@ -26,6 +27,7 @@ from hylorada.study.records.records import study_records
 from hylorada.study.results.compute import compute_table
 from hylorada.study.results.facts import FACTS, PROCEDURES, facts_table, mended_alone
 from hylorada.study.results.parts import PARTS, parts_table
+from hylorada.study.results.results import read_results
 from hylorada.study.results.words import percentage
 
 TEX = find_tex({"PATH": ""}) or find_tex()
@@ -114,6 +116,17 @@ def test_floats_are_only_those_that_the_scale_has(settings, tmp_path):
     text = (tmp_path / "floats.tex").read_text()
     assert re.findall(r"\\define\{tab:(\w+)\}", text) == ["direct", "controls"]
     assert set(re.findall(r"\\define\{fig:(\w+)\}", text)) == set(PAPER_FIGURES) & set(figures_of(settings))
+
+
+def test_a_table_of_one_seed_says_so_in_its_caption_and_gets_no_sentence(settings, folder, tmp_path):
+    single = replace(settings, studies={"direct": {"seeds": [0]}, "controls": {"seeds": [0, 1]}})
+    write_floats(single, tmp_path / "floats.tex")
+    direct, controls = re.findall(r"\\caption{(.*)}\\label{tab", (tmp_path / "floats.tex").read_text())
+    assert "One seed a row, so that no effect can be told from chance; trained on" in direct
+    assert "2 seeds; trained on" in controls
+    told = effect_sentences(read_results(settings, folder / "runs"))
+    one_seed = {name for name in settings.studies if len(settings.for_study(name).seeds) == 1}
+    assert one_seed >= {"direct", "controls"} and told["HyDirectSentence"] == told["HyControlsSentence"] == ""
 
 
 def test_the_spread_within_families_of_published_numbers_is_computed_from_them():

@@ -27,7 +27,6 @@ from hylorada.study.results.words import (
     why_none,
 )
 
-SAME = 0.005  # percent: what two decimals cannot show
 STACK, FIRST = "landmarks", "rslora"
 POOLING = {"original": "original", "per_layer": "per-layer"}  # designs that pool, and what the text calls them
 MACROS = {  # macro -> the studies whose effects it tells, of which a scale has one at most
@@ -48,7 +47,10 @@ MACROS = {  # macro -> the studies whose effects it tells, of which a scale has 
 
 
 def effect_sentences(results: Results) -> dict[str, str]:
-    """Return the sentence about the effects of each study, by macro; also for those that the scale lacks."""
+    """Return the sentence about the effects of each study, by macro; also for those that the scale lacks.
+
+    A table of single runs decides nothing, so nothing is said of it: its caption tells why.
+    """
     sentences = {}
     for macro, names in MACROS.items():
         name = next((name for name in names if name in results.studies), None)
@@ -57,7 +59,7 @@ def effect_sentences(results: Results) -> dict[str, str]:
             continue
         table, rows = results.frame(name), results.settings.rows(name)
         sentences[macro] = effects_sentence(table, rows, f"[table {name}]")
-        if "published_change" in table:
+        if sentences[macro] and "published_change" in table:
             trained = table[~table["against"].isin(untouched(rows))]
             changes = zip(trained["stage"], trained["published_change"], strict=True)
             sentences[macro] += published_sentence({rows[row].in_words: change for row, change in changes})
@@ -75,7 +77,7 @@ def published_sentence(changes: Mapping[str, float | None]) -> str:
 
 
 def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -> str:
-    """Say of the rows of a study which effects are resolved, or how far they go where one seed resolves none.
+    """Say of the rows of a study which effects are resolved; nothing where none has an interval.
 
     table: as `study_table` makes it of `rows`. where: what the text calls it. Effects against the untouched base are
     left out where there are others.
@@ -87,7 +89,7 @@ def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -
     if compared.empty:
         return f"{where} has the rows, which are held against no other."
     if compared["effect_low"].isna().all():
-        return _without_intervals(compared, where)
+        return ""
     resolved = compared[compared["resolved"]]
     groups = {"lower": resolved[resolved["effect"] < 0], "raise": resolved[resolved["effect"] > 0]}
     clauses = [
@@ -174,18 +176,6 @@ def bases_sentence(settings: Settings, table: pd.DataFrame | None) -> str:
     if table is None or len(settings.bases) == 1:
         return "This copy has one base, so that whether the stack fares otherwise on a larger one is open."
     return effects_sentence(table, settings.rows("bases"), "[table bases]")
-
-
-def _without_intervals(compared: pd.DataFrame, where: str) -> str:
-    if (compared["effect"].abs() < SAME).all():
-        return f"In {where} single runs leave perplexity as it was, to two decimals."
-    low, high = (compared.loc[index] for index in (compared["effect"].idxmin(), compared["effect"].idxmax()))
-    if len(compared) == 1:
-        return f"In {where} a single run gives {percentage(low['effect'])} for {low['label']}, without an interval."
-    return (
-        f"In {where} the effects of single runs lie between {percentage(low['effect'])} ({low['label']}) and "
-        f"{percentage(high['effect'])} ({high['label']}), without intervals."
-    )
 
 
 def _told(row: Mapping[str, object]) -> str:
