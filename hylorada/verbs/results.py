@@ -70,7 +70,7 @@ def do_rates(options: argparse.Namespace) -> None:
     settings = settings_of(options)
     best = best_rates(study_records(settings, "rates", options.records), settings.rows("rates"))
     print(best.to_string())
-    if edges := [arm for arm, found in best.iterrows() if found["on_edge"]]:
+    if edges := [arm for arm, rate in best.iterrows() if rate["on_edge"]]:
         LOG.warning("at the edge of the grid, so a better rate may lie beyond: %s", ", ".join(edges))
     print(yaml.safe_dump({"tuned_rates": tuned_rates(best)}, sort_keys=False), end="")
 

@@ -93,20 +93,20 @@ def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
     figure = Figure(figsize=(PAGE / 1.4, 0.6 + height), layout="constrained")
     axes = figure.subplots()
     means = {name: stage_means(records, name) for name in records.stages}
-    for row, (name, found) in enumerate(means.items()):
-        at, against = np.exp(found.mean), rows[name].against
+    for row, (name, level) in enumerate(means.items()):
+        at, against = np.exp(level.mean), rows[name].against
         if against is not None:
             start = np.exp(means[against].mean)
             axes.plot([start, at], [row] * 2, color=PALE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
             axes.plot(start, row, "|", color=PALE, markersize=7, zorder=0)
-            if has_interval(found - means[against]):
-                interval = percentile_interval(bootstrap(found - means[against]))
+            if has_interval(level - means[against]):
+                interval = percentile_interval(bootstrap(level - means[against]))
                 ends = start * np.exp([interval.low, interval.high])
                 axes.plot(ends, [row - 0.2] * 2, color="black", linewidth=1.2, solid_capstyle="butt")
         axes.plot(at, row, "|", color="black", markersize=9, markeredgewidth=1.6)
         marker = "X" if records.seeds(name) == [None] else "o"
         seeds = dict(color=COLOURS["rslora"], markersize=3.5, alpha=0.7, markeredgewidth=0)
-        axes.plot(np.exp(found.by_seed), np.full(len(found.values), row + 0.2), marker, **seeds)
+        axes.plot(np.exp(level.by_seed), np.full(len(level.values), row + 0.2), marker, **seeds)
     rows_down(axes, [rows[name].label for name in means])
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("perplexity (lower is better)")

@@ -57,16 +57,16 @@ def gain_by_kind(records: Records, rows: dict[str, Row]) -> Figure:
     base = records.record(BASE, None).views.kinds
     stages = [stage for stage in records.stages if stage != BASE]
     for row, stage in enumerate(stages):
-        found = [records.record(stage, seed).views.kinds for seed in records.seeds(stage)]
+        by_seed = [records.record(stage, seed).views.kinds for seed in records.seeds(stage)]
         for step, (kind, (label, marker, colour)) in enumerate(KINDS.items()):
             if not base[kind].tokens:
                 continue
-            change = np.array([kinds[kind].mean_nll - base[kind].mean_nll for kinds in found])
+            change = np.array([kinds[kind].mean_nll - base[kind].mean_nll for kinds in by_seed])
             look = dict(marker=marker, color=colour, label=label if row == 0 else None)
             height = row + 0.22 * (step - 1)
             _dots(own, change, height, **look)
             _dots(whole, change * base[kind].token_share, height, **look)
-        total = np.mean([_mean(kinds) for kinds in found]) - _mean(base)
+        total = np.mean([_mean(kinds) for kinds in by_seed]) - _mean(base)
         whole.plot(total, row, "|", color=COLOURS[BASE], markersize=10, label="all tokens" if row == 0 else None)
     for axes, label in (
         (own, "change within the kind (nats per token)"),
@@ -91,10 +91,10 @@ def _texts(records: Records) -> dict[str, dict[Key, Scored]]:
     return texts
 
 
-def _six(axes: Axes, found: dict[str, list[dict[str, float]]]) -> None:
+def _six(axes: Axes, by_stage: dict[str, list[dict[str, float]]]) -> None:
     for row, name in enumerate(PERPLEXITIES):
         means = []
-        for stage, results in found.items():
+        for stage, results in by_stage.items():
             values = np.array([result[name] for result in results], dtype=float)  # NaN where no text is long enough
             height = row + (0.17 if stage != BASE else -0.17)
             look = dict(marker=MARKERS[stage], color=COLOURS[stage], label=STAGES[stage].label if row == 0 else None)
@@ -109,14 +109,14 @@ def _six(axes: Axes, found: dict[str, list[dict[str, float]]]) -> None:
 def _worst(axes: Axes, records: Records, texts: dict[str, dict[Key, Scored]]) -> None:
     for row, of in enumerate(texts.values()):
         for stage, height in zip(BRIDGED, (row - 0.2, row + 0.2), strict=True):
-            found = [of[stage, seed] for seed in records.seeds(stage)]
-            shares = 100 * np.array([[text.share for text in run.views.worst] for run in found])
+            by_seed = [of[stage, seed] for seed in records.seeds(stage)]
+            shares = 100 * np.array([[text.share for text in run.views.worst] for run in by_seed])
             ends = shares.mean(axis=0).cumsum()
             axes.barh(height, ends[-1], height=0.24, color=COLOURS[stage])
             axes.vlines(ends[:-1], height - 0.12, height + 0.12, color="white", linewidth=0.8)
             seeds = dict(color=COLOURS[stage], markersize=3, markeredgecolor="white", markeredgewidth=0.3)
             axes.plot(shares.sum(axis=1), np.full(len(shares), height), MARKERS[stage], **seeds)
-        alike = 100 * shares.shape[1] / _text_count(found[0])
+        alike = 100 * shares.shape[1] / _text_count(by_seed[0])
         axes.vlines(alike, row - 0.42, row + 0.42, color=COLOURS["landmarks"], linewidth=1.4)
     rows_down(axes, [title.split()[-1] for title in texts])
     axes.set_title("five worst texts")

@@ -74,10 +74,10 @@ def retrieval(records: Records, rows: dict[str, Row]) -> Figure:
         runs = [records.record(stage, seed) for seed in records.seeds(stage)]
         panels[0, column].set_title(rows[stage].label)
         for axes, (task, size) in zip(panels[:, column], sizes, strict=True):
-            found = [_measure(run, "retrieval")[task] for run in runs]
-            _by_depth(axes, stage, [[p for p in one.places if p.size == size] for one in found])
-            if all(one.verdict != MEASURABLE for one in found):
-                axes.text(0.5, 0.97, found[0].verdict, ha="center", va="top", transform=axes.transAxes, fontsize=7)
+            retrieved = [_measure(run, "retrieval")[task] for run in runs]
+            _by_depth(axes, stage, [[p for p in one.places if p.size == size] for one in retrieved])
+            if all(one.verdict != MEASURABLE for one in retrieved):
+                axes.text(0.5, 0.97, retrieved[0].verdict, ha="center", va="top", transform=axes.transAxes, fontsize=7)
     for axes, (task, size) in zip(panels[:, 0], sizes, strict=True):
         name, unit = TASKS[task]
         axes.set_ylabel(f"{name},\n{size:,} {unit}\nretrieved (%)")

@@ -32,15 +32,15 @@ def learning_rates(records: Records, rows: dict[str, Row]) -> Figure:
     panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).flatten()
     lowest = best["perplexity"].min()
     rim = min(table["perplexity"].max(), HIGHEST * lowest)
-    for axes, (arm, found) in zip(panels, best.iterrows(), strict=False):
+    for axes, (arm, lowest) in zip(panels, best.iterrows(), strict=False):
         for _, other in means.groupby("arm", sort=False):
             axes.plot(other["rate"], other["perplexity"], color=PALE, linewidth=0.5, zorder=0)
         own = means[means["arm"] == arm]
         axes.plot(own["rate"], own["perplexity"], color=COLOURS["rslora"])
         _seeds(axes, table[table["arm"] == arm], rim)
-        axes.plot(found["rate"], found["perplexity"], **RINGS[bool(found["on_edge"])], zorder=3)
-        rate = _written(found["rate"]) + " (edge)" * found["on_edge"]
-        axes.set_title(f"{found['label']}: {rate if np.isfinite(found['perplexity']) else 'diverged'}", fontsize=7.5)
+        axes.plot(lowest["rate"], lowest["perplexity"], **RINGS[bool(lowest["on_edge"])], zorder=3)
+        rate = _written(lowest["rate"]) + " (edge)" * lowest["on_edge"]
+        axes.set_title(f"{lowest['label']}: {rate if np.isfinite(lowest['perplexity']) else 'diverged'}", fontsize=7.5)
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["rate"])), [_written(rate) for rate in sorted(set(table["rate"]))], fontsize=7)
     axes.minorticks_off()

@@ -80,13 +80,13 @@ def page_html(
             raise HyLoRADAError(
                 f"the claims rest on {name}, which has no record here; run `hylorada claims` with the same records."
             )
-    found = steps(claims, headlines, protocols)
-    published, corrected = [step.as_published for step in found], [step.corrected for step in found]
+    five = steps(claims, headlines, protocols)
+    published, corrected = [step.as_published for step in five], [step.corrected for step in five]
     summary = {
         "What was claimed": was_claimed(claims, headlines),
         "What the claimed procedure gives": was_found(protocols, CLAIMED, published, judged["published_cut"]),
         "What the corrected one gives": was_found(protocols, CORRECTED, corrected),
-        "What follows": what_follows(judged["counts"], found),
+        "What follows": what_follows(judged["counts"], five),
     }
     frame = project_root() / "report"
     made_on = f"{judged['base']} on {judged['corpus']}"
@@ -102,7 +102,7 @@ def page_html(
         summary="\n".join(
             f'<div class="card"><h2>{escape(h)}</h2><p>{escape(t)}</p></div>' for h, t in summary.items()
         ),
-        steps=_steps(found),
+        steps=_steps(five),
         selects=_selects(claims),
         verdicts=_verdicts(judged["counts"]),
         claims="\n".join(map(_claim, claims)),
@@ -129,9 +129,9 @@ def claimed_text(claim: Mapping[str, Any]) -> str:
     return text + " %" * (claim["kind"] == "percent" and not isinstance(value, str))
 
 
-def _steps(found: Sequence[Step]) -> str:
+def _steps(five: Sequence[Step]) -> str:
     lines = []
-    for step in found:
+    for step in five:
         row = f"row-protocols-{step.stage}"
         cells = {
             "claimed": link(step.claim["id"], percentage(step.claimed, plus=True)),

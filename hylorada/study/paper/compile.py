@@ -186,14 +186,14 @@ def _raise_on_errors(main_tex: Path, log_text: str, failed: str, engine: Engine,
     if failed:
         lines = log_text.splitlines()
         errors = [i for i, line in enumerate(lines) if re.match(r"!|\S+:\d+: ", line)]
-        said = " ".join(" ".join(lines[i : i + 2]).strip() for i in errors[:2]) or failed.strip()[-300:]
+        message = " ".join(" ".join(lines[i : i + 2]).strip() for i in errors[:2]) or failed.strip()[-300:]
         hint = "" if engine.name == "tinytex" else " HYLORADA_TEX=tinytex takes the locked TeX, which is complete."
-        raise HyLoRADAError(f"{main_tex} did not compile with {engine.name}: {said} (whole log: {log}).{hint}")
+        raise HyLoRADAError(f"{main_tex} did not compile with {engine.name}: {message} (whole log: {log}).{hint}")
     dangling = sorted(set(re.findall(r"Warning: ((?:Reference|Citation) [`'][^']+')", log_text)))
     if dangling:
         raise HyLoRADAError(f"{main_tex} refers to what is not there: {', '.join(dangling)} (whole log: {log}).")
 
 
 def _overfull(log_text: str) -> list[str]:
-    found = re.findall(r"^(Overfull \\hbox \(([\d.]+)pt too wide\).*)$", log_text, flags=re.MULTILINE)
-    return [line for line, points in found if float(points) > OVERFULL_POINTS]
+    overfull = re.findall(r"^(Overfull \\hbox \(([\d.]+)pt too wide\).*)$", log_text, flags=re.MULTILINE)
+    return [line for line, points in overfull if float(points) > OVERFULL_POINTS]

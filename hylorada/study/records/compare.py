@@ -203,7 +203,7 @@ def _spreads(records: Iterable[Record], reference: Archive) -> dict[tuple, Sprea
         record = reference.records[names[-1]]
         if record.specification.training is not None and _row(record) in wanted:
             rows.setdefault(_row(record), {})[record.name] = record
-    found: dict[tuple, Spread] = {}
+    spreads: dict[tuple, Spread] = {}
     pooled: dict[str, list[tuple[float, int]]] = {}
     for row, members in rows.items():
         by_metric: dict[str, list[float]] = {}
@@ -214,13 +214,13 @@ def _spreads(records: Iterable[Record], reference: Archive) -> dict[tuple, Sprea
         for metric, values in by_metric.items():
             if len(values) > 1:
                 series = pd.Series(values)
-                found[row, metric] = Spread(float(series.mean()), float(series.std()), len(values) - 1, len(values))
+                spreads[row, metric] = Spread(float(series.mean()), float(series.std()), len(values) - 1, len(values))
                 pooled.setdefault(metric, []).append((float(series.var()), len(values) - 1))
     for metric, parts in pooled.items():
         freedom = sum(each for _, each in parts)
         sd = math.sqrt(sum(variance * each for variance, each in parts) / freedom)
-        found[None, metric] = Spread(None, sd, freedom, 1)
-    return found
+        spreads[None, metric] = Spread(None, sd, freedom, 1)
+    return spreads
 
 
 def _row(record: Record) -> str:
@@ -257,5 +257,5 @@ def _brief(value: Any) -> str:
 
 
 def _worst(verdicts: Iterable[str]) -> str:
-    found = set(verdicts)
-    return next(verdict for verdict in (DIFFERENT, TOLERATED, SAME, ALONE) if verdict in found)
+    given = set(verdicts)
+    return next(verdict for verdict in (DIFFERENT, TOLERATED, SAME, ALONE) if verdict in given)

@@ -164,7 +164,7 @@ def load_folder(folder: Path) -> Records:
     Raises:
         HyLoRADAError: no record, two of one stage and seed, or records that do not fit together (see `check_alike`).
     """
-    found: dict[Key, Path] = {}
+    folders: dict[Key, Path] = {}
     records: dict[Key, Record] = {}
     for path in sorted(Path(folder).glob("[!.]*/record.json")):  # a hidden folder is one in the making
         record = read_record(path)
@@ -172,17 +172,17 @@ def load_folder(folder: Path) -> Records:
         key = record.specification.stage, training and training.seed
         if key[0] not in STAGES:
             raise HyLoRADAError(f"{path}: stage {key[0]!r} is not known; {near(key[0], STAGES)}")
-        if key in found:
+        if key in folders:
             raise HyLoRADAError(
-                f"{folder} holds two records of {_words(key)}: {found[key].name} and {path.parent.name}; "
+                f"{folder} holds two records of {_words(key)}: {folders[key].name} and {path.parent.name}; "
                 "load the records of one scale at a time, with its plan (`load_records`)."
             )
-        found[key], records[key] = path.parent, record
-    if not found:
+        folders[key], records[key] = path.parent, record
+    if not folders:
         raise HyLoRADAError(f"{folder} has no sub-folder with a record.json; name a folder of records.")
     order = list(STAGES)
-    keys = sorted(found, key=lambda key: (order.index(key[0]), -1 if key[1] is None else key[1]))
-    return _checked({key: records[key] for key in keys}, found)
+    keys = sorted(folders, key=lambda key: (order.index(key[0]), -1 if key[1] is None else key[1]))
+    return _checked({key: records[key] for key in keys}, folders)
 
 
 def check_alike(by_run: dict[Key, Record], varies: tuple[str, ...] = ()) -> None:

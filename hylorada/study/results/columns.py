@@ -32,11 +32,11 @@ def values(records: Records, name: str, against: Mapping[str, str | None]) -> di
     against: the row that each is held to.
     """
     column = COLUMNS[name]
-    found = {
+    by_stage = {
         stage: _over_seeds([column.of(records.record(stage, s)) for s in records.seeds(stage)])
         for stage in records.stages
     }
-    return {stage: _change(found, stage, against[stage]) for stage in found} if column.is_change else found
+    return {stage: _change(by_stage, stage, against[stage]) for stage in by_stage} if column.is_change else by_stage
 
 
 def of_lines(record: Record, number: str) -> Value:
@@ -51,8 +51,8 @@ def _over_seeds(each: list[Value]) -> Value:
     return float(np.mean(numbers)) if len(numbers) == len(each) else each[0]
 
 
-def _change(found: dict[str, Value], stage: str, against: str | None) -> Value:
-    one, other = found[stage], found[against] if against else None
+def _change(by_stage: dict[str, Value], stage: str, against: str | None) -> Value:
+    one, other = by_stage[stage], by_stage[against] if against else None
     if not isinstance(one, int | float) or not isinstance(other, int | float):
         return None
     return 100 * (one / other - 1)

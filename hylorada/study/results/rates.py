@@ -46,8 +46,8 @@ def best_rates(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
             continue
         best = own.loc[own["perplexity"].idxmin()]
         on_edge = best["rate"] in (own["rate"].min(), own["rate"].max())
-        found = {"label": best["label"], "rate": float(best["rate"]), "perplexity": float(best["perplexity"])}
-        lines[arm] = found | {"on_edge": bool(on_edge)}
+        line = {"label": best["label"], "rate": float(best["rate"]), "perplexity": float(best["perplexity"])}
+        lines[arm] = line | {"on_edge": bool(on_edge)}
     return pd.DataFrame.from_dict(lines, orient="index")
 
 

@@ -210,26 +210,26 @@ def family_of_effects(differences: Mapping[str, Comparison], draws: int = DRAWS)
 
     Holm's p is the larger of bootstrap and t test, so that it rejects just where `Effect.is_resolved`.
     """
-    drawn = {name: found.drawn(draws) for name, found in differences.items() if has_interval(found)}
+    drawn = {name: compared.drawn(draws) for name, compared in differences.items() if has_interval(compared)}
     p_values = [max(bootstrap_p(values), t_p(differences[name].by_seed)) for name, values in drawn.items()]
     errors = dict(zip(drawn, holm_errors(p_values).tolist(), strict=True))
-    return {name: _effect(found, drawn.get(name), errors.get(name)) for name, found in differences.items()}
+    return {name: _effect(compared, drawn.get(name), errors.get(name)) for name, compared in differences.items()}
 
 
-def has_interval(found: Comparison) -> bool:
+def has_interval(compared: Comparison) -> bool:
     """Whether there are seeds and articles enough to draw from."""
-    return len(found.by_seed) > 1 and found.articles >= FEWEST_ARTICLES
+    return len(compared.by_seed) > 1 and compared.articles >= FEWEST_ARTICLES
 
 
-def _effect(found: Comparison, drawn: np.ndarray | None, error: float | None) -> Effect:
-    by_seed = found.by_seed
+def _effect(compared: Comparison, drawn: np.ndarray | None, error: float | None) -> Effect:
+    by_seed = compared.by_seed
     seeds = len(by_seed)
     if drawn is None or error is None:
-        return Effect(found.mean, seeds)
+        return Effect(compared.mean, seeds)
     sd = float(by_seed.std(ddof=1))
     by_bootstrap = (stats.norm.ppf(1 - error / 2) + stats.norm.ppf(POWER)) * drawn.std()
     return Effect(
-        mean=found.mean,
+        mean=compared.mean,
         seeds=seeds,
         interval=percentile_interval(drawn, error),
         check=t_interval(by_seed, error),

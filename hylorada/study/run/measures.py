@@ -74,7 +74,7 @@ def measure_lines(subject: nn.Module, asked: LinesAsked, **at: Any) -> Scored:
 def measure_end_token(subject: nn.Module, asked: int | None, **at: Any) -> Scored:
     """How likely the end of the text is where the text goes on, over the first `asked` texts (None: all)."""
     evaluation, texts = at["evaluation"], at["texts"][:asked]
-    found = end_probability(
+    ends = end_probability(
         subject,
         texts,
         at["text"].end,
@@ -83,10 +83,10 @@ def measure_end_token(subject: nn.Module, asked: int | None, **at: Any) -> Score
         evaluation.batch_size,
         progress=at["progress"],
     )
-    quantiles = dict(zip(map(str, LEVELS), found.quantiles().tolist(), strict=True))
-    factor = found.perplexity_factor()
+    quantiles = dict(zip(map(str, LEVELS), ends.quantiles().tolist(), strict=True))
+    factor = ends.perplexity_factor()
     return EndToken(
-        mean=found.mean(),
+        mean=ends.mean(),
         quantiles=quantiles,
         perplexity_factor=factor if np.isfinite(factor) else None,
         texts=len(texts),

@@ -142,8 +142,8 @@ def _is_complete(target: Path, identity: dict[str, Any]) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for tool in ("torch", "transformers", "gguf", "datasets", "mwparserfromhell"):
         with suppress(PackageNotFoundError):
-            found[tool] = version(tool)
-    return found
+            versions[tool] = version(tool)
+    return versions

@@ -39,13 +39,15 @@ def select_lines(wanted: Lines, characters: np.ndarray, stripped: np.ndarray) ->
     Raises:
         HyLoRADAError: there are fewer than asked for.
     """
-    found, what = np.arange(len(characters)), "lines"
+    qualifying, what = np.arange(len(characters)), "lines"
     if wanted.longer_than is not None:  # a blank line is none, however long
-        found = np.flatnonzero((stripped > 0) & ((stripped if wanted.stripped else characters) > wanted.longer_than))
+        qualifying = np.flatnonzero(
+            (stripped > 0) & ((stripped if wanted.stripped else characters) > wanted.longer_than)
+        )
         what = f"lines of more than {wanted.longer_than} characters"
-    if len(found) < wanted.count:
+    if len(qualifying) < wanted.count:
         raise HyLoRADAError(
-            f"the {wanted.split} text has {len(found)} {what} and {wanted.count} are asked for; ask for fewer "
+            f"the {wanted.split} text has {len(qualifying)} {what} and {wanted.count} are asked for; ask for fewer "
             "(train_lines, measures: lines), or give more text."
         )
-    return found[: wanted.count]
+    return qualifying[: wanted.count]

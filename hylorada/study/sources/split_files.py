@@ -32,7 +32,7 @@ def find_files(folder: Path) -> dict[str, SplitFiles]:
         HyLoRADAError: a split is absent, there in two forms, lacks a shard, or lies in several sub-folders.
     """
     place = _place(folder)
-    found = {}
+    by_split = {}
     for part in SPLITS:
         forms = _forms(place, part)
         if len(forms) != 1:
@@ -41,8 +41,8 @@ def find_files(folder: Path) -> dict[str, SplitFiles]:
                 f"exactly one of {', '.join(part + ending for ending in ENDINGS)} (or all of its shards, named as "
                 f"{part}-00000-of-00002.parquet) or {part}/ with .txt files."
             )
-        found[part] = forms[0]
-    return found
+        by_split[part] = forms[0]
+    return by_split
 
 
 def flat(files: Mapping[str, SplitFiles]) -> list[Path]:
@@ -56,9 +56,9 @@ def check_shards(paths: Sequence[Path]) -> None:
     Raises:
         HyLoRADAError: one is missing, or there are those of two sets.
     """
-    found = [match for path in paths if (match := SHARD.fullmatch(path.name))]
-    numbers, totals = sorted(int(match[2]) for match in found), {int(match[3]) for match in found}
-    if found and (len(found) < len(paths) or len(totals) > 1 or numbers != list(range(totals.pop()))):
+    shards = [match for path in paths if (match := SHARD.fullmatch(path.name))]
+    numbers, totals = sorted(int(match[2]) for match in shards), {int(match[3]) for match in shards}
+    if shards and (len(shards) < len(paths) or len(totals) > 1 or numbers != list(range(totals.pop()))):
         raise HyLoRADAError(
             f"{paths[0].parent} does not hold all shards of one set and nothing else: there are "
             f"{', '.join(path.name for path in paths)}; bring what is missing, and remove what is of another set."

@@ -17,18 +17,18 @@ LEVELS = ("perplexity", "corpus")  # columns of tables that hold exp of the mean
 ByRow = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def state(path: Path, found: ByRow, missing: Mapping[str, Sequence[str]], archive: Archive) -> list[str]:
+def state(path: Path, by_row: ByRow, missing: Mapping[str, Sequence[str]], archive: Archive) -> list[str]:
     """Say what tells that a file is older than its records or of others, else that nothing does.
 
-    found: its records by row. missing: names of runs that have none.
+    by_row: its records by row. missing: names of runs that have none.
     """
     told = []
-    records = [record for row in found.values() for record in row]
+    records = [record for row in by_row.values() for record in row]
     if absent := [name for names in missing.values() for name in names]:
         told.append(f"{len(absent)} of its runs have no record in {archive.folder}: {some(absent)}")
     if late := later_than(path, records, archive):
         told.append(f"OLDER than {len(late)} of its {len(records)} records ({some(late)}); make it again")
-    other = _other_records(path, found)
+    other = _other_records(path, by_row)
     if other:
         told.append(f"made from OTHER records: {other}")
     return told or [f"newer than all of its {len(records)} records" + ", and of their numbers" * (other == "")]
@@ -45,22 +45,22 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
-def _other_records(path: Path, found: ByRow) -> str | None:
+def _other_records(path: Path, by_row: ByRow) -> str | None:
     """Say how a file shows that it is of other records; "" when it is of these, None when it cannot tell."""
     if path.suffix == ".csv":
-        return _other_levels(pd.read_csv(path), found)
-    if path.name == "numbers.tex" and (said := DIGEST.search(path.read_text())):
-        digest = Records({(row, r.name): r for row, records in found.items() for r in records}, {}).digest
-        return "" if said[1] == digest else f"it names digest {said[1][:12]}, theirs is {digest[:12]}"
+        return _other_levels(pd.read_csv(path), by_row)
+    if path.name == "numbers.tex" and (named := DIGEST.search(path.read_text())):
+        digest = Records({(row, r.name): r for row, records in by_row.items() for r in records}, {}).digest
+        return "" if named[1] == digest else f"it names digest {named[1][:12]}, theirs is {digest[:12]}"
     return None
 
 
-def _other_levels(table: pd.DataFrame, found: ByRow) -> str | None:
+def _other_levels(table: pd.DataFrame, by_row: ByRow) -> str | None:
     level = next((name for name in LEVELS if name in table), None)
     if level is None:
         return None
     levels = table.set_index("stage")[level]
-    for row, records in found.items():
+    for row, records in by_row.items():
         if row not in levels and level == "perplexity":
             return f"it has no row {row}"
         if row in levels and records:

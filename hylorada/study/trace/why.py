@@ -47,9 +47,9 @@ def why(what: str, settings: Settings, records: Path, claims: Path, row: str | N
     planned = runs_behind(made_of, path, settings)
     if row is not None:
         planned = _only(planned, row, held_against(made_of, row, settings))
-    found, missing = _found(planned, archive)
-    lines += [f"├─ state    {line}" for line in state(path, found, missing, archive)]
-    return [*lines, *_tree(_labels(settings, planned), found, missing, archive, brief=made_of in (ALL, CLAIMS))]
+    by_row, missing = _found(planned, archive)
+    lines += [f"├─ state    {line}" for line in state(path, by_row, missing, archive)]
+    return [*lines, *_tree(_labels(settings, planned), by_row, missing, archive, brief=made_of in (ALL, CLAIMS))]
 
 
 def _claim(name: str, claims: Path, archive: Archive) -> list[str]:
@@ -118,9 +118,9 @@ def _only(planned: Plan, row: str, against: str | None) -> Plan:
 
 def _found(planned: Plan, archive: Archive) -> tuple[dict[str, list[Record]], dict[str, list[str]]]:
     """Return the records by row, and by row the names of runs that have none."""
-    found = {row: [record for run in runs if (record := archive.of(run))] for row, runs in planned.items()}
+    by_row = {row: [record for run in runs if (record := archive.of(run))] for row, runs in planned.items()}
     missing = {row: [run.name for run in runs if archive.of(run) is None] for row, runs in planned.items()}
-    return found, missing
+    return by_row, missing
 
 
 def _labels(settings: Settings, planned: Iterable[str]) -> dict[str, str]:
@@ -131,7 +131,7 @@ def _labels(settings: Settings, planned: Iterable[str]) -> dict[str, str]:
 
 def _tree(
     labels: Mapping[str, str],
-    found: Mapping[str, Sequence[Record]],
+    by_row: Mapping[str, Sequence[Record]],
     missing: Mapping[str, Sequence[str]],
     archive: Archive,
     brief: bool = False,
@@ -140,12 +140,12 @@ def _tree(
 
     brief: only name the runs; where they differ, say in how many ways.
     """
-    told = {record.name: lineage(record) for records in found.values() for record in records}
+    told = {record.name: lineage(record) for records in by_row.values() for record in records}
     shared = in_common([_without(each, IN_LINE) for each in told.values()]) if told else {}
     lines = [f"├─ records  {archive.folder}"]
     if brief:
         for row, label in labels.items():
-            names = [record.name for record in found.get(row, [])]
+            names = [record.name for record in by_row.get(row, [])]
             none = f"; {len(missing[row])} without a record" * bool(missing.get(row))
             lines.append(f"├─ {row}  ({label}): {', '.join(names)}{none}")
         heads = dict.fromkeys(head for each in told.values() for head in _without(each, (*shared, *IN_LINE)))
@@ -156,10 +156,10 @@ def _tree(
         labels = {}
     for row, label in labels.items():
         lines.append(f"├─ {row}" + f"  ({label})" * (label != row))
-        by_row = [told[record.name] for record in found.get(row, [])]
-        row_shared = _without(in_common(by_row), (*shared, *IN_LINE)) if by_row else {}
+        of_row = [told[record.name] for record in by_row.get(row, [])]
+        row_shared = _without(in_common(of_row), (*shared, *IN_LINE)) if of_row else {}
         lines += [f"│  │  {heading:8} {text}" for heading, text in row_shared.items()]
-        for record in found.get(row, []):
+        for record in by_row.get(row, []):
             says = told[record.name]
             seed = f"seed {says['seed']}, " if "seed" in says else ""
             old = "" if is_present_code(record) else "; by other code than the present"

@@ -206,12 +206,12 @@ def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
     worse = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean > 0}
     none = {name: effect for name, effect in effects.items() if not effect.is_resolved and effect.is_negligible}
     rest = {name: effect for name, effect in effects.items() if not effect.is_resolved and name not in none}
-    said = [
+    clauses = [
         f"{verb} with {joined(_found(*step) for step in group.items())}"
         for verb, group in (("falls", better), ("rises", worse))
         if group
     ]
-    sentences = [f"Perplexity {joined(said)}, intervals adjusted after Holm."] if said else []
+    sentences = [f"Perplexity {joined(clauses)}, intervals adjusted after Holm."] if clauses else []
     if none:
         sentences.append(
             f"{_steps_are(none)} equivalent to none: perplexity stays within "

@@ -26,7 +26,7 @@ def kinds_sentence(records: Records) -> str:
     views = {
         stage: [records.record(stage, seed).views.kinds for seed in records.seeds(stage)] for stage in (BASE, FIRST)
     }
-    if not all(kinds for found in views.values() for kinds in found):
+    if not all(kinds for each in views.values() for kinds in each):
         return "At this scale the loss was not split by kind of token."
     (base,) = views[BASE]
     gains = {kind: _gain(base[kind], [kinds[kind] for kinds in views[FIRST]]) for kind in base}
@@ -60,7 +60,7 @@ def retrieval_sentence(places: Records | None) -> str:
     if places is None or not of_base:
         return "At this scale retrieval by depth was not measured."
     trained = [record for (stage, _), record in places.by_run.items() if stage != BASE]
-    said, alike = [], []
+    clauses, alike = [], []
     for kind, label in (("key_value", "listed values"), ("passkey", "passkeys")):
         base = of_base[kind]
         shares = [record.measures.retrieval[kind].share for record in trained]
@@ -71,19 +71,19 @@ def retrieval_sentence(places: Records | None) -> str:
         elif shares:
             low, high = share_text(min(shares)), share_text(max(shares))
             told += f" (trained arms {low})" if low == high else f" (trained arms {low} to {high})"
-        said.append(told)
+        clauses.append(told)
         alike.append(all(share == base.share for share in shares))
     ending = " All arms retrieve the same, so that this test does not tell them apart." if all(alike) else ""
-    return f"The untouched base retrieves {joined(said)}.{ending}"
+    return f"The untouched base retrieves {joined(clauses)}.{ending}"
 
 
 def contrast_sentence(places: Records | None) -> str:
     """Say between which ends the contrast C lies, on the untouched base and the trained arms."""
     if places is None:
         return "At this scale places in the window were not compared."
-    found = values(places, "contrast", {})
-    trained = [value for stage, value in found.items() if stage != BASE]
-    base = found[BASE]
+    contrasts = values(places, "contrast", {})
+    trained = [value for stage, value in contrasts.items() if stage != BASE]
+    base = contrasts[BASE]
     if not trained or not all(isinstance(value, float) for value in (base, *trained)):
         return "The records of places in the window hold no contrast."
     low, high = min(trained), max(trained)
@@ -117,7 +117,7 @@ def rates_sentence(best: pd.DataFrame | None, means: pd.DataFrame | None, shared
     """
     if best is None or means is None:
         return "At this scale no rates were compared."
-    by_rate = [(rate, joined(found["label"])) for rate, found in best.groupby("rate")]
+    by_rate = [(rate, joined(arms["label"])) for rate, arms in best.groupby("rate")]
     told = "; ".join(f"{scientific(rate)} for {arms}" for rate, arms in by_rate)
     tried = means.groupby("arm")["rate"].nunique()
     few, many = (count(int(number)) for number in (tried.min(), tried.max()))

@@ -40,16 +40,16 @@ def end_sentence(fixes: Records | None, published: Records | None) -> str:
     padded, masked = (float(np.mean([end.mean for end in ends])) for ends in measured)
     factors = [float(np.mean([end.perplexity_factor for end in ends])) for ends in measured]
     if masked < padded:
-        said = (
+        clause = (
             "Trained with the padding in the loss, rsLoRA expects the end of a text that goes on "
             f"{padded / masked:.2g} times as often as with the padding masked"
         )
     else:
-        said = "Padding in the loss does not make rsLoRA expect the end of a text that goes on more often"
+        clause = "Padding in the loss does not make rsLoRA expect the end of a text that goes on more often"
     of_base = [] if published is None else _end_tokens(published, AS_PUBLISHED_ROWS["base"])
     untouched = f"; the untouched base: {scientific(np.mean([end.mean for end in of_base]))}" if of_base else ""
     return (
-        f"{said} ({scientific(padded)} against {scientific(masked)} a token{untouched}). What is spent on the end "
+        f"{clause} ({scientific(padded)} against {scientific(masked)} a token{untouched}). What is spent on the end "
         f"raises perplexity by {percentage(100 * (max(factors) - 1), 3)} at most."
     )
 
@@ -62,15 +62,15 @@ def passed_sentence(fixes: Records | None) -> str:
         return "At this scale positions were not passed alone."
     record = fixes.record(stage, fixes.seeds(stage)[0])
     moved = record.moved["position_bias"]
-    said = f"With positions passed alone, {moved.changed} of the {moved.entries} numbers of the bias move"
+    clause = f"With positions passed alone, {moved.changed} of the {moved.entries} numbers of the bias move"
     pairs = [(fixes.nll(stage, s).nll, fixes.nll(reference, s).nll) for s in fixes.seeds(stage)]
     if any(not np.array_equal(one, other) for one, other in pairs):
-        return f"{said}."
-    said += f", by at most {scientific(moved.largest)}, and yet no token's loss does"
+        return f"{clause}."
+    clause += f", by at most {scientific(moved.largest)}, and yet no token's loss does"
     half_a_step = {"bfloat16": 2.0**-9, "float16": 2.0**-12}.get(record.specification.dtype, 0.0)
     if moved.largest / 2 < half_a_step:  # the gate is a half at the start
-        said += ": a factor so close to one is one in the base's type, so that this fix needs single precision too"
-    return f"{said}."
+        clause += ": a factor so close to one is one in the base's type, so that this fix needs single precision too"
+    return f"{clause}."
 
 
 def still_sentence(published: Records | None) -> str:
