@@ -27,7 +27,7 @@ setup: $(if $(ACTIVE),,.venv/.stamp)
 .venv/.stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --requirement requirements.lock
+	.venv/bin/python tools/install.py requirements.lock
 	.venv/bin/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 

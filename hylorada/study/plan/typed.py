@@ -29,6 +29,8 @@ def read(kind: Any, value: Any, where: str) -> Any:
         return _read_fields(kind, value, where)
     if origin in (list, tuple):
         _check(isinstance(value, list), value, where, "a list")
+        if arguments[0] is float and set(map(type, value)) <= {int, float}:  # a record has thousands
+            return origin(value)
         return origin(read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict:
         _check(isinstance(value, dict), value, where, "names with values")

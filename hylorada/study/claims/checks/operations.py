@@ -4,6 +4,7 @@ Operations are those that torch's counter sees in products of matrices, two for 
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,9 +28,16 @@ Sizes = dict[str, int]
 
 def count_operations(run: Callable[[], Any], attention: bool = True) -> float:
     """Return the operations of the matrix products in a call, without attention's own on request."""
+    return _sum(_counts(run), attention)
+
+
+def _counts(run: Callable[[], Any]) -> dict[Any, int]:
     with FlopCounterMode(display=False) as counter:
         run()
-    counts = counter.get_flop_counts()["Global"]
+    return counter.get_flop_counts()["Global"]
+
+
+def _sum(counts: dict[Any, int], attention: bool) -> float:
     return float(sum(n for op, n in counts.items() if attention or not is_attention(op)))
 
 
@@ -88,10 +96,16 @@ def adapter_training(method: str, attention: bool = True, **parts: Any) -> Calla
 
     def count(sizes: Sizes) -> float:
         extra = {"s2_group_size": sizes["g"]} if parts.get("s2_attn_enabled") else {}
-        model = adapted(sizes, method, **parts | extra).train()
-        return count_operations(lambda: model(input_ids=_ids(sizes, "cpu")).logits.sum().backward(), attention)
+        settings = (tuple(sorted(each.items())) for each in (parts | extra, sizes))
+        return _sum(_training_counts(method, *settings), attention)
 
     return count
+
+
+@cache  # many statements grow one size of the same step
+def _training_counts(method: str, parts: tuple[tuple[str, Any], ...], sizes: tuple[tuple[str, int], ...]) -> dict:
+    model, ids = adapted(dict(sizes), method, **dict(parts)).train(), _ids(dict(sizes), "cpu")
+    return _counts(lambda: model(input_ids=ids).logits.sum().backward())
 
 
 def adapter_per_token(sizes: Sizes) -> float:
