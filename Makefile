@@ -14,7 +14,7 @@ export PATH := $(BIN):$(PATH)
 .PHONY: help setup paper quick test check clean
 
 help:
-	@echo 'make setup   Python environment in .venv with the locked packages (and a pdflatex, if there is none)'
+	@echo 'make setup   Python environment in .venv with the locked packages (and pdflatex and tcmalloc, where there are none)'
 	@echo 'make paper   setup, then every run, table, figure and paper/main.pdf; SCALE=smoke|micro|full|gpt2 (now: $(SCALE))'
 	@echo '             RECORDS=data/reference: from kept records of that scale, without any run'
 	@echo 'make quick   setup, then the formulas and the claims of one family: under a minute'
@@ -29,6 +29,7 @@ setup: $(if $(ACTIVE),,.venv/.stamp)
 	$(PYTHON) -m venv .venv
 	.venv/bin/python tools/install.py requirements.lock
 	.venv/bin/python -m pip install --no-deps --no-build-isolation --editable .
+	.venv/bin/python tools/get_allocator.py
 	@touch $@
 
 paper: setup

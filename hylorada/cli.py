@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hylorada.allocator import use_best
 from hylorada.errors import HyLoRADAError
 from hylorada.verbs import results, runs, tools
 from hylorada.verbs.common import log_to_stderr
 
 CLAIMS = Path("results/claims.json")
+LOADS_A_MODEL = ("train", "evaluate", "run", "export", "bench")  # verbs whose time the memory allocator decides upon
 KINDS = {  # what stands where a file or a folder of the other kind is asked for
     FileExistsError: "a file, and a folder is wanted there",
     NotADirectoryError: "not in a folder",
@@ -29,12 +31,17 @@ BASE_ENVIRONMENT = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit status."""
+    """Run one verb; return the exit status.
+
+    arguments: None stands for those of the process, which then is ours, its memory allocator too.
+    """
     options = parser().parse_args(arguments)
     for name, value in BASE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     log_to_stderr(options.quiet)
     try:
+        if arguments is None and options.verb in LOADS_A_MODEL:
+            use_best()
         status = options.run(options) or 0
         sys.stdout.flush()
         return status

@@ -40,7 +40,7 @@ COLUMNS = {"ratio": "time", "second_ratio": "time", "memory_ratio": "peak memory
 def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
     """Measure all sections, or those named; return the record.
 
-    machine: what ran it (versions, processor), kept in the record.
+    machine: what ran it (versions, processor, allocator), kept in the record.
 
     Raises:
         HyLoRADAError: a section is not known, the model is not there, or PEFT is not.
@@ -121,10 +121,11 @@ def _heading(record: dict[str, Any]) -> str:
 def _described(record: dict[str, Any]) -> str:
     setting, machine = record["setting"], record["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in sorted(machine["versions"].items()))
+    memory = f"memory by {machine['allocator']}; " if "allocator" in machine else ""  # earlier records do not tell
     return (
         f"{Path(setting['model']).name} in {setting['dtype']}, {setting['tokens']} tokens a step, "
         f"rank {setting['rank']}, {setting['rounds']} rounds; {machine['processor']}, {machine['threads']} thread(s); "
-        f"{versions}; "
+        f"{memory}{versions}; "
         f"{record['started'][:10]}."
     )
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hylorada import allocator
 from hylorada.errors import HyLoRADAError, near
 from hylorada.verbs.common import log_to_stderr, settings_of
 
@@ -126,7 +127,7 @@ def do_run(options: argparse.Namespace) -> None:
     # killed at its very end, a run leaves its work beside its record
     left = [run for run in wanted if not run.is_finished(options.records)]
     if options.jobs > 1 and left:
-        run_at_once(left, partial(_make_beside_others, options), options.jobs)
+        run_at_once(left, partial(_make_beside_others, options, allocator.in_use()), options.jobs)
     else:
         for number, run in enumerate(left, 1):
             LOG.info("run %d of %d: %s", number, len(left), run.name)
@@ -151,9 +152,14 @@ def _make(options: argparse.Namespace, run: "Run", progress: bool) -> None:
         execute(run, run.folder(options.records), model, tokens, progress, watch)
 
 
-def _make_beside_others(options: argparse.Namespace, run: "Run") -> None:
-    """Make the record of one run in a worker process, whose bars would run into those of the others."""
+def _make_beside_others(options: argparse.Namespace, parents: str, run: "Run") -> None:
+    """Make the record of one run in a worker process, whose bars would run into those of the others.
+
+    parents: the allocator of the parent, which a worker takes over; what was preloaded is there already.
+    """
     log_to_stderr(options.quiet)
+    if parents == allocator.KEEPING:
+        allocator.keep_memory()
     _make(options, run, progress=False)
 
 

@@ -40,6 +40,7 @@ def do_bench(options: argparse.Namespace) -> None:
     """Measure speed and memory."""
     import torch
 
+    from hylorada.allocator import in_use
     from hylorada.bench.competitors import Setting
     from hylorada.bench.report import page, run_benchmark, save
     from hylorada.study.run.machine import describe_machine, device_name
@@ -61,7 +62,7 @@ def do_bench(options: argparse.Namespace) -> None:
         targets=tuple(options.targets) if options.targets else None,
         compiled=options.compile,
     )
-    machine = describe_machine() | {"threads": options.threads, "device": device_name()}
+    machine = describe_machine() | {"threads": options.threads, "device": device_name(), "allocator": in_use()}
     if options.out.exists() and not options.out.is_dir():
         raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
     only = options.only or (["training"] if options.compile else [])  # what the compiler changes

@@ -9,13 +9,14 @@ import torch
 from bases import llama
 
 from hylorada import HyLoRADAError
+from hylorada.allocator import in_use
 from hylorada.bench import sections, timing
 from hylorada.bench.competitors import AS_BASE, OURS, THEIRS, Setting, ours, theirs
 from hylorada.bench.report import goals, page, run_benchmark, save
 from hylorada.bench.sections import SECTIONS
 from hylorada.cli import main
 
-MACHINE = {"versions": {"torch": "x"}, "processor": "a processor", "threads": 1, "device": "cpu"}
+MACHINE = {"versions": {"torch": "x"}, "processor": "a processor", "threads": 1, "device": "cpu", "allocator": "one"}
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,9 @@ def test_the_page_tells_goals_and_every_row(record, tmp_path):
     text = page([record])
     for rows in record["sections"].values():
         assert all(f"| {row['name']} |" in text for row in rows)
+    assert "; memory by one; " in text
+    machine = {name: value for name, value in MACHINE.items() if name != "allocator"}
+    assert "memory by" not in page([record | {"machine": machine}]), "an earlier record does not tell"
     assert len(goals(record)) == 7 and all(goal["goal"] in text for goal in goals(record))
     saved = save(record, tmp_path / "benchmarks")
     assert saved.read_text() == text
@@ -122,7 +126,8 @@ def test_the_command_prints_a_section_and_writes_nothing(setting, tmp_path, monk
         == 0
     )
     torch.set_num_threads(threads)
-    assert "| our HyLoRADA |" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "| our HyLoRADA |" in told and f"memory by {in_use()}" in told
     assert list(tmp_path.iterdir()) == []
 
 

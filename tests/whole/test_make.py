@@ -29,6 +29,15 @@ def test_help_lists_every_target():
     assert set(re.findall(r"^make (\w+) ", make("help"), flags=re.MULTILINE)) == set(targets.split()) - {"help"}
 
 
+def test_set_up_gets_the_allocator_once(tmp_path):
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_text("")
+    assert ".venv/bin/python tools/get_allocator.py" in make("--dry-run", "setup", folder=tmp_path).splitlines()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".stamp").write_text("")
+    assert "get_allocator" not in make("--dry-run", "setup", folder=tmp_path)
+
+
 def test_the_quick_tests_are_the_formulas_and_every_claim_of_one_family():
     *_, command = make("--dry-run", "quick").replace("\\\n", "").splitlines()
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
