@@ -2,9 +2,9 @@
 
 nll_t = logsumexp(W h_t) - (W h_t)[target_t] for the hidden state h_t (d) under the output layer W (vocab, d). Whole,
 the logits of 8,192 tokens over 128 K words take gigabytes several times over; here at most `chunk_tokens` rows of them
-exist at once, forward and backward. Under a frozen output layer (the usual case of an adapter) the gradient to h_t is
-taken while the logits are at hand, as in Liger-Kernel (arXiv:2410.10989), so nothing is computed twice; under a
-trained one each chunk is checkpointed.
+exist at once, forward and backward, and of a plain output layer only a block of their words (`vocabulary.py`). Under a
+frozen output layer (the usual case of an adapter) the gradient to h_t is taken while the logits are at hand, as in
+Liger-Kernel (arXiv:2410.10989), so nothing is computed twice; under a trained one each chunk is checkpointed.
 
 The decoder and the output layer are called one after the other, which is right only where a model does nothing else:
 `causal_lm_nll` asks each model once and refuses one that caps, scales or cuts its logits.
@@ -12,6 +12,7 @@ The decoder and the output layer are called one after the other, which is right 
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from hylorada.errors import HyLoRADAError
+from hylorada.vocabulary import float32_nll, is_plain, nll_and_slope
 
 IGNORED = -100  # a target that is not scored, as in torch and transformers
 
@@ -89,9 +91,8 @@ def chunked_nll(
     """
     if chunk_tokens < 1:
         raise HyLoRADAError(f"chunk_tokens={chunk_tokens} is not possible: give 1 or more tokens a chunk")
-    logits_of = _in_float32(head) if fp32_logits else head
     scored = (targets != IGNORED).nonzero().squeeze(1)
-    nll = _nll_of_all(hidden.index_select(0, scored), targets[scored], head, logits_of, chunk_tokens)
+    nll = _nll_of_all(hidden.index_select(0, scored), targets[scored], head, chunk_tokens, fp32_logits)
     return torch.zeros(targets.shape, dtype=torch.float32, device=hidden.device).index_copy(0, scored, nll)
 
 
@@ -123,35 +124,45 @@ def causal_lm(model: nn.Module) -> nn.Module:
     return lm
 
 
-def _nll_of_all(
-    hidden: Tensor, targets: Tensor, head: nn.Module, logits_of: Callable[[Tensor], Tensor], chunk_tokens: int
-) -> Tensor:
-    def nll_of(rows: Tensor, wanted: Tensor) -> Tensor:
-        return F.cross_entropy(logits_of(rows).float(), wanted, reduction="none")
-
-    head_trains = any(p.requires_grad for p in head.parameters())
+def _nll_of_all(hidden: Tensor, targets: Tensor, head: nn.Module, chunk_tokens: int, fp32_logits: bool) -> Tensor:
     if not len(targets):
         return hidden.sum(dim=1).float()  # no rows, yet part of the graph
-    if torch.is_grad_enabled() and hidden.requires_grad and not head_trains:
-        return _FrozenHeadNLL.apply(hidden, targets, nll_of, chunk_tokens)
+    trains, head_trains = torch.is_grad_enabled(), any(p.requires_grad for p in head.parameters())
+    if fp32_logits and is_plain(head) and not (trains and (head_trains or hidden.requires_grad)):
+        nll_of = partial(float32_nll, head=head)
+    else:
+        nll_of = partial(_nll_under, _in_float32(head) if fp32_logits else head)
+    if trains and hidden.requires_grad and not head_trains:
+        both_of = (
+            partial(nll_and_slope, head=head) if is_plain(head) and not fp32_logits else partial(_by_autograd, nll_of)
+        )
+        return _FrozenHeadNLL.apply(hidden, targets, both_of, chunk_tokens)
     chunks = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
-    if torch.is_grad_enabled() and head_trains:
-        return torch.cat([checkpoint(nll_of, rows, wanted, use_reentrant=False) for rows, wanted in chunks])
-    return torch.cat([nll_of(rows, wanted) for rows, wanted in chunks])
+    if trains and head_trains:
+        return torch.cat([checkpoint(nll_of, rows, targets=wanted, use_reentrant=False) for rows, wanted in chunks])
+    return torch.cat([nll_of(rows, targets=wanted) for rows, wanted in chunks])
+
+
+def _nll_under(logits_of: Callable[[Tensor], Tensor], rows: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits_of(rows).float(), targets, reduction="none")
+
+
+def _by_autograd(nll_of: Callable[..., Tensor], rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the NLL of rows (N, d), and its derivative to them; no logits outlive the call."""
+    with torch.enable_grad():
+        rows = rows.detach().requires_grad_()
+        nll = nll_of(rows, targets=targets)
+        (slope,) = torch.autograd.grad(nll.sum(), rows)
+    return nll.detach(), slope
 
 
 class _FrozenHeadNLL(torch.autograd.Function):
     """The gradient of row t's NLL touches row t alone, so it can be kept (N, d) and scaled when backward comes."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, targets: Tensor, nll_of: Callable, chunk_tokens: int) -> Tensor:
-        nll, slopes = [], []
-        for rows, wanted in zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True):
-            with torch.enable_grad():
-                rows = rows.detach().requires_grad_()
-                chunk = nll_of(rows, wanted)
-                slopes += torch.autograd.grad(chunk.sum(), rows)
-            nll.append(chunk.detach())
+    def forward(ctx, hidden: Tensor, targets: Tensor, both_of: Callable[..., tuple], chunk_tokens: int) -> Tensor:
+        chunks = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+        nll, slopes = zip(*(both_of(rows, targets=wanted) for rows, wanted in chunks), strict=True)
         ctx.save_for_backward(torch.cat(slopes))
         return torch.cat(nll)
 

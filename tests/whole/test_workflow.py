@@ -32,7 +32,7 @@ def surroundings() -> dict[str, str]:
 
 
 def make(folder: Path, *more: str) -> str:
-    done = subprocess.run(snakemake(folder, *more), env=surroundings(), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(snakemake(folder, *more), env=surroundings(), capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
