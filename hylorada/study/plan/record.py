@@ -130,7 +130,10 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where a run ran. device: the accelerator's name, or "cpu". threads: of one process. versions: by library."""
+    """Where a run ran. device: the accelerator's name, or "cpu". threads: of one process. versions: by library.
+
+    allocator: as `hylorada.allocator.in_use` names it; None in records of before it was told.
+    """
 
     versions: dict[str, str]
     processor: str
@@ -138,6 +141,7 @@ class Machine:
     system: str
     threads: int
     device: str
+    allocator: str | None = field(default=None, metadata=QUIET)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,8 @@ def _machine(machine: Machine) -> str:
     threads = machine.threads
     processor = f"{machine.processor}, {machine.cores} cores, {threads} thread{'s' * (threads != 1)}"
     device = "" if machine.device == "cpu" else f"{machine.device} beside "
-    return f"{device}{processor}, {machine.system}"
+    memory = f", memory by {machine.allocator}" if machine.allocator else ""
+    return f"{device}{processor}, {machine.system}{memory}"
 
 
 def _time(record: Record) -> str:

@@ -23,6 +23,7 @@ from torch.utils.data import default_collate
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from hylorada.allocator import in_use
 from hylorada.errors import HyLoRADAError
 from hylorada.files import discard, read_json, sha256_of, work_of, write_json, written_beside
 from hylorada.model import HyLoRADAModel
@@ -59,7 +60,8 @@ def execute(
             add_up_in_one_order()
         started = datetime.now(UTC).isoformat(timespec="seconds")
         git = git_state(Path(__file__).parents[2])  # of the code that is loaded, whatever changes while it runs
-        machine = Machine(**describe_machine(), threads=torch.get_num_threads(), device=device_name())
+        used = {"threads": torch.get_num_threads(), "device": device_name(), "allocator": in_use()}
+        machine = Machine(**describe_machine(), **used)
         text = read_tokens(tokens)
         weights = check_sources(run.specification, model, text)
         base = load_base(model, run.specification.dtype)

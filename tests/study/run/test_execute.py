@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_runs import SMOKE, run_stage, small_scale
 
+from hylorada.allocator import in_use
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
 from hylorada.study.plan.runs import plan
@@ -30,6 +31,7 @@ def test_a_record_says_what_it_is_and_what_made_it(data, tmp_path):
     assert record["identity"] == planned.identity and record["specification"] == planned.specification.to_json()
     assert len(record["training"]["history"]) == 4 and record["results"]["scored_tokens"] > 300
     assert record["parameters"]["landmark"] > 0 and record["machine"]["threads"] == 1
+    assert record["machine"]["allocator"] == in_use()
     assert {"torch", "transformers", "python"} <= set(record["machine"]["versions"])
     assert record["started"] <= record["finished"] and record["peak_memory_gib"]["process"] > 0.1
     boundaries = record["learned"]["landmark.boundaries"]
