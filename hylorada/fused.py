@@ -19,8 +19,25 @@ def dropped_places(count: int, share: float, device: torch.device) -> Tensor:
     Poisson(-count·log(1-share)) darts leave a number unhit with probability 1-share. A small share so takes few random
     numbers, where a mask takes one for every number.
     """
-    darts = torch.poisson(torch.tensor(-count * math.log1p(-share), dtype=torch.float64))
+    darts = torch.poisson(torch.full((), -count * math.log1p(-share), dtype=torch.float64))
+    throw = _throw_in_graph if torch.compiler.is_compiling() else _throw  # the operator is slower to call
+    return throw(darts, count, device)
+
+
+def _throw(darts: Tensor, count: int, device: torch.device) -> Tensor:
     return torch.randint(count, (int(darts),), device=device)
+
+
+# How many are thrown is for the draw to say, so a compiled graph holds them as one operator, of unknown length. `darts`
+# is drawn outside, because the compiler would take two operators with equal arguments for one.
+_throw_in_graph = torch.library.custom_op(
+    "hylorada::throw", _throw, mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
+)
+
+
+@_throw_in_graph.register_fake
+def _(darts: Tensor, count: int, device: torch.device) -> Tensor:
+    return torch.empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64, device=device)
 
 
 def project_down(x: Tensor, A: Tensor, scaling: float, dropped: Tensor | None) -> Tensor:

@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 from hylorada.errors import HyLoRADAError
 from hylorada.fused import dropped_places, project_down, scale_rows_and_tokens
+from hylorada.norm import adapted_norm
 from hylorada.positions import FixedBuckets, PositionIds
 
 OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
 BLEND_AT_START = 0.1  # beta before training
-CANCELLATION = 1e-3  # below this share of ||w||^2 the expanded norm has lost too many digits
-CANCELLATION_HALF = 0.5  # likewise, where WA^T is computed in half precision
 
 
 class HyLoRADAUnified(nn.Module):
@@ -240,26 +239,6 @@ class Unchanged:
 
 
 unchanged = Unchanged()
-
-
-@torch.no_grad()
-def adapted_norm(weight: Tensor, base_norm_squared: Tensor, A: Tensor, B: Tensor, scaling: float) -> Tensor:
-    """Return ||W + sBA|| of each output row in float32, (d_out,), without building W + sBA.
-
-    ||w||^2 + s<2WA^T + sB(AA^T), B> row by row (arXiv:2603.22276); rows where it cancels are redone directly. The one
-    large product, WA^T, runs in the dtype of A, all the rest in float32.
-    """
-    least = CANCELLATION if A.dtype.itemsize >= 4 else CANCELLATION_HALF
-    weight = weight.to(A.dtype)
-    with torch.autocast(weight.device.type, enabled=False):
-        product = weight @ A.T if weight.is_contiguous() else (A @ weight.T).T  # (d_out, r), W as it lies in memory
-        product, A, B = product.float(), A.float(), B.float()
-        growth = (torch.addmm(product, B, A @ A.T, beta=2.0, alpha=scaling) * B).sum(dim=1)  # (d_out,)
-        squared = torch.add(base_norm_squared, growth, alpha=scaling)
-        lost = squared < least * base_norm_squared
-        if lost.any():
-            squared[lost] = (weight[lost].float() + scaling * B[lost] @ A).square().sum(dim=1)
-        return squared.clamp_min_(torch.finfo(torch.float32).tiny).sqrt_()
 
 
 def weight_rows(layer: nn.Module) -> Tensor:

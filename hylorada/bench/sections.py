@@ -30,8 +30,9 @@ from hylorada.bench.competitors import (
     train_step,
 )
 from hylorada.bench.timing import Seconds, interleaved, peak_mib, ratio
-from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias, adapted_norm
+from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
 from hylorada.loss import causal_lm_loss
+from hylorada.norm import adapted_norm
 from hylorada.positions import PositionIds
 from hylorada.s2_attention import grouped_attention
 

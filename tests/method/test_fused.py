@@ -5,7 +5,8 @@ import torch
 from torch.autograd import gradcheck
 
 from hylorada.fused import dropped_places, project_down, scale_rows_and_tokens
-from hylorada.lora import HyLoRADAUnified, LowRankUpdate, adapted_norm
+from hylorada.lora import HyLoRADAUnified, LowRankUpdate
+from hylorada.norm import adapted_norm
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:

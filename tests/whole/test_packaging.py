@@ -25,7 +25,8 @@ ENVIRONMENT = (ROOT / "environment.yml").read_text()
 LAYERS = {  # a layer's file -> what it may import beside the standard library and the error type
     "positions": {"torch"},
     "fused": {"torch"},
-    "lora": {"torch", "hylorada.positions", "hylorada.fused"},
+    "norm": {"torch"},
+    "lora": {"torch", "hylorada.positions", "hylorada.fused", "hylorada.norm"},
     "landmarks": {"torch", "hylorada.positions"},
     "landmark_redesigns": {"torch", "hylorada.positions", "hylorada.landmarks"},
     "attention_interface": {"torch", "transformers"},
