@@ -6,6 +6,7 @@ from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.presets import PRESETS
+from hylorada.typed import check_kinds
 
 BUCKET_SPACINGS = ("log", "linear")
 LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer", "constant")
@@ -63,8 +64,7 @@ class HyLoRADAConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), field.default)
+        check_kinds(self, "lora_target_modules")
         counts = ("lora_rank", "position_num_buckets", "num_landmarks", "num_position_buckets", "sparse_bottleneck")
         for name in counts:
             _at_least(name, getattr(self, name), 1)
@@ -179,27 +179,6 @@ class HyLoRADAConfig:
             if name not in known:
                 raise HyLoRADAError(f"{name!r} is no adapter setting; {near(str(name), known)}")
         return cls(**values)
-
-
-def _check_type(name: str, value: Any, default: Any) -> None:
-    """Hold each field to the type of its default: `True` is no rank and `"8"` no number."""
-    if name == "lora_target_modules":
-        return
-    if name == "max_positions":
-        right = value is None or (isinstance(value, int) and not isinstance(value, bool))
-        wanted = "a whole number or None"
-    elif name == "rope_scaling_type":
-        right, wanted = value is None or isinstance(value, str), "a name or None"
-    elif isinstance(default, bool):
-        right, wanted = isinstance(value, bool), "True or False"
-    elif isinstance(default, int):
-        right, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
-    elif isinstance(default, float):
-        right, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
-    else:
-        right, wanted = isinstance(value, str), "a name"
-    if not right:
-        raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {wanted}.")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

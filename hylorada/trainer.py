@@ -7,7 +7,7 @@ run that was stopped and resumed ends with the same bits as one that was not (on
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from hylorada.files import discard, read_json, write_json, written_beside
 from hylorada.loss import IGNORED, causal_lm_loss, real_targets
 from hylorada.model import HyLoRADAModel
 from hylorada.parts import owners
+from hylorada.typed import check_kinds
 
 SCHEDULES = ("cosine", "constant", "linear_from_zero")
 PRECISIONS = ("no", "bf16")
@@ -65,8 +66,7 @@ class TrainingConfig:
     allow_empty_steps: bool = False
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_kind(field.name, getattr(self, field.name), field.default)
+        check_kinds(self)
         for name, allowed in (("lr_schedule", SCHEDULES), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise HyLoRADAError(
@@ -330,26 +330,6 @@ def digest(dataset: Sequence[dict[str, Any]]) -> str:
             values = torch.as_tensor(item[name]).tolist() if name in item else None
             seen.update(f"{name} {values}\n".encode())
     return seen.hexdigest()
-
-
-def _check_kind(name: str, value: Any, default: Any) -> None:
-    """Hold a setting to the kind of its default; None stands for a setting that is off."""
-    if value is None and name in ("max_grad_norm", "checkpoint_every"):
-        return
-    if isinstance(default, bool):
-        fits, wanted = isinstance(value, bool), "true or false"
-    elif isinstance(default, str):
-        fits, wanted = isinstance(value, str), "a name"
-    elif isinstance(default, int) or name == "checkpoint_every":
-        fits, wanted = _is_number(value, int), "a whole number"
-    else:
-        fits, wanted = _is_number(value, int | float), "a number"
-    if not fits:
-        raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {wanted}.")
-
-
-def _is_number(value: Any, kinds: Any) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -228,7 +228,7 @@ def test_every_method_trains_and_resumes_to_the_same_bits(method, tmp_path):
         (lambda: method_config("lora", {}), "no HyLoRADAConfig"),
         (lambda: TrainingConfig(learning_rate="fast"), "learning_rate='fast' is of the wrong kind; give a number"),
         (lambda: TrainingConfig(batch_size=1.5), "batch_size=1.5 is of the wrong kind; give a whole number"),
-        (lambda: TrainingConfig(lr_schedule=3), "lr_schedule=3 is of the wrong kind; give a name"),
+        (lambda: TrainingConfig(lr_schedule=3), "lr_schedule=3 is of the wrong kind; give text"),
         (lambda: HyLoRADATrainer(llama(), TrainingConfig(), [{"input_ids": [1, 2]}]), "has no adapter to train"),
         (lambda: HyLoRADATrainer(adapt(llama(), PLAIN), TrainingConfig(), [{"ids": [1]}]), "each needs 'input_ids'"),
         (

@@ -11,7 +11,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
 from hylorada.retrieved import Retrieval
 from hylorada.study.plan.specification import Specification
-from hylorada.study.plan.typed import QUIET, plain, read
+from hylorada.typed import QUIET, plain, read
 
 Results = dict[str, int | float | None]  # by the names of `hylorada.metrics.METRICS`; None: no such number on this text
 

@@ -1,12 +1,9 @@
 """A scale of the study as frozen, checked settings: `config/<scale>.yaml` -> `Settings`. Needs no torch."""
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal, TypedDict, get_type_hints
-
-from huggingface_hub.dataclasses import validate_typed_dict
-from huggingface_hub.errors import StrictDataclassFieldValidationError
+from typing import Any, Literal
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError, near
@@ -15,6 +12,7 @@ from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import STUDIES, rows_by_base
+from hylorada.typed import check_kinds
 
 COUNTS = (
     *("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"),
@@ -82,9 +80,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         try:
-            validate_typed_dict(SCHEMA, asdict(self))
-        except StrictDataclassFieldValidationError as error:
-            raise HyLoRADAError(f"scale {self.scale!r}: {' '.join(str(error).split())}") from None
+            check_kinds(self)
+        except HyLoRADAError as error:
+            raise self._error(str(error).removesuffix(".")) from None
         for name in COUNTS:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise self._error(f"{name}: {getattr(self, name)} is too small; use 1 or more")
@@ -198,4 +196,3 @@ class Settings:
 ABLATION = "ablation"  # the study that every scale runs
 ELSEWHERE = ("lora_target_modules", "gradient_checkpointing")  # fields of an adapter that are settings of their own
 ARMS = tuple(dict.fromkeys((*list(STAGES)[1:], *METHODS)))  # what can have a learning rate of its own
-SCHEMA = TypedDict("SCHEMA", get_type_hints(Settings))

@@ -7,8 +7,8 @@ from typing import Any
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.study.plan.protocol import Protocol
-from hylorada.study.plan.typed import QUIET, plain, read
 from hylorada.study.sources.lines import Lines
+from hylorada.typed import QUIET, plain, read
 
 
 @dataclass(frozen=True, kw_only=True)

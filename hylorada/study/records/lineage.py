@@ -10,8 +10,8 @@ from hylorada.study.plan.digest import code_digest
 from hylorada.study.plan.record import Commit, Machine, Record
 from hylorada.study.plan.runs import RUN_CODE
 from hylorada.study.plan.specification import LinesText, Specification
-from hylorada.study.plan.typed import plain
 from hylorada.study.sources.registry import find_corpus, find_model
+from hylorada.typed import plain
 
 DIGITS = 12  # of a digest, enough to tell two apart
 

@@ -19,8 +19,8 @@ from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.specification import LinesText
 from hylorada.study.plan.studies import STUDIES
-from hylorada.study.plan.typed import plain
 from hylorada.study.records.archive import Archive, read_archive
+from hylorada.typed import plain
 
 SHARED = ("base", "corpus", "protocol", "block_tokens", "evaluation", "measures", "dtype")  # alike in all runs
 KEPT = "kept.json"  # in a folder of records that are kept while the code goes on

@@ -29,13 +29,13 @@ from hylorada.files import discard, read_json, sha256_of, work_of, write_json, w
 from hylorada.model import HyLoRADAModel
 from hylorada.study.plan.record import Data, Machine, Moved, Record, Trained, read_record
 from hylorada.study.plan.specification import Specification
-from hylorada.study.plan.typed import plain
 from hylorada.study.run.follow import follow, padding_share, published_batches
 from hylorada.study.run.inside import magnitude_quantiles, movement, parameters_named, readable_tensors
 from hylorada.study.run.machine import add_up_in_one_order, describe_machine, device_name, git_state, peak_memory_gib
 from hylorada.study.run.score import evaluate, probe_nll
 from hylorada.study.sources.tokens import Tokens, read_tokens
 from hylorada.trainer import HyLoRADATrainer, TrainingConfig
+from hylorada.typed import plain
 
 LOG = logging.getLogger(__name__)
 OnStep = Callable[[dict[str, float], int], None]

@@ -6,7 +6,8 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
 from hylorada.study.sources.fetch import load_corpus
 from hylorada.study.sources.identity import corpus_folder, model_folder, source_identity
-from hylorada.study.sources.tokens import SPLITS, encode, write_tokens
+from hylorada.study.sources.splits import SPLITS
+from hylorada.study.sources.tokens import encode, write_tokens
 
 
 def tokens_path(base: str, corpus: str, data: Path) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.study.sources.registry import SPLITS
 from hylorada.study.sources.split_files import ENDINGS, SplitFiles, check_shards, find_files
+from hylorada.study.sources.splits import SPLITS
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 CARD = "README.md"  # of a data set; it may say which files are of which configuration and split

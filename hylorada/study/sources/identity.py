@@ -11,7 +11,6 @@ from hylorada.study.checkout import project_root
 from hylorada.study.sources.registry import (
     CORPORA,
     MODELS,
-    SPLITS,
     GgufModel,
     HubSource,
     LocalSource,
@@ -24,6 +23,7 @@ from hylorada.study.sources.registry import (
     folder_name,
 )
 from hylorada.study.sources.split_files import SplitFiles, find_files, flat
+from hylorada.study.sources.splits import SPLITS
 
 
 def source_identity(kind: str, name: str) -> dict[str, Any]:

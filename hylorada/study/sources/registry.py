@@ -14,8 +14,6 @@ from typing import Any
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.sources.download import Wheel
 
-SPLITS = ("train", "validation", "test")
-
 
 @dataclass(frozen=True, kw_only=True)
 class GgufModel:

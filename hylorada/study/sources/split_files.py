@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.sources.registry import SPLITS
+from hylorada.study.sources.splits import SPLITS
 
 ENDINGS = (".txt", ".jsonl", ".parquet")
 SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\..*)")

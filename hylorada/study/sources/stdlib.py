@@ -13,7 +13,7 @@ import tokenize
 from pathlib import Path
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.sources.registry import SPLITS
+from hylorada.study.sources.splits import SPLITS
 
 LONG_LINE = 40  # characters without indentation; shorter lines (`else:`, `return self`) are alike in all code
 LARGEST_SHARE = 0.05  # several times what licence headers and chance amount to, a fraction of what near-copies share

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.sources.registry import SPLITS
 from hylorada.study.sources.split_files import SplitFiles
+from hylorada.study.sources.splits import SPLITS
 from hylorada.study.sources.wikitext import Columns, group_articles
 
 NO_ACCIDENT = 20  # words from which two texts are not alike by chance, as headings are

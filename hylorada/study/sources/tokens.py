@@ -16,8 +16,8 @@ import numpy as np
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
 from hylorada.study.sources.lines import Lines, lines_of, select_lines
+from hylorada.study.sources.splits import SPLITS
 
-SPLITS = ("train", "validation", "test")
 OF_LINES = ("characters", "stripped", "article")  # a number a line
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.sources.registry import SPLITS
+from hylorada.study.sources.splits import SPLITS
 
 # Sections that list sources and neighbours instead of telling something.
 LEFT_OUT_SECTIONS = frozenset(

@@ -9,7 +9,7 @@ from repository import printed
 from hylorada import HyLoRADAError, TrainingConfig
 from hylorada.study.plan.protocol import GIVEN, Protocol, fitted, training_config
 from hylorada.study.plan.protocols import PROTOCOLS
-from hylorada.study.plan.typed import plain, read
+from hylorada.typed import plain, read
 
 FIXES = {
     "padding_masked": "padding_in_loss",

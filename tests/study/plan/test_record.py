@@ -17,7 +17,7 @@ from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.specification import Articles, LinesText, Specification
-from hylorada.study.plan.typed import QUIET, plain, read
+from hylorada.typed import QUIET, plain, read
 
 KEPT = sorted((ROOT / "data" / "reference" / "micro").glob("*/record.json"))
 SCALES = sorted(path.stem for path in (ROOT / "config").glob("*.yaml"))

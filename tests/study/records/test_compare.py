@@ -15,7 +15,6 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, write_json
 from hylorada.retrieved import Place, Retrieval
 from hylorada.study.plan.record import EndToken, Measures, ScoredLines, Views
-from hylorada.study.plan.typed import plain
 from hylorada.study.records.archive import read_archive
 from hylorada.study.records.compare import (
     ALONE,
@@ -27,6 +26,7 @@ from hylorada.study.records.compare import (
     summary,
     write_comparison,
 )
+from hylorada.typed import plain
 from hylorada.verbs.results import DIFFERS
 
 

@@ -14,7 +14,7 @@ from repository import ROOT
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.sources import fetch, identity, registry, texts
-from hylorada.study.sources.registry import SPLITS
+from hylorada.study.sources.splits import SPLITS
 
 
 def test_a_corpus_comes_whole_with_its_source_and_a_second_call_does_nothing(tiny_wiki, tmp_path):

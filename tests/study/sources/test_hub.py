@@ -7,7 +7,7 @@ from fetched import COMMIT, nothing_left
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.sources import fetch, identity
-from hylorada.study.sources.registry import SPLITS
+from hylorada.study.sources.splits import SPLITS
 
 
 @pytest.mark.parametrize("name", ["hub:owner/name", "hub:owner/name@main", f"hub:name@{COMMIT}", "hub:owner/name@0123"])

@@ -11,7 +11,7 @@ from repository import ROOT
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.study.sources import fetch, identity, registry, stdlib
-from hylorada.study.sources.registry import SPLITS
+from hylorada.study.sources.splits import SPLITS
 from hylorada.study.sources.wiki import read_split
 
 SPLIT = {"train": ["ape", "ant"], "validation": ["bee"], "test": ["cat.tail"]}

@@ -7,7 +7,7 @@ from fetched import nothing_left
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.sources import fetch, texts
-from hylorada.study.sources.registry import SPLITS
+from hylorada.study.sources.splits import SPLITS
 
 
 @pytest.mark.parametrize("form", ["txt", "jsonl", "parquet", "folders"])

@@ -8,7 +8,7 @@ from repository import ROOT
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.sources import wiki
-from hylorada.study.sources.registry import SPLITS
+from hylorada.study.sources.splits import SPLITS
 
 PAGE = "<page><title>{title}</title><ns>{ns}</ns>{redirect}<revision><text>{text}</text></revision></page>"
 LEFTOVER = re.compile(r"\[\[|\]\]|\{\{|\}\}|thumb\||File:|Image:|Category:|<ref|''|&nbsp;|\{\|")

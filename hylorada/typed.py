@@ -1,21 +1,21 @@
-"""JSON into frozen dataclasses, checked on the way, and back. Needs no torch."""
+"""What fits an annotation: JSON into frozen dataclasses, checked on the way, and back. Needs no torch."""
 
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hylorada.errors import HyLoRADAError, near
 
 QUIET = {"quiet": True}  # metadata of a field that is not written while it has its default
-IN_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+IN_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "none"}
 
 
 def read(kind: Any, value: Any, where: str) -> Any:
-    """Return a value of JSON as a `kind`: a dataclass, list, tuple, dict, union of these, or a plain type.
+    """Return a value of JSON as a `kind`: a dataclass, list, tuple, dict, literal, union of these, or a plain type.
 
-    where: what the value is called in an error. A whole number stands for a number; a field with a default may be
-    absent.
+    where: what the value is called in an error. A whole number stands for a number, true is none; a field with a
+    default may be absent.
 
     Raises:
         HyLoRADAError: a value of another kind, a field that is missing or not known, or what the dataclass refuses.
@@ -25,20 +25,52 @@ def read(kind: Any, value: Any, where: str) -> Any:
         return value
     if origin in (Union, UnionType):
         return _read_union(arguments, value, where)
+    if origin is Literal:
+        _check(value in arguments, value, where, in_words(kind))
+        return value
     if is_dataclass(kind):
         return _read_fields(kind, value, where)
     if origin in (list, tuple):
-        _check(isinstance(value, list), value, where, "a list")
+        _check(isinstance(value, list | tuple), value, where, "a list")
         if arguments[0] is float and set(map(type, value)) <= {int, float}:  # a record has thousands
             return origin(value)
         return origin(read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict:
-        _check(isinstance(value, dict), value, where, "names with values")
+        is_named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+        _check(is_named, value, where, "names with values")
         return {name: read(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     allowed = (int, float) if kind is float else kind
     is_right = isinstance(value, allowed) and isinstance(value, bool) == (kind is bool)
-    _check(is_right, value, where, IN_WORDS[kind])
+    _check(is_right, value, where, in_words(kind))
     return value
+
+
+def check_kinds(settings: Any, *leave_out: str) -> None:
+    """Hold every field of a dataclass to its annotation, but for those left out.
+
+    Raises:
+        HyLoRADAError: a field of another kind, with what it has and what it takes.
+    """
+    for name, kind in _kinds(type(settings)).items():
+        value = getattr(settings, name)
+        try:
+            _ = name in leave_out or read(kind, value, name)
+        except HyLoRADAError:
+            raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {in_words(kind)}.") from None
+
+
+def in_words(kind: Any) -> str:
+    """Say what an annotation takes."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(map(in_words, arguments))
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin in (list, tuple):
+        return f"a list, each {in_words(arguments[0])}"
+    if origin is dict:
+        return "names with values" if arguments[1] is Any else f"names with values, each {in_words(arguments[1])}"
+    return IN_WORDS.get(kind, "names with values")
 
 
 def plain(value: Any) -> Any:
