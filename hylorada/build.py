@@ -13,6 +13,7 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.daa import DirectAttention
 from hylorada.errors import HyLoRADAError
 from hylorada.find import find_feed_forwards, find_layers
+from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import ConstantVector, LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA, PositionGatedLandmark
 from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
@@ -39,11 +40,13 @@ class Parts:
     sparse: nn.ModuleList | None = None
 
 
-def make_parts(base: PreTrainedModel, config: HyLoRADAConfig, positions: PositionIds) -> Parts:
-    """Return all parts that are asked for; positions: the carrier that the layers' position bias will read."""
+def make_parts(
+    base: PreTrainedModel, config: HyLoRADAConfig, positions: PositionIds, sequence: RunningSequence
+) -> Parts:
+    """Return all parts that are asked for; positions, sequence: what the layers will be told of each pass."""
     bias = make_position_bias(base, config)
     return Parts(
-        layers=make_layers(base, config, bias, positions),
+        layers=make_layers(base, config, bias, positions, sequence),
         position_bias=bias,
         landmark=make_landmark(base, config),  # after the layers: one seed, one A in all stages
         daa=make_direct_attention(base, config),
@@ -52,10 +55,15 @@ def make_parts(base: PreTrainedModel, config: HyLoRADAConfig, positions: Positio
 
 
 def make_layers(
-    base: PreTrainedModel, config: HyLoRADAConfig, bias: PositionBias | None, positions: PositionIds
+    base: PreTrainedModel,
+    config: HyLoRADAConfig,
+    bias: PositionBias | None,
+    positions: PositionIds,
+    sequence: RunningSequence,
 ) -> dict[str, nn.Module]:
     """Return the adapted layers, and the embeddings and norms that train whole."""
     layers: dict[str, nn.Module] = {}
+    at_position = None if bias is None else AtPosition(bias, positions, sequence)
     if config.lora_enabled:
         for name, layer in find_layers(base, config.lora_target_modules).items():
             layers[name] = HyLoRADAUnified(
@@ -67,8 +75,9 @@ def make_layers(
                 orthogonal_init=config.orthogonal_init,
                 magnitude=config.use_dora_magnitude,
                 magnitude_gated=config.magnitude_gated,
-                scale_at_position=None if bias is None else AtPosition(bias, positions),
+                scale_at_position=at_position,
                 position_bias_on=config.position_bias_on,
+                sequence=sequence,
             )
     if config.train_embeddings:
         layers |= wrap_embeddings(base)

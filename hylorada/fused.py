@@ -45,12 +45,12 @@ def project_down(x: Tensor, A: Tensor, scaling: float, dropped: Tensor | None) -
 
     A: (r, d_in). dropped: what `dropped_places` gave, or None; `scaling` then holds 1/(1 - share) as well.
     """
-    return _Down.apply(x, A, scaling, dropped)
+    return _Down.apply(x, A, scaling, dropped) if torch.is_grad_enabled() else _down(x, A, scaling, dropped)
 
 
 def scale_rows_and_tokens(z: Tensor, bias: Tensor | None, k: Tensor, e: Tensor | None) -> Tensor:
     """Return (1 + e)·(z + k∘(z - b)), (batch, seq, d_out), for z = v + b; k (d_out,), e (batch, seq) or None."""
-    return _Scaled.apply(z, bias, k, e)
+    return _Scaled.apply(z, bias, k, e) if torch.is_grad_enabled() else _scaled(z, bias, k, e)[0]
 
 
 class _Down(torch.autograd.Function):
@@ -60,7 +60,7 @@ class _Down(torch.autograd.Function):
     def forward(ctx, x: Tensor, A: Tensor, scaling: float, dropped: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, A, dropped)
         ctx.scaling = scaling
-        return F.linear(_without(x, dropped), A.to(x.dtype)).mul_(scaling)
+        return _down(x, A, scaling, dropped)
 
     @staticmethod
     @once_differentiable
@@ -83,11 +83,7 @@ class _Scaled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z: Tensor, bias: Tensor | None, k: Tensor, e: Tensor | None) -> Tensor:
-        k = k.to(z.dtype)  # (d_out,)
-        y = torch.addcmul(z, z, k) if bias is None else torch.lerp(z, bias.to(z.dtype), -k)
-        if e is not None:
-            e = e.to(z.dtype)[..., None]  # (batch, seq, 1)
-            y.addcmul_(y, e)
+        y, k, e = _scaled(z, bias, k, e)
         ctx.save_for_backward(z, bias, k, e)
         return y
 
@@ -108,6 +104,20 @@ class _Scaled(torch.autograd.Function):
         if e is not None:
             z_slope.addcmul_(z_slope, e)
         return z_slope, bias_slope, k_slope.float(), e_slope
+
+
+def _down(x: Tensor, A: Tensor, scaling: float, dropped: Tensor | None) -> Tensor:
+    return F.linear(_without(x, dropped), A.to(x.dtype)).mul_(scaling)
+
+
+def _scaled(z: Tensor, bias: Tensor | None, k: Tensor, e: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return what `scale_rows_and_tokens` does, with k and e in the dtype of z and e as (batch, seq, 1)."""
+    k = k.to(z.dtype)  # (d_out,)
+    y = torch.addcmul(z, z, k) if bias is None else torch.lerp(z, bias.to(z.dtype), -k)
+    if e is not None:
+        e = e.to(z.dtype)[..., None]  # (batch, seq, 1)
+        y.addcmul_(y, e)
+    return y, k, e
 
 
 def _over_tokens(values: Tensor, e: Tensor | None) -> Tensor:

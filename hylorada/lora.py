@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hylorada.errors import HyLoRADAError
 from hylorada.fused import dropped_places, project_down, scale_rows_and_tokens
+from hylorada.idle import Kept, RunningSequence
 from hylorada.norm import adapted_norm
 from hylorada.positions import FixedBuckets, PositionIds
 
@@ -31,7 +32,8 @@ class HyLoRADAUnified(nn.Module):
 
     base_layer: `nn.Linear`, or GPT-2's `Conv1D`, whose weight is stored transposed. magnitude: rescale each output
     row (gated DoRA). scale_at_position: the model's position bias bound to its position ids, acting on the whole
-    output ("output") or on the update alone ("update").
+    output ("output") or on the update alone ("update"). sequence: tells when derived tensors may be kept; without one
+    they never are.
 
     Raises:
         HyLoRADAError: another kind of layer, or a rank, alpha or dropout that makes no adapter.
@@ -49,6 +51,7 @@ class HyLoRADAUnified(nn.Module):
         magnitude_gated: bool = True,
         scale_at_position: "AtPosition | None" = None,
         position_bias_on: str = "output",
+        sequence: RunningSequence | None = None,
     ) -> None:
         super().__init__()
         if position_bias_on not in ("output", "update"):
@@ -56,8 +59,10 @@ class HyLoRADAUnified(nn.Module):
         weight = weight_rows(base_layer)
         d_out, d_in = weight.shape
         self.base_layer = base_layer
-        self.lora = LowRankUpdate(d_in, d_out, rank, alpha, dropout, use_rslora, orthogonal_init).to(weight.device)
-        self.combine = GatedMagnitude(weight, magnitude_gated) if magnitude else Sum()
+        self.sequence = sequence = RunningSequence() if sequence is None else sequence
+        update = LowRankUpdate(d_in, d_out, rank, alpha, dropout, use_rslora, orthogonal_init, sequence)
+        self.lora = update.to(weight.device)
+        self.combine = GatedMagnitude(weight, magnitude_gated, sequence) if magnitude else Sum()
         self.at_position = scale_at_position  # plain attribute: the model owns the shared table, not its layers
         self.place_output = self.place_update = unchanged
         if scale_at_position is not None:
@@ -71,8 +76,13 @@ class HyLoRADAUnified(nn.Module):
         frozen = self.base_layer(x)  # Wx + b, (batch, seq, d_out)
         down = self.place_update(self.lora(x))  # s·A·dropout(x), (batch, seq, r)
         summed = self.lora.added_to(frozen, down)  # v + b = (Wx + b) + B·down, (batch, seq, d_out)
-        excess = self.combine.excess(self.base_layer, self.lora)  # c - 1, (d_out,); None without magnitude
+        excess = self.combine.excess_for(summed.dtype, self.base_layer, self.lora)  # c - 1; None without magnitude
         return self.combine(summed, self.base_layer.bias, excess, self.place_output)  # (1 + e)·(c∘v + b)
+
+    def train(self, mode: bool = True) -> "HyLoRADAUnified":
+        """Switch between training and evaluation, after either of which nothing is kept."""
+        self.sequence.end()
+        return super().train(mode)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -112,6 +122,7 @@ class LowRankUpdate(nn.Module):
         dropout: float = 0.0,
         use_rslora: bool = True,
         orthogonal_init: bool = True,
+        sequence: RunningSequence | None = None,
     ) -> None:
         super().__init__()
         if rank < 1 or rank > min(d_in, d_out):
@@ -128,17 +139,26 @@ class LowRankUpdate(nn.Module):
             nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
         self.dropout = dropout  # share of x's numbers, in training
         self.scaling = alpha / math.sqrt(rank) if use_rslora else alpha / rank
+        self.kept_A, self.kept_B = Kept(sequence), Kept(sequence)  # in the dtypes of the products
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (batch, seq, d_in) to s·A·dropout(x), (batch, seq, r), in the dtype of x."""
         share = self.dropout if self.training else 0.0
         dropped = dropped_places(x.numel(), share, x.device) if share else None
-        return project_down(x, self.A, self.scaling / (1.0 - share), dropped)
+        A = self.A if self.A.dtype == x.dtype else self.kept_A.get(lambda: self.A, x.dtype, self.A)
+        return project_down(x, A, self.scaling / (1.0 - share), dropped)
 
     def added_to(self, frozen: Tensor, down: Tensor) -> Tensor:
         """Return frozen + B·down, (batch, seq, d_out), in the dtype of `frozen`; down (batch, seq, r)."""
         rows, down = frozen.flatten(0, -2), down.to(frozen.dtype).flatten(0, -2)
-        return torch.addmm(rows, down, self.B.to(frozen.dtype).T).view(frozen.shape)
+        return torch.addmm(rows, down, self._B_transposed(frozen)).view(frozen.shape)
+
+    def _B_transposed(self, frozen: Tensor) -> Tensor:
+        """Return B (r, d_out) in the dtype of `frozen`; one token's cast copy lies as its product reads it fastest."""
+        B, dtype = self.B, frozen.dtype
+        if B.dtype == dtype or torch.is_grad_enabled() or frozen.shape[-2] > 1:
+            return B.to(dtype).T
+        return self.kept_B.get(lambda: B.to(dtype).T.contiguous(), dtype, B)
 
 
 class Sum(nn.Module):
@@ -148,7 +168,7 @@ class Sum(nn.Module):
         """Scale v + b (batch, seq, d_out) by position."""
         return place(summed)
 
-    def excess(self, base_layer: nn.Module, lora: LowRankUpdate) -> None:
+    def excess_for(self, dtype: torch.dtype, base_layer: nn.Module, lora: LowRankUpdate) -> None:
         """Return that rows have no scale."""
 
     def row_factor(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
@@ -159,8 +179,9 @@ class Sum(nn.Module):
 class GatedMagnitude(nn.Module):
     """DoRA's magnitude with a trained gate towards ||W|| and a trained blend with the unscaled layer."""
 
-    def __init__(self, weight: Tensor, gated: bool = True) -> None:
+    def __init__(self, weight: Tensor, gated: bool = True, sequence: RunningSequence | None = None) -> None:
         super().__init__()
+        self.kept = Kept(sequence)  # c - 1, in the dtype of the output
         squared = weight.detach().float().square().sum(dim=1)
         self.register_buffer("base_norm_squared", squared, persistent=False)  # ||w||^2, (d_out,)
         self.magnitude = nn.Parameter(squared.sqrt())
@@ -175,6 +196,11 @@ class GatedMagnitude(nn.Module):
     def row_factor(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
         """Return c of each output row, float32 (d_out,); exactly 1 before training."""
         return 1.0 + self.excess(base_layer, lora)
+
+    def excess_for(self, dtype: torch.dtype, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
+        """Return c - 1 (d_out,), in float32 or as it was kept for an output of `dtype`."""
+        sources = base_layer.weight, self.base_norm_squared, lora.A, lora.B, *self._parameters.values()
+        return self.kept.get(lambda: self.excess(base_layer, lora), dtype, *sources)
 
     def excess(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
         """Return c - 1, float32 (d_out,)."""
@@ -199,8 +225,7 @@ class PositionBias(nn.Module):
 
     def forward(self, values: Tensor, positions: Tensor) -> Tensor:
         """Scale values (batch, seq, d) token by token; positions (batch or 1, seq), token index from 0."""
-        extra = self.extra(positions).to(values.dtype)
-        return torch.addcmul(values, values, extra[..., None])  # values·(1 + extra), without rounding 1 + extra
+        return scaled_by_place(values, self.extra(positions))
 
     def extra(self, positions: Tensor) -> Tensor:
         """Return by how much more or less than 1 each token is scaled, float32, in the shape of `positions`."""
@@ -208,19 +233,33 @@ class PositionBias(nn.Module):
         return table[self.bucket(positions)]
 
 
-class AtPosition:
-    """The model's position bias bound to its carrier of position ids: what an adapted layer calls."""
+def scaled_by_place(values: Tensor, extra: Tensor) -> Tensor:
+    """Return values (batch, seq, d) times 1 + extra (batch or 1, seq), without rounding that sum."""
+    return torch.addcmul(values, values, extra.to(values.dtype)[..., None])
 
-    def __init__(self, bias: PositionBias, positions: PositionIds) -> None:
+
+class AtPosition:
+    """The model's position bias bound to its carrier of position ids: what an adapted layer calls.
+
+    All layers see the same positions, so those that share one share what it derives for a token.
+    """
+
+    def __init__(self, bias: PositionBias, positions: PositionIds, sequence: RunningSequence | None = None) -> None:
         self.bias, self.positions = bias, positions
+        self.kept = Kept(sequence)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Scale values (batch, seq, d) by the place of each token in the running pass."""
-        return self.bias(values, self.positions.get())
+        return scaled_by_place(values, self._extra(values.dtype))
 
     def extra(self, values: Tensor) -> Tensor | None:
         """Return what `values` (batch, seq, d) would be scaled by, less 1, (batch, seq)."""
-        return self.bias.extra(self.positions.get()).expand(values.shape[:-1])
+        return self._extra(values.dtype).expand(values.shape[:-1])
+
+    def _extra(self, dtype: torch.dtype) -> Tensor:
+        """Return it in float32, or as it was kept for values of `dtype`."""
+        bias, ids = self.bias, self.positions.get()
+        return self.kept.get(lambda: bias.extra(ids), dtype, ids, bias.bias, bias.weight, bias.bucket.table)
 
 
 class Unchanged:

@@ -42,7 +42,7 @@ class HyLoRADAModel(nn.Module):
         self.wiring = Wiring(base_model, config)
         try:
             self.wiring.scale_rope()  # first: buckets spread over the context length that it sets
-            parts = build.make_parts(base_model, config, self.wiring.positions)
+            parts = build.make_parts(base_model, config, self.wiring.positions, self.wiring.sequence)
             self.position_bias, self.landmark = parts.position_bias, parts.landmark
             self.daa, self.sparse = parts.daa, parts.sparse
             self.wiring.put_in(parts)

@@ -70,6 +70,13 @@ class RunningPass:
         return kept[:, 0]
 
 
+def is_next_token(kwargs: dict[str, Any]) -> bool:
+    """Tell whether a decoder call brings one token a row, and goes on from a cache."""
+    given = next((kwargs[name] for name in ("input_ids", "inputs_embeds") if kwargs.get(name) is not None), None)
+    length = getattr(kwargs.get("past_key_values"), "get_seq_length", None)  # of a cache that counts tokens
+    return given is not None and given.shape[1] == 1 and length is not None and bool(length() > 0)
+
+
 def positions_of(kwargs: dict[str, Any]) -> Tensor | None:
     """Return ids (batch or 1, seq) of the tokens of a decoder call, or None where its mask says nothing of them.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
@@ -22,21 +23,23 @@ from hylorada.build import Parts
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.find import find_attentions_by_name, find_blocks, find_feed_forwards, find_final_norm, find_layers
+from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
 from hylorada.lora import AtPosition
 from hylorada.positions import PositionIds
-from hylorada.running_pass import RunningPass, positions_of
+from hylorada.running_pass import RunningPass, is_next_token, positions_of
 
 
 class Wiring:
     """What is changed in a base model for as long as an adapter acts in it, and how to undo it.
 
-    positions, running: what the parts are told of the pass that runs. parts: none until `put_in`.
+    positions, running, sequence: what the parts are told of the pass that runs. parts: none until `put_in`.
     """
 
     def __init__(self, base_model: PreTrainedModel, config: HyLoRADAConfig) -> None:
         self.base_model, self.config, self.parts = base_model, config, Parts()
         self.positions, self.running = PositionIds(), RunningPass(base_model.config)
+        self.sequence = RunningSequence()
         self._hooks: list[RemovableHandle] = []
         self._trained_before = [p for p in base_model.parameters() if p.requires_grad]
 
@@ -136,6 +139,8 @@ class Wiring:
         kwargs = dict(zip(names, args, strict=False)) | kwargs
         self._check_attention()
         self.positions.set(positions_of(kwargs))
+        if not torch.compiler.is_compiling():  # a graph keeps nothing
+            self.sequence.begin_pass(is_next_token(kwargs), keeps=not decoder.training)
         if kwargs.get("attention_mask") is not None:  # without a mask the decoder counts as we do
             kwargs["position_ids"] = positions_of(kwargs)
         if isinstance(self.parts.landmark, PooledLandmark | PerLayerLandmark):
@@ -144,6 +149,8 @@ class Wiring:
 
     def _end_pass(self, *call: Any) -> None:
         self.running.end()
+        if not torch.compiler.is_compiling():
+            self.sequence.end_pass()
 
     def _check_attention(self) -> None:
         """Raise where the attention that the adapter set up was exchanged for another."""
