@@ -82,7 +82,7 @@ def test_it_makes_the_paper_with_every_stage_in_it(finished):
     smoke = load_settings("smoke")
     floats = (finished / "paper" / "tables" / "floats.tex").read_text()
     shown = [name for name in smoke.studies if f"tables/{name}}}" in floats]
-    assert len(shown) > 3
+    assert len(shown) > 2
     for name in shown:  # the others stand in a figure, or in the table of both protocols
         assert STUDIES[name].title in text, name
         for row in smoke.rows(name).values():
@@ -121,7 +121,7 @@ def test_a_second_call_does_nothing(finished):
 def test_the_pdf_is_byte_identical_when_nothing_changed(finished):
     pdf = finished / "paper" / "main.pdf"
     before = sha256_of(pdf)
-    make(finished, "--forcerun", "table", "figures/ablation.pdf", "figures/bucket_map.pdf", "paper")
+    make(finished, "paper/main.pdf", "--forcerun", "table", "figures/ablation.pdf", "paper")
     assert sha256_of(pdf) == before
 
 

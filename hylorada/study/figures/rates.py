@@ -32,15 +32,17 @@ def learning_rates(records: Records, rows: dict[str, Row]) -> Figure:
     panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).flatten()
     lowest = best["perplexity"].min()
     rim = min(table["perplexity"].max(), HIGHEST * lowest)
-    for axes, (arm, lowest) in zip(panels, best.iterrows(), strict=False):
+    for axes, (arm, at_best) in zip(panels, best.iterrows(), strict=False):
         for _, other in means.groupby("arm", sort=False):
             axes.plot(other["rate"], other["perplexity"], color=PALE, linewidth=0.5, zorder=0)
         own = means[means["arm"] == arm]
         axes.plot(own["rate"], own["perplexity"], color=COLOURS["rslora"])
         _seeds(axes, table[table["arm"] == arm], rim)
-        axes.plot(lowest["rate"], lowest["perplexity"], **RINGS[bool(lowest["on_edge"])], zorder=3)
-        rate = _written(lowest["rate"]) + " (edge)" * lowest["on_edge"]
-        axes.set_title(f"{lowest['label']}: {rate if np.isfinite(lowest['perplexity']) else 'diverged'}", fontsize=7.5)
+        axes.plot(at_best["rate"], at_best["perplexity"], **RINGS[bool(at_best["on_edge"])], zorder=3)
+        rate = _written(at_best["rate"]) + " (edge)" * at_best["on_edge"]
+        axes.set_title(
+            f"{at_best['label']}: {rate if np.isfinite(at_best['perplexity']) else 'diverged'}", fontsize=7.5
+        )
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["rate"])), [_written(rate) for rate in sorted(set(table["rate"]))], fontsize=7)
     axes.minorticks_off()

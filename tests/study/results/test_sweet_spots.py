@@ -1,5 +1,7 @@
 """The smallest row that is as good as the best, as far as seeds can tell."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -33,7 +35,7 @@ def store(level: float, row: int, seed: int) -> TokenNLL:
 def sweep(levels: tuple[float, ...], seeds: int) -> Records:
     keys = [(row, seed) for row in ROWS for seed in range(seeds)]
     tokens = {(row, seed): store(levels[ROWS.index(row)], ROWS.index(row), seed) for row, seed in keys}
-    return Records({key: {"name": f"{key[0]}-seed{key[1]}"} for key in keys}, tokens)
+    return Records({key: SimpleNamespace(name=f"{key[0]}-seed{key[1]}") for key in keys}, tokens)
 
 
 @pytest.mark.parametrize(
