@@ -46,7 +46,7 @@ class TokenNLL:
         for field in dataclasses.fields(self):
             dtype = np.float32 if field.name == "nll" else INTEGER
             object.__setattr__(self, field.name, np.asarray(getattr(self, field.name), dtype))
-        lengths = {name: len(getattr(self, name)) for name in COLUMNS}
+        lengths = {name: len(getattr(self, name)) for name in STORED}
         if len(set(lengths.values())) > 1 or len(self.text_bytes) != len(self.text_words):
             raise HyLoRADAError(f"the columns of a token store must be equally long, these are: {lengths}")
         if not len(self.nll):
@@ -88,7 +88,7 @@ class TokenNLL:
     def select(self, keep: np.ndarray) -> "TokenNLL":
         """Only the tokens where `keep` (n_tokens,) holds; the sizes of the texts are unknown from there on."""
         sizes = np.zeros(self.n_texts, INTEGER)
-        columns = {name: getattr(self, name)[keep] for name in COLUMNS}
+        columns = {name: getattr(self, name)[keep] for name in STORED}
         return TokenNLL(**columns, text_bytes=sizes, text_words=sizes)
 
     def first_windows(self) -> "TokenNLL":
@@ -294,7 +294,7 @@ def token_kinds(tokenizer: Any) -> np.ndarray:
     return np.array([_kind(text) for text in tokenizer.batch_decode([[i] for i in ids], **options)])
 
 
-COLUMNS = ("text", "article", "position", "context", "token_id", "nll")
+STORED = ("text", "article", "position", "context", "token_id", "nll")
 
 
 def _mean_by(group: np.ndarray, values: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ library multiplies in the base's dtype; "adapter as base" is PEFT told to hold t
 saves that and gives up the masters. Peak memory is what a call allocates through torch beyond what was there: neither
 the weights nor the optimiser's state."""
 RECORDS = ("cpu", "cpu-compiled", "cuda", "cuda-compiled")
-COLUMNS = {"ratio": "time", "second_ratio": "time", "memory_ratio": "peak memory"}
+MEASURED = {"ratio": "time", "second_ratio": "time", "memory_ratio": "peak memory"}
 
 
 def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def goals(record: dict[str, Any]) -> list[dict[str, str]]:
             value, low = row[column]["median"], row[column]["low"]
         reached.append(
             {
-                "goal": f"{COLUMNS[column]} of {name} over {against}",
+                "goal": f"{MEASURED[column]} of {name} over {against}",
                 "at most": f"{most:.2f}",
                 "measured": f"{value:.3f}",
                 "reached": "yes" if value <= most else "within the spread" if low <= most else "no",

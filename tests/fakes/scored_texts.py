@@ -9,7 +9,7 @@ from bases import VOCABULARY
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hylorada.nll import COLUMNS, TokenNLL
+from hylorada.nll import STORED, TokenNLL
 
 EOS = VOCABULARY - 1
 
@@ -51,4 +51,4 @@ def random_store() -> TokenNLL:
 
 
 def table(tokens: TokenNLL) -> pd.DataFrame:
-    return pd.DataFrame({name: getattr(tokens, name) for name in COLUMNS}).astype({"nll": float})
+    return pd.DataFrame({name: getattr(tokens, name) for name in STORED}).astype({"nll": float})

@@ -23,7 +23,7 @@ from hylorada.evaluation import (
     token_nll,
 )
 from hylorada.metrics import METRICS
-from hylorada.nll import COLUMNS
+from hylorada.nll import STORED
 
 
 @given(n_tokens=st.integers(0, 60), max_length=st.integers(2, 20), stride=st.integers(1, 20), extra=st.booleans())
@@ -95,7 +95,7 @@ def test_every_nll_is_that_of_one_forward_over_its_explicit_context(
             if begin < target:
                 wanted.append((text, text, target, target - begin, ids[target], slow_nll(model, ids, target, begin)))
     wanted = np.array(wanted, dtype=float)
-    for column, name in enumerate(COLUMNS[:-1]):
+    for column, name in enumerate(STORED[:-1]):
         np.testing.assert_array_equal(getattr(tokens, name), wanted[:, column], err_msg=name)
     np.testing.assert_allclose(tokens.nll, wanted[:, -1], rtol=2e-4, atol=2e-4)
 
@@ -186,7 +186,7 @@ def test_batches_do_not_change_the_numbers_or_their_order():
     model, texts = FAMILIES["gpt2"](), [ids_of(n, n) for n in (3, 40, 9, 0, 17)]
     one, many = (token_nll(model, texts, 16, 8, batch_size=size, progress=False) for size in (1, 7))
     np.testing.assert_allclose(one.nll, many.nll, rtol=1e-4, atol=1e-5)
-    for name in COLUMNS[:-1]:
+    for name in STORED[:-1]:
         np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
 
 

@@ -12,7 +12,7 @@ from scored_texts import letters, random_store, store, table
 
 from hylorada import HyLoRADAError
 from hylorada.evaluation import dataset_nll, evaluate_perplexity
-from hylorada.nll import COLUMNS, TokenNLL
+from hylorada.nll import STORED, TokenNLL
 
 
 def test_aggregates_are_the_three_perplexities():
@@ -79,7 +79,7 @@ def test_a_store_comes_back_as_it_was_written(tmp_path):
     tokens = random_store()
     tokens.save(tmp_path / "nll.npz")
     back = TokenNLL.load(tmp_path / "nll.npz")
-    for name in (*COLUMNS, "text_bytes", "text_words"):
+    for name in (*STORED, "text_bytes", "text_words"):
         np.testing.assert_array_equal(getattr(back, name), getattr(tokens, name))
     assert [path.name for path in tmp_path.iterdir()] == ["nll.npz"]
 
@@ -101,7 +101,7 @@ def test_a_failed_write_leaves_the_old_store_and_nothing_else(tmp_path, monkeypa
 def test_what_is_no_store_is_refused(tmp_path):
     (tmp_path / "text.npz").write_text("not a store")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    np.savez(tmp_path / "pickle.npz", **{name: np.array([None]) for name in (*COLUMNS, "text_bytes", "text_words")})
+    np.savez(tmp_path / "pickle.npz", **{name: np.array([None]) for name in (*STORED, "text_bytes", "text_words")})
     for name in ("absent.npz", "text.npz", "other.npz", "pickle.npz"):
         with pytest.raises(HyLoRADAError, match=name):
             TokenNLL.load(tmp_path / name)

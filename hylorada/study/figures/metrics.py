@@ -18,7 +18,7 @@ KINDS = {
     "word": ("words", "o", PALETTE[2]),
     "piece": ("pieces", "^", PALETTE[5]),
 }
-Scored = Record | ScoredLines  # what has results and views
+OfOneText = Record | ScoredLines  # what has results and views
 
 
 @in_style
@@ -80,7 +80,7 @@ def gain_by_kind(records: Records, rows: dict[str, Row]) -> Figure:
     return figure
 
 
-def _texts(records: Records) -> dict[str, dict[Key, Scored]]:
+def _texts(records: Records) -> dict[str, dict[Key, OfOneText]]:
     """Return results and views of the bridged runs by text: the main one, and the lines where all runs have them."""
     runs = {(stage, seed): records.record(stage, seed) for stage in BRIDGED for seed in records.seeds(stage)}
     if all(isinstance(run.specification.evaluation, LinesText) for run in runs.values()):
@@ -106,7 +106,7 @@ def _six(axes: Axes, by_stage: dict[str, list[dict[str, float]]]) -> None:
     axes.set_xlabel("perplexity")
 
 
-def _worst(axes: Axes, records: Records, texts: dict[str, dict[Key, Scored]]) -> None:
+def _worst(axes: Axes, records: Records, texts: dict[str, dict[Key, OfOneText]]) -> None:
     for row, of in enumerate(texts.values()):
         for stage, height in zip(BRIDGED, (row - 0.2, row + 0.2), strict=True):
             by_seed = [of[stage, seed] for seed in records.seeds(stage)]
@@ -124,7 +124,7 @@ def _worst(axes: Axes, records: Records, texts: dict[str, dict[Key, Scored]]) ->
     axes.set_xlim(left=0)
 
 
-def _text_count(scored: Scored) -> float:
+def _text_count(scored: OfOneText) -> float:
     """Number of texts: a text's share is its perplexity over their sum, and the mean is that sum over their number."""
     worst = scored.views.worst[0]
     return worst.perplexity / (worst.share * scored.results["arithmetic_perplexity"])

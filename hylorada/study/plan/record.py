@@ -13,7 +13,7 @@ from hylorada.retrieved import Retrieval
 from hylorada.study.plan.specification import Specification
 from hylorada.typed import QUIET, plain, read
 
-Results = dict[str, int | float | None]  # by the names of `hylorada.metrics.METRICS`; None: no such number on this text
+Numbers = dict[str, int | float | None]  # by the names of `hylorada.metrics.METRICS`; None: no such number on this text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Views:
 class ScoredLines:
     """The measure `lines`: the published evaluation lines beside the main text."""
 
-    results: Results
+    results: Numbers
     views: Views
 
 
@@ -164,7 +164,7 @@ class Record:
     name: str
     identity: str
     specification: Specification
-    results: Results
+    results: Numbers
     parameters: dict[str, int]
     training: Trained | None
     evaluation_seconds: float

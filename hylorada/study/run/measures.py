@@ -32,7 +32,7 @@ PAIRS = (4, 8, 16)  # of the key-value questions
 PASSKEY_TOKENS = 256  # of a passkey's context, or the window where that is less
 LONGEST_WORD = 8  # tokens of a key or a value
 TEXT_FOR_QUESTIONS = 20_000  # training tokens from which words and filler are drawn
-Scored = tuple[Any, TokenNLL | None]  # a field of `hylorada.study.plan.record.Measures`, and scored tokens to keep
+Taken = tuple[Any, TokenNLL | None]  # a field of `hylorada.study.plan.record.Measures`, and scored tokens to keep
 
 
 def views(nll: TokenNLL, tokenizer: Any) -> Views:
@@ -64,14 +64,14 @@ def score_lines(
     )
 
 
-def measure_lines(subject: nn.Module, asked: LinesAsked, **at: Any) -> Scored:
+def measure_lines(subject: nn.Module, asked: LinesAsked, **at: Any) -> Taken:
     """The published evaluation lines."""
     nll = score_lines(subject, asked, at["text"], at["tokenizer"], at["evaluation"].batch_size, at["progress"])
     results = all_metrics(nll) | {"published_perplexity": published_perplexity(nll, asked.min_tokens)}
     return ScoredLines(results=results, views=views(nll, at["tokenizer"])), nll
 
 
-def measure_end_token(subject: nn.Module, asked: int | None, **at: Any) -> Scored:
+def measure_end_token(subject: nn.Module, asked: int | None, **at: Any) -> Taken:
     """How likely the end of the text is where the text goes on, over the first `asked` texts (None: all)."""
     evaluation, texts = at["evaluation"], at["texts"][:asked]
     ends = end_probability(
@@ -93,7 +93,7 @@ def measure_end_token(subject: nn.Module, asked: int | None, **at: Any) -> Score
     ), None
 
 
-def measure_shifts(subject: nn.Module, asked: int | None, **at: Any) -> Scored:
+def measure_shifts(subject: nn.Module, asked: int | None, **at: Any) -> Taken:
     """Mean NLL of the same tokens in each of `SHIFTS` parts of the window, over the first `asked` texts (None: all)."""
     window = at["evaluation"].max_length
     copies = shifted_copies(at["texts"][:asked], window, SHIFTS)
@@ -105,7 +105,7 @@ def measure_shifts(subject: nn.Module, asked: int | None, **at: Any) -> Scored:
     return Shifts(parts=SHIFTS, nll=means.tolist(), tokens=int(counts[0])), None
 
 
-def measure_retrieval_by_depth(subject: nn.Module, asked: int, **at: Any) -> Scored:
+def measure_retrieval_by_depth(subject: nn.Module, asked: int, **at: Any) -> Taken:
     """Key-value retrieval and passkey by depth, `asked` trials a place; words and filler are training text.
 
     Lists of PAIRS that do not fit the window are left out. Keys and values are words of as few tokens as the text has
@@ -144,7 +144,7 @@ def _quarters(pairs: int) -> list[int]:
     return sorted({round(depth * (pairs - 1)) for depth in QUARTERS})
 
 
-MEASURES: dict[str, Callable[..., Scored]] = {
+MEASURES: dict[str, Callable[..., Taken]] = {
     "lines": measure_lines,
     "end_token": measure_end_token,
     "shifts": measure_shifts,

@@ -10,7 +10,7 @@ from hylorada.evaluation import token_nll
 from hylorada.metrics import all_metrics
 from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL
-from hylorada.study.plan.record import Measures, Results, Views
+from hylorada.study.plan.record import Measures, Numbers, Views
 from hylorada.study.plan.specification import LinesText, Specification
 from hylorada.study.run.follow import drawn_from, published_perplexity
 from hylorada.study.run.measures import MEASURES, score_lines, views
@@ -21,7 +21,7 @@ from hylorada.study.sources.tokens import Tokens
 class Evaluation:
     """results: flat numbers of the main text; views: what is more than a number; measures: by name; stores: by file."""
 
-    results: Results
+    results: Numbers
     views: Views
     measures: Measures
     stores: dict[str, TokenNLL]

@@ -26,7 +26,7 @@ from hylorada.study.claims.verdict import (
 from hylorada.study.plan.studies import check_rows
 from hylorada.study.results.published_metrics import line_means, published_lines
 
-COLUMNS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words
+PROTOCOL_WORDS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words
 MEASURED_BY = {  # a metric of a published study, and of any other, see `evidence.COMPARISONS`
     "perplexity": ("lines", "corpus"),
     "lim_ppl": ("deciles", "deciles_of_text"),
@@ -166,11 +166,11 @@ def own_or_transferred(
     Whether an effect transfers is said by the published procedure, or where that is inconclusive by the corrected one;
     a study that trains on less than was published can say neither.
     """
-    details = "; ".join(f"{COLUMNS[name]}, {column.detail}" for name, column in judged.items())
+    details = "; ".join(f"{PROTOCOL_WORDS[name]}, {column.detail}" for name, column in judged.items())
     first = next(iter(judged.values()))
     if all(evidence.is_own_setting(study) for study in studies):
         return Finding(first.verdict, details, judged, records, command)
-    verdicts = [f"{COLUMNS[name]}: {column.verdict}, {column.detail}" for name, column in judged.items()]
+    verdicts = [f"{PROTOCOL_WORDS[name]}: {column.verdict}, {column.detail}" for name, column in judged.items()]
     by_study = list(zip(studies, judged.values(), strict=True))
     too_short = [study for study, column in by_study if column.verdict != INCONCLUSIVE and not evidence.is_whole(study)]
     decided = [c.verdict for study, c in by_study if c.verdict != INCONCLUSIVE and study not in too_short]
