@@ -6,8 +6,9 @@ kept as one running maximum, one running sum and, for a gradient, one running me
 theirs (arXiv:2205.14135). A row of logits is read once and forgotten, whatever the vocabulary.
 
 On a processor, a layer and hidden states in bfloat16 are multiplied as float32: they hold no more than bfloat16 does,
-so that the products may be taken by bfloat16 units, which add up in float32. That is exact, and fast with such units
-and without them.
+so that their products may be taken by bfloat16 units, which add up in float32. Logits lose nothing by that, and it is
+fast with such units and without them. The weights of the mean row are rounded to bfloat16 by the units, as they are
+wherever a bfloat16 model multiplies.
 """
 
 from collections.abc import Iterator

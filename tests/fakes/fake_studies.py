@@ -198,7 +198,7 @@ def by_layers(run: Run) -> float:
     return 17.5 - 0.2 * len(run.specification.adapter.lora_target_modules) + 0.05 * run.seed
 
 
-def end_token(mean: float, factor: float) -> Measures:
+def end_token(mean: float, factor: float | None) -> Measures:
     return Measures(end_token=EndToken(mean=mean, quantiles={}, perplexity_factor=factor, texts=13))
 
 

@@ -171,6 +171,8 @@ def test_the_end_token_is_told_either_way_with_its_price(padded, masked, said):
     assert said in told and f"raises perplexity by {percentage(0.02, 3)} at most" in told
     assert "the untouched base: 3·10⁻⁵" in told
     assert "untouched" not in published.end_sentence(found, None)
+    change(found, ("published_rslora", 0), measures=end_token(1.0, None))  # sure of the end, where the text goes on
+    assert "raises perplexity without bound." in published.end_sentence(found, None)
     assert "not measured" in published.end_sentence(None, base)
 
 

@@ -38,7 +38,8 @@ def end_sentence(fixes: Records | None, published: Records | None) -> str:
     if not all(measured):
         return absent
     padded, masked = (float(np.mean([end.mean for end in ends])) for ends in measured)
-    factors = [float(np.mean([end.perplexity_factor for end in ends])) for ends in measured]
+    factors = [end.perplexity_factor for ends in measured for end in ends]  # None: infinite
+    raised = "without bound" if None in factors else f"by {percentage(100 * (max(factors) - 1), 3)} at most"
     if masked < padded:
         clause = (
             "Trained with the padding in the loss, rsLoRA expects the end of a text that goes on "
@@ -50,7 +51,7 @@ def end_sentence(fixes: Records | None, published: Records | None) -> str:
     untouched = f"; the untouched base: {scientific(np.mean([end.mean for end in of_base]))}" if of_base else ""
     return (
         f"{clause} ({scientific(padded)} against {scientific(masked)} a token{untouched}). What is spent on the end "
-        f"raises perplexity by {percentage(100 * (max(factors) - 1), 3)} at most."
+        f"raises perplexity {raised}."
     )
 
 
