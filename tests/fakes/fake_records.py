@@ -24,6 +24,16 @@ MACHINE = Machine(
     threads=1,
     device="cpu",
 )
+AROUND = dict(  # what every made-up run says of itself
+    evaluation_seconds=8.0,
+    learned={},
+    data=Data(tokens_digest="d" * 64, model_sha256="e" * 64),
+    machine=MACHINE,
+    git=Commit(commit="0" * 40, changed=False),
+    started="2024-02-29T00:00:00+00:00",
+    finished="2024-02-29T00:01:00+00:00",
+    peak_memory_gib={"process": 1.5},
+)
 KINDS = ("lora", "magnitude", "position_bias", "landmark", "daa", "sparse", "embeddings", "norms")
 
 
@@ -92,12 +102,5 @@ def fake_record(run: Run, store: TokenNLL) -> Record:
         parameters=dict.fromkeys(KINDS, 0)
         | {"trainable": TRAINED[run.stage], "total": 134_515_008 + TRAINED[run.stage]},
         training=Trained(history=history, seconds=30.0 + (run.seed or 0)) if run.specification.training else None,
-        evaluation_seconds=8.0,
-        learned={},
-        data=Data(tokens_digest="d" * 64, model_sha256="e" * 64),
-        machine=MACHINE,
-        git=Commit(commit="0" * 40, changed=False),
-        started="2024-02-29T00:00:00+00:00",
-        finished="2024-02-29T00:01:00+00:00",
-        peak_memory_gib={"process": 1.5},
+        **AROUND,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fake_records import MACHINE
+from fake_records import AROUND
 from matplotlib.axes import Axes
 
 from hylorada.landmark_redesigns import LearnableBucketLandmark
@@ -15,8 +15,6 @@ from hylorada.landmarks import LandmarkLoRA
 from hylorada.retrieved import Place, Retrieval, verdict
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.record import (
-    Commit,
-    Data,
     EndToken,
     KindOfToken,
     Measures,
@@ -95,14 +93,7 @@ def fake_record(run: Run, perplexity: float) -> Record:
         results=results(perplexity),
         parameters={"trainable": trained, "total": 134_515_008 + trained},
         training=Trained(history=[], seconds=30.0) if run.specification.training else None,
-        evaluation_seconds=8.0,
-        learned={},
-        data=Data(tokens_digest="d" * 64, model_sha256="e" * 64),
-        machine=MACHINE,
-        git=Commit(commit=None, changed=None),
-        started="2024-02-29T00:00:00+00:00",
-        finished="2024-02-29T00:01:00+00:00",
-        peak_memory_gib={"process": 1.5},
+        **AROUND,
     )
 
 
