@@ -20,8 +20,11 @@ def write_adapter(folder: Path, config: dict[str, Any], base: dict[str, Any], te
     """Write an adapter folder; config and base (what the base model must look like) hold plain values.
 
     Raises:
-        HyLoRADAError: a tensor is not finite, the folder holds other things, or the disk refuses; it is then as it was.
+        HyLoRADAError: there is no tensor or one is not finite, the folder holds other things, or the disk refuses; it
+            is then as it was.
     """
+    if not tensors:
+        raise HyLoRADAError(f"this adapter holds no tensor, so nothing is written to {folder}; adapt a base anew.")
     check_only_adapter(Path(folder))
     with written_beside(Path(folder)) as beside:
         beside.mkdir()

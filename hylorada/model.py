@@ -49,6 +49,7 @@ class HyLoRADAModel(nn.Module):
         except BaseException:  # an interrupt or a lack of memory too: the base is the caller's
             self._give_back()
             raise
+        self._adapter_names = frozenset(name for name, p in self.named_parameters() if p.requires_grad)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the adapted base model; arguments and outputs are its own.
@@ -66,9 +67,25 @@ class HyLoRADAModel(nn.Module):
         return self.base_model.generate(*args, **kwargs)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that train, each once (HyLoRADAError while the adapter is off)."""
+        """Return the parameters that train, each once.
+
+        Raises:
+            HyLoRADAError: the adapter is off, or a weight trains that is none of the adapter's and would not be saved.
+        """
         self._require_on()
+        self._require_frozen_base()
         return [p for p in self.parameters() if p.requires_grad]
+
+    def requires_grad_(self, requires_grad: bool = True) -> "HyLoRADAModel":
+        """Let all of the adapter train, or none of it; the base stays frozen.
+
+        Raises:
+            HyLoRADAError: the adapter is off.
+        """
+        super().requires_grad_(False)
+        for parameter in self.adapter_tensors().values():
+            parameter.requires_grad_(requires_grad)
+        return self
 
     def count_params(self) -> dict[str, int]:
         """Return the trained parameters of each part, of all, and of the whole model (HyLoRADAError while off)."""
@@ -126,12 +143,22 @@ class HyLoRADAModel(nn.Module):
         return self
 
     def adapter_tensors(self) -> dict[str, Tensor]:
-        """Return every trained tensor by name, as an adapter folder holds it (HyLoRADAError while it is off)."""
+        """Return every tensor of the adapter by name, as a folder holds it, those too that are kept from training.
+
+        Raises:
+            HyLoRADAError: the adapter is off.
+        """
         self._require_on()
-        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: parameter for name, parameter in self.named_parameters() if name in self._adapter_names}
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the adapter, not the base, to a folder; see `hylorada.checkpoint`."""
+        """Write the adapter, not the base, to a folder; see `hylorada.checkpoint`.
+
+        Raises:
+            HyLoRADAError: as `write_adapter`, the adapter is off, or a weight trains that is none of the adapter's.
+        """
+        self._require_on()
+        self._require_frozen_base()
         base = checkpoint.describe_base(self.base_model)
         checkpoint.write_adapter(Path(folder), self.hylorada_config.to_dict(), base, self.adapter_tensors())
 
@@ -174,6 +201,15 @@ class HyLoRADAModel(nn.Module):
             raise HyLoRADAError(
                 f"the adapter is {self.state}, so its tensors are not in the model; do this "
                 f"{'after the block that disables it' if self.state == 'disabled' else 'before merging'}."
+            )
+
+    def _require_frozen_base(self) -> None:
+        others = [n for n, p in self.named_parameters() if p.requires_grad and n not in self._adapter_names]
+        if others:
+            raise HyLoRADAError(
+                f"{others[0]} trains and is no part of the adapter, so it would not be saved; call "
+                "model.requires_grad_(True), which lets the adapter alone train, or set train_embeddings, train_norms "
+                "or lora_target_modules."
             )
 
     def _give_back(self) -> None:

@@ -124,7 +124,8 @@ class HyLoRADATrainer:
     ) -> None:
         if not isinstance(model, HyLoRADAModel):
             raise HyLoRADAError(f"a {type(model).__name__} has no adapter to train; make a HyLoRADAModel of it.")
-        model.trainable_parameters()  # raises while the adapter is off
+        if not model.trainable_parameters():
+            raise HyLoRADAError("every part of this adapter is frozen; call model.requires_grad_(True).")
         if len(train_dataset) == 0:
             raise HyLoRADAError("train_dataset is empty; give at least one sequence.")
         if "input_ids" not in train_dataset[0]:
@@ -144,7 +145,7 @@ class HyLoRADATrainer:
         optimizer = torch.optim.AdamW(parameter_groups(model, config), weight_decay=config.weight_decay)
         self.model = model.to(self.accelerator.device)
         self.optimizer = self.accelerator.prepare(optimizer)
-        for parameter in model.trainable_parameters():
+        for parameter in model.adapter_tensors().values():
             parameter.data = broadcast(parameter.data)  # all processes start as the first one, whatever their seeds
         sequences = config.batch_size * self.accelerator.num_processes
         if self.accelerator.num_processes > 1 and len(train_dataset) % sequences:

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADATrainer, TrainingConfig
+from hylorada.checkpoint import describe_base, write_adapter
 from hylorada.methods import METHODS, method_config
 from hylorada.trainer import parameter_groups
 
@@ -44,6 +45,51 @@ def test_saving_replaces_an_earlier_adapter_and_nothing_else(tmp_path):
     with pytest.raises(HyLoRADAError, match="holds other things .notes.txt."):
         model.save_pretrained(tmp_path / "out")
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("frozen", ["everything", "position_bias", "landmark", "A"])
+def test_an_adapter_is_saved_whole_whatever_of_it_trains(frozen, tmp_path):
+    model = without_zeros(adapt(llama(), HyLoRADAConfig(use_dora_magnitude=True, train_norms=True)))
+    model.save_pretrained(tmp_path / "before")
+    if frozen == "everything":
+        model.requires_grad_(False)
+    for name, parameter in model.adapter_tensors().items():
+        parameter.requires_grad_(parameter.requires_grad and not name.startswith(frozen) and not name.endswith(frozen))
+    model.save_pretrained(tmp_path / "after")
+    before, after = (load_file(tmp_path / name / "hylorada.safetensors") for name in ("before", "after"))
+    assert before.keys() == after.keys() and all(before[name].equal(after[name]) for name in before)
+    loaded = HyLoRADAModel.from_pretrained(llama(), tmp_path / "after").eval()
+    assert torch.equal(loaded(tokens()).logits, model(tokens()).logits)
+
+
+def test_what_remains_after_merging_is_saved_frozen_too(tmp_path):
+    kept = without_zeros(adapt(llama(), HyLoRADAConfig())).merge_and_unload(keep_dynamic=True)
+    names = list(kept.adapter_tensors())
+    kept.requires_grad_(False).save_pretrained(tmp_path / "a")
+    assert {name.split(".")[0] for name in names} == {"position_bias", "landmark"}
+    assert sorted(load_file(tmp_path / "a" / "hylorada.safetensors")) == sorted(names)
+
+
+def test_freezing_reaches_the_adapter_alone_and_a_base_that_trains_is_refused(tmp_path):
+    model = adapt(llama(), HyLoRADAConfig(use_dora_magnitude=True, magnitude_gated=False))
+    training = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert model.requires_grad_(False).trainable_parameters() == []
+    with pytest.raises(HyLoRADAError, match="every part of this adapter is frozen"):
+        HyLoRADATrainer(model, TrainingConfig(), [{"input_ids": [1, 2]}])
+    model.requires_grad_(True)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == training
+    model.base_model.lm_head.requires_grad_(True)
+    for act in (model.trainable_parameters, lambda: model.save_pretrained(tmp_path / "a")):
+        with pytest.raises(HyLoRADAError, match="base_model.lm_head.weight trains and is no part of the adapter"):
+            act()
+
+
+def test_no_empty_adapter_takes_the_place_of_a_good_one(tmp_path):
+    model = adapt(llama(), PLAIN)
+    model.save_pretrained(tmp_path / "a")
+    with pytest.raises(HyLoRADAError, match="holds no tensor"):
+        write_adapter(tmp_path / "a", model.hylorada_config.to_dict(), describe_base(model.base_model), {})
+    HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,6 @@ def train(
     dataset, collate, padding = training_rows(specification, text)
     told = partial(_tell, specification, watch)
     result = HyLoRADATrainer(model, config, dataset, work, progress, told, collate).train()
-    if not protocol.bucket_module_registered and model.landmark is not None:
-        model.landmark.requires_grad_(True)  # no training comes any more, and the adapter is saved whole
     moved = movement(model, before)
     training = Trained(history=result.history, seconds=result.seconds, padding_share=padding)
     return model, Adapted(parameters, training, moved)

@@ -115,9 +115,7 @@ def with_buckets(model: HyLoRADAModel, buckets: Buckets) -> None:
 def hooked_in_alone(model: HyLoRADAModel) -> None:
     """Take the landmarks out of training, and their dropout out of the reach of `eval()`: it stays on.
 
-    So the module acts on every pass and keeps its random start. Its tensors leave `adapter_tensors()` and with it a
-    saved adapter; after training, `model.landmark.requires_grad_(True)` puts them back in. A resumed training finds
-    them as they were, from the seed of the model.
+    So the module acts on every pass and keeps its random start, which is saved with the adapter.
 
     Raises:
         HyLoRADAError: the model has no landmarks at the final norm, or this was done before.
