@@ -102,7 +102,7 @@ def check_same_base(there: dict[str, Any], here: dict[str, Any], folder: Path) -
     """
     if there != here:
         differing = ", ".join(
-            f"{name} {there.get(name)} there, {here.get(name)} here"
+            f"{name} {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} here"
             for name in sorted(here.keys() | there.keys())
             if there.get(name) != here.get(name)
         )

@@ -207,11 +207,11 @@ def _low_rank_tensors(name: str, A: Tensor, B: Tensor) -> dict[str, Tensor]:
 
 def _settings(model: HyLoRADAModel, layers: dict[str, HyLoRADAUnified], rank: int, alpha: float) -> dict[str, Any]:
     """Return what PEFT is to read; targets mean the same layers there as here."""
-    base = model.base_model.config
+    base, is_merged = model.base_model.config, getattr(model.base_model, "is_merged_by_hylorada", False)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": _public_name(base.name_or_path),
+        "base_model_name_or_path": None if is_merged else _public_name(base.name_or_path),
         "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": 0.0,

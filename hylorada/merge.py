@@ -1,11 +1,10 @@
 """Folding an adapter into the weights of its base, for good: what allows it, and what remains of the adapter."""
 
-from collections.abc import Iterable
+import json
 from dataclasses import replace
 from hashlib import sha256
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hylorada import rope
 from hylorada.build import Parts
@@ -54,21 +53,29 @@ def check_mergeable(parts: Parts, config: HyLoRADAConfig, tensors: dict[str, Ten
         raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; nothing is merged.")
 
 
-def fold_weights(wiring: Wiring) -> None:
-    """Write the adapted layers and the RoPE scaling into the base; what it would attach from here on is dynamic."""
+def fold_weights(wiring: Wiring, tensors: dict[str, Tensor]) -> None:
+    """Write the adapted layers and the RoPE scaling into the base; what it would attach from here on is dynamic.
+
+    tensors: the adapter's by name. The base is marked with what went into it, for it looks like the one it came from:
+    what fits one of the two does not fit the other, the very adapter that was merged first of all.
+    """
     wiring.detach()
     rope.settle(wiring.base_model)  # the scaling is part of the base model's own configuration now
-    layers = wiring.parts.layers.values()
+    layers, scaled = wiring.parts.layers.values(), wiring.config.rope_scaling_type is not None
+    if layers or scaled:
+        wiring.base_model.config.hylorada_merged = _digest(wiring, tensors)
+        wiring.base_model.is_merged_by_hylorada = True  # until it is saved and loaded, its name is that of another
     for layer in layers:
         layer.merge()
     wiring.parts = replace(wiring.parts, layers={})
-    if dynamic_parts(wiring.parts):  # they fit no other base than this one, which looks like the one it came from
-        wiring.base_model.config.hylorada_merged = _fingerprint(layer.base_layer for layer in layers)
+    if dynamic_parts(wiring.parts):
         wiring.config = replace(wiring.config, **WITHOUT_WEIGHTS)
 
 
-@torch.no_grad()
-def _fingerprint(layers: Iterable[nn.Module]) -> str:
-    """Return a short digest that tells merged weights from others: of the sum of each."""
-    sums = [parameter.double().sum().item() for layer in layers for parameter in layer.parameters(recurse=False)]
-    return sha256(repr(sums).encode()).hexdigest()[:16]
+def _digest(wiring: Wiring, tensors: dict[str, Tensor]) -> str:
+    """Return a short digest of an adapter and of what its base was marked with before: the same on every machine."""
+    before = getattr(wiring.base_model.config, "hylorada_merged", None)
+    seen = sha256(json.dumps([before, wiring.config.to_dict()]).encode())
+    for name, tensor in tensors.items():
+        seen.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return seen.hexdigest()[:16]

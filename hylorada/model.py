@@ -132,8 +132,9 @@ class HyLoRADAModel(nn.Module):
         """
         if self.state == "merged":
             return self.base_model
-        merge.check_mergeable(self.wiring.parts, self.hylorada_config, self.adapter_tensors(), keep_dynamic)
-        merge.fold_weights(self.wiring)
+        tensors = self.adapter_tensors()
+        merge.check_mergeable(self.wiring.parts, self.hylorada_config, tensors, keep_dynamic)
+        merge.fold_weights(self.wiring, tensors)
         if not merge.dynamic_parts(self.wiring.parts):
             self.state = "merged"
             self.wiring.release()

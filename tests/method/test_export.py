@@ -133,6 +133,14 @@ def test_a_base_is_named_as_on_the_hub_or_by_its_folder_alone(given, written, tm
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == written
 
 
+def test_an_export_from_a_merged_base_does_not_name_the_plain_one(tmp_path):
+    base = llama()
+    base.config.name_or_path = "owner/plain"
+    merged = without_zeros(adapt(base, HyLoRADAConfig(**PLAIN))).merge_and_unload()
+    export_peft(adapt(merged, HyLoRADAConfig(**PLAIN)), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] is None
+
+
 @pytest.mark.parametrize("how", [export_peft, lambda model, folder: export_lora(model, folder, 2)])
 def test_a_failed_export_leaves_the_folder_as_it_was(how, tmp_path: Path, monkeypatch):
     model, folder = ours_trained("llama", "dora"), tmp_path / "out"

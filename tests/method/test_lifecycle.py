@@ -8,6 +8,7 @@ import torch
 from bases import adapt, gpt2, llama, tokens, without_zeros
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
     BloomConfig,
@@ -155,6 +156,34 @@ def test_an_adapter_of_a_merged_base_is_refused_on_another(tmp_path):
     kept.save_pretrained(tmp_path / "a")
     with pytest.raises(HyLoRADAError, match="for another base model: merged"):
         HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
+
+
+def test_an_adapter_is_refused_on_the_model_that_it_was_merged_into(tmp_path):
+    """Loaded there it would act twice; the mark goes with the merged model, and a second adapter knows it."""
+    model = without_zeros(adapt(llama(), PLAIN))
+    model.save_pretrained(tmp_path / "first")
+    merged = model.merge_and_unload()
+    merged.save_pretrained(tmp_path / "merged")
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    for base in (merged, reloaded):
+        with pytest.raises(HyLoRADAError, match="another base model: merged nothing there, [0-9a-f]{16} here"):
+            HyLoRADAModel.from_pretrained(base, tmp_path / "first")
+    second = without_zeros(adapt(merged, PLAIN, seed=1))
+    second.save_pretrained(tmp_path / "second")
+    on_reloaded = HyLoRADAModel.from_pretrained(reloaded, tmp_path / "second").eval()
+    torch.testing.assert_close(on_reloaded(tokens()).logits, second(tokens()).logits)
+    again = HyLoRADAModel.from_pretrained(llama(), tmp_path / "first").merge_and_unload()  # as any machine would
+    HyLoRADAModel.from_pretrained(again, tmp_path / "second")
+    with pytest.raises(HyLoRADAError, match="another base model: merged [0-9a-f]{16} there, nothing here"):
+        HyLoRADAModel.from_pretrained(llama(), tmp_path / "second")
+
+
+@pytest.mark.parametrize(("settings", "is_marked"), [({}, False), ({"rope_scaling_type": "linear"}, True)])
+def test_a_base_into_which_nothing_was_merged_stays_plain(settings, is_marked):
+    factor = {"rope_scaling_factor": 2.0} if settings else {}
+    dynamic = HyLoRADAConfig(lora_enabled=False, position_bias_enabled=False, **settings, **factor)
+    base = adapt(llama(), dynamic).merge_and_unload(keep_dynamic=True).base_model
+    assert ("merged" in describe_base(base)) == is_marked
 
 
 def test_masters_stay_float32_and_a_cast_is_refused():
