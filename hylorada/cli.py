@@ -155,6 +155,9 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--dtype", default="bfloat16", help="of the base model (bfloat16)")
     bench.add_argument("--targets", nargs="+", metavar="LAYER", help="layers to adapt (default: the family's own)")
     bench.add_argument("--threads", type=int, default=1, help="of the processor (1: the least disturbed)")
+    bench.add_argument(
+        "--against", type=Path, metavar="CHECKOUT", help="older code to measure beside this, with --only too"
+    )
     bench.add_argument("--compile", action="store_true", help="training steps under torch.compile")
 
     paper = _verb(verbs, "paper", results.do_paper, "compile the paper from the written table, numbers and figures", "")

@@ -32,7 +32,7 @@ LONGEST = 4  # times the tokens of a step: what the loss section needs
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all competitors share. model: a folder or hub name. tokens: of one step, in one row."""
+    """What all competitors share. model: a folder or hub name. tokens: of one step, in one row. against: older code."""
 
     model: str
     dtype: str = "bfloat16"
@@ -42,6 +42,7 @@ class Setting:
     rank: int = 8
     targets: tuple[str, ...] | None = None
     compiled: bool = False
+    against: str | None = None
 
     def config(self) -> HyLoRADAConfig:
         """Return the adapter settings that all methods share; groups are an eighth of the row."""

@@ -10,21 +10,14 @@ from typing import Any
 
 import torch
 
-from hylorada.bench.competitors import BASE, OURS, THEIRS, Setting, check_context, import_peft_package
+from hylorada.bench.against import check_against
+from hylorada.bench.competitors import Setting, check_context, import_peft_package
+from hylorada.bench.goals import goals
 from hylorada.bench.sections import SECTIONS, Row
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import read_json, write_json, written_beside
 
 LOG = logging.getLogger(__name__)
-GOALS = (  # (section, competitor, against, column, largest ratio)
-    ("training", OURS["lora"], THEIRS["lora"], "ratio", 1.0),
-    ("training", OURS["dora"], OURS["rslora"], "second_ratio", 1.10),
-    ("training", OURS["dora"], THEIRS["dora"], "ratio", 0.8),
-    ("training", OURS["hylorada"], OURS["rslora"], "second_ratio", 1.15),
-    ("training", OURS["dora"], OURS["rslora"], "memory_ratio", 1.10),
-    ("training", OURS["hylorada"], OURS["rslora"], "memory_ratio", 1.10),
-    ("inference", f"{OURS['rslora']}, merged", BASE, "ratio", 1.0),
-)
 ABOUT = """Written by `hylorada bench` from the records beside it. All competitors of a table ran in turn in one run,
 each round in another order; a ratio is the median over the rounds, its quartiles in brackets, below 1 is faster (or
 smaller) than what it is held to. Absolute times are for scale only. Both sides start from the same frozen base and take
@@ -32,9 +25,12 @@ AdamW steps on the model's own loss, without dropout; LoRA, rsLoRA, DoRA and HyL
 same rank and scale. Both hold the adapter in float32. PEFT, as it comes, then multiplies in float32 too, where this
 library multiplies in the base's dtype; "adapter as base" is PEFT told to hold the adapter in the base's dtype, which
 saves that and gives up the masters. Peak memory is what a call allocates through torch beyond what was there: neither
-the weights nor the optimiser's state."""
-RECORDS = ("cpu", "cpu-compiled", "cuda", "cuda-compiled")
-MEASURED = {"ratio": "time", "second_ratio": "time", "memory_ratio": "peak memory"}
+the weights nor the optimiser's state. "Of the machine's products" is the share of a step's time in which the processor
+could do the step's matrix products, at the speed that it showed in the same round. Beside the code before, each side is
+a process of its own, with the memory allocator that it comes with."""
+RECORDS = [
+    f"{device}{dtype}{how}" for device in ("cpu", "cuda") for dtype in ("", "-float32") for how in ("", "-compiled")
+]
 
 
 def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
@@ -49,11 +45,15 @@ def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str]
         if name not in SECTIONS:
             raise HyLoRADAError(f"section {name!r} is not in the benchmark; {near(name, SECTIONS)}")
     versions = machine["versions"] | {"peft": import_peft_package().__version__}
+    if setting.against is None and "before" in only:
+        raise HyLoRADAError("the section 'before' needs --against, a checkout of the code before.")
+    known_by = None if setting.against is None else check_against(Path(setting.against))
     check_context(setting)
-    record = {"setting": asdict(setting), "machine": machine | {"versions": versions}, "sections": {}}
+    record = {"setting": asdict(setting) | {"against": known_by}, "machine": machine | {"versions": versions}}
+    record["sections"] = {}
     record["started"] = datetime.now(UTC).isoformat(timespec="seconds")
     for name, (title, measure) in SECTIONS.items():
-        if not only or name in only:
+        if name in only if only else name != "before" or setting.against:
             LOG.info("%s ...", title)
             record["sections"][name] = measure(setting, _tell(title))
             torch.cuda.empty_cache()
@@ -65,8 +65,8 @@ def save(record: dict[str, Any], folder: Path) -> Path:
     """Write a record to a folder under the name of its device, and the folder's page anew; return the page."""
     folder.mkdir(parents=True, exist_ok=True)
     setting = record["setting"]
-    compiled = "-compiled" if setting["compiled"] else ""
-    write_json(folder / f"{setting['device']}{compiled}.json", record)
+    dtype = "" if setting["dtype"] == "bfloat16" else f"-{setting['dtype']}"
+    write_json(folder / f"{setting['device']}{dtype}{'-compiled' * setting['compiled']}.json", record)
     records = [read_json(path) for path in (folder / f"{name}.json" for name in RECORDS) if path.is_file()]
     with written_beside(folder / "README.md") as beside:
         beside.write_text(page(records))
@@ -91,41 +91,22 @@ def page(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def goals(record: dict[str, Any]) -> list[dict[str, str]]:
-    """Hold a record to the ratios that were set as goals, by the median and, failing that, by the lower quartile."""
-    reached = []
-    for section, name, against, column, most in GOALS:
-        row = next((row for row in record["sections"].get(section, []) if row["name"] == name), None)
-        if row is None:
-            continue
-        value, low = row[column], row[column]
-        if column != "memory_ratio":  # memory has no spread
-            value, low = row[column]["median"], row[column]["low"]
-        reached.append(
-            {
-                "goal": f"{MEASURED[column]} of {name} over {against}",
-                "at most": f"{most:.2f}",
-                "measured": f"{value:.3f}",
-                "reached": "yes" if value <= most else "within the spread" if low <= most else "no",
-            }
-        )
-    return reached
-
-
 def _heading(record: dict[str, Any]) -> str:
     setting = record["setting"]
     device = "CPU" if setting["device"] == "cpu" else record["machine"]["device"]
-    return f"{device}{', compiled' if setting['compiled'] else ''}"
+    dtype = "" if setting["dtype"] == "bfloat16" else f" in {setting['dtype']}"
+    return f"{device}{dtype}{', compiled' if setting['compiled'] else ''}"
 
 
 def _described(record: dict[str, Any]) -> str:
     setting, machine = record["setting"], record["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in sorted(machine["versions"].items()))
     memory = f"memory by {machine['allocator']}; " if "allocator" in machine else ""  # earlier records do not tell
+    before = f"the code before is commit {setting['against']}; " if setting.get("against") else ""
     return (
         f"{Path(setting['model']).name} in {setting['dtype']}, {setting['tokens']} tokens a step, "
         f"rank {setting['rank']}, {setting['rounds']} rounds; {machine['processor']}, {machine['threads']} thread(s); "
-        f"{memory}{versions}; "
+        f"{memory}{before}{versions}; "
         f"{record['started'][:10]}."
     )
 
@@ -142,6 +123,8 @@ def _shown(row: Row) -> dict[str, str]:
         shown["memory, ratio"] = f"{row['memory_ratio']:.2f}"
     if "largest_relative_error" in row:
         shown["largest relative difference"] = f"{row['largest_relative_error']:.1e}"
+    if "of_machine" in row:
+        shown["of the machine's products"] = f"{100 * row['of_machine']['median']:.0f} %"
     if "trained" in row:
         shown["trained"] = f"{row['trained']:,}"
     return shown

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hylorada.bench.against import before
 from hylorada.bench.competitors import (
     AS_BASE,
     BASE,
@@ -29,6 +30,7 @@ from hylorada.bench.competitors import (
     theirs,
     train_step,
 )
+from hylorada.bench.products import MACHINE, Products, operations, share_of_machine
 from hylorada.bench.timing import Seconds, interleaved, peak_mib, ratio
 from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
 from hylorada.loss import causal_lm_loss
@@ -56,10 +58,12 @@ def training(setting: Setting, told: Told) -> list[Row]:
         torch._dynamo.config.recompile_limit = 16 * len(models)
     steps = {n: train_step(m, random_ids(setting), setting.compiled) for n, m in models.items()}
     memory = {name: peak_mib(step) for name, step in steps.items()}
-    seconds = interleaved(steps, setting.rounds, told)
+    counts, products = {name: operations(step) for name, step in steps.items()}, Products(setting)
+    seconds = interleaved(steps | {MACHINE: products}, setting.rounds, told)
     return [
         _time_row(seconds, name, _rival(name), OURS["rslora"])
         | {
+            "of_machine": share_of_machine(seconds, name, counts[name] / products.operations),
             "trained": sum(p.numel() for p in models[name].parameters() if p.requires_grad),
             "peak_mib": memory[name],
             "memory_ratio": memory[name] / memory[OURS["rslora"]],
@@ -224,6 +228,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Setting, Told], list[Row]]]] = {
     "inference": ("A pass without gradients", inference),
     "generation": ("Cached generation", generation),
     "attention": ("Attention by length", attention),
+    "before": ("Beside the code before", before),
 }
 
 

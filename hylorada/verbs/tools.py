@@ -61,6 +61,7 @@ def do_bench(options: argparse.Namespace) -> None:
         rounds=options.rounds,
         targets=tuple(options.targets) if options.targets else None,
         compiled=options.compile,
+        against=None if options.against is None else str(options.against),
     )
     machine = describe_machine() | {"threads": options.threads, "device": device_name(), "allocator": in_use()}
     if options.out.exists() and not options.out.is_dir():

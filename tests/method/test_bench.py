@@ -7,15 +7,21 @@ from dataclasses import replace
 import pytest
 import torch
 from bases import llama
+from repository import ROOT
 
 from hylorada import HyLoRADAError
 from hylorada.allocator import in_use
-from hylorada.bench import sections, timing
+from hylorada.bench import against, sections, timing
+from hylorada.bench.against import worker
 from hylorada.bench.competitors import AS_BASE, OURS, THEIRS, Setting, ours, theirs
-from hylorada.bench.report import goals, page, run_benchmark, save
+from hylorada.bench.goals import GOALS, goals
+from hylorada.bench.products import MACHINE as PRODUCTS
+from hylorada.bench.products import operations, share_of_machine
+from hylorada.bench.report import page, run_benchmark, save
 from hylorada.bench.sections import SECTIONS
 from hylorada.cli import main
 
+BESIDE_BEFORE = ("a training step of rsLoRA", "a scored window of HyLoRADA", "generation by HyLoRADA")
 MACHINE = {"versions": {"torch": "x"}, "processor": "a processor", "threads": 1, "device": "cpu", "allocator": "one"}
 
 
@@ -25,7 +31,7 @@ def setting(tmp_path_factory) -> Setting:
     base = llama()
     base.config.max_position_embeddings = 128  # room for a prompt and what is generated
     base.save_pretrained(folder)
-    return Setting(model=str(folder), dtype="float32", tokens=16, rounds=2)
+    return Setting(model=str(folder), dtype="float32", tokens=16, rounds=2, against=str(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +40,7 @@ def record(setting):
     patched.setattr(sections, "WIDE", 64)
     patched.setattr(sections, "NORM_SHAPES", ((32, 16, 4),))
     patched.setattr(sections, "LENGTHS", (512, 1024))
+    patched.setattr(against, "PARTS", {name: against.PARTS[name] for name in BESIDE_BEFORE})
     yield run_benchmark(setting, MACHINE)
     patched.undo()
 
@@ -77,6 +84,8 @@ def test_every_section_measures_its_competitors(record):
     as_base = [AS_BASE.format(THEIRS[name]) for name in ("rslora", "dora")]
     assert names["training"] == [*OURS.values(), *THEIRS.values(), *as_base]
     assert names["attention"] == [f"{n} tokens, {how}" for n in ("512", "1,024") for how in ("full", "in groups")]
+    assert names["before"] == list(BESIDE_BEFORE)
+    assert record["sections"]["before"][0]["memory_ratio"] == 1, "the same code on both sides here"
     for rows in record["sections"].values():
         for row in rows:
             assert row["milliseconds"] > 0 and row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"]
@@ -103,19 +112,49 @@ def test_the_page_tells_goals_and_every_row(record, tmp_path):
     assert "; memory by one; " in text
     machine = {name: value for name, value in MACHINE.items() if name != "allocator"}
     assert "memory by" not in page([record | {"machine": machine}]), "an earlier record does not tell"
-    assert len(goals(record)) == 7 and all(goal["goal"] in text for goal in goals(record))
+    here = [goal for goal in GOALS if goal.section != "before" or goal.name in BESIDE_BEFORE]
+    assert len(goals(record)) == len(here) and all(goal["goal"] in text for goal in goals(record))
     saved = save(record, tmp_path / "benchmarks")
     assert saved.read_text() == text
-    assert json.loads((tmp_path / "benchmarks" / "cpu.json").read_text()) == json.loads(json.dumps(record))
+    assert json.loads((tmp_path / "benchmarks" / "cpu-float32.json").read_text()) == json.loads(json.dumps(record))
 
 
 @pytest.mark.parametrize(
-    ("median", "low", "said"), [(0.9, 0.8, "yes"), (1.05, 0.99, "within the spread"), (1.2, 1.1, "no")]
+    ("median", "low", "said"), [(0.6, 0.5, "yes"), (0.7, 0.6, "within the spread"), (1.2, 1.1, "no")]
 )
 def test_a_goal_is_held_to_its_median_and_its_spread(median, low, said):
     row = {"name": OURS["lora"], "ratio": {"median": median, "low": low, "high": 2.0}}
     (goal,) = goals({"sections": {"training": [row]}})
-    assert goal["reached"] == said
+    assert goal["reached"] == said and goal["bound"] == "at most 0.65"
+
+
+@pytest.mark.parametrize(
+    ("median", "high", "said"), [(0.3, 0.4, "yes"), (0.2, 0.3, "within the spread"), (0.1, 0.2, "no")]
+)
+def test_a_goal_that_rises_is_held_from_below(median, high, said):
+    row = {"name": OURS["rslora"], "of_machine": {"median": median, "low": 0.0, "high": high}}
+    (goal,) = goals({"sections": {"training": [row]}})
+    assert goal["reached"] == said and goal["bound"] == "at least 0.25"
+
+
+def test_the_share_of_the_machine_is_the_time_of_its_products_over_the_time_of_the_call():
+    """A call of 8 operations in 4 s, on a machine that does 2 in 0.25 s: 1 s of products, a quarter."""
+    x = torch.ones(1, 2)
+    assert operations(lambda: x @ torch.ones(2, 2)) == 8
+    seconds = {"call": [4.0], PRODUCTS: [0.25]}
+    assert share_of_machine(seconds, "call", 8 / 2) == {"median": 0.25, "low": 0.25, "high": 0.25}
+
+
+def test_the_code_before_is_another_checkouts_process(setting, tmp_path):
+    """A package of the same names stands for older code: what it answers is what comes back."""
+    for name in ("baselines", "config", "evaluation", "loss", "bench/timing"):
+        (tmp_path / "hylorada" / "bench").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "hylorada" / f"{name}.py").write_text("")
+    older = "get_baseline_model", "HyLoRADAConfig", "token_nll", "causal_lm_loss", "peak_mib"
+    for name, says in zip(("baselines", "config", "evaluation", "loss", "bench/timing"), older, strict=True):
+        (tmp_path / "hylorada" / f"{name}.py").write_text(f"def {says}(*a, **k):\n    raise ValueError('older code')\n")
+    with worker(setting, tmp_path) as older, pytest.raises(HyLoRADAError, match="ended: ValueError: older code"):
+        older.ask("step", "rslora")
 
 
 def test_the_command_prints_a_section_and_writes_nothing(setting, tmp_path, monkeypatch, capsys):
@@ -138,6 +177,8 @@ def test_the_command_prints_a_section_and_writes_nothing(setting, tmp_path, monk
         (["--only", "trainig"], "did you mean 'training'"),
         (["--rounds", "0"], "--rounds 0 is too small"),
         (["--out", __file__], "is a file; name a folder"),
+        (["--only", "before"], "needs --against"),
+        (["--against", "nowhere"], "nowhere is no checkout of hylorada"),
         (["--dtype", "int8"], "allowed: bfloat16, float32"),
     ],
 )
