@@ -7,7 +7,7 @@ window the first token of each window goes unscored. (Where windows overlap the 
 of targets less one; here every scored token weighs one.)
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ from hylorada.loss import IGNORED, causal_lm, causal_lm_nll
 from hylorada.metrics import all_metrics
 from hylorada.nll import TokenNLL
 from hylorada.rope import usable_context
+from hylorada.text_size import size_of_scored
+from hylorada.texts import texts_of
 
 AGGREGATES: dict[str, Callable[[TokenNLL], tuple[float, float]]] = {  # name -> (perplexity, loss in nats)
     "corpus": lambda tokens: (tokens.corpus_perplexity(), tokens.mean_nll()),
@@ -62,7 +64,7 @@ def evaluate_lost_in_the_middle(
     alone speaks of the middle, `texts` how many texts of `min_tokens` tokens or more both were taken over.
     """
     max_length = context_length(model) if max_length is None else max_length
-    token_lists = [ids[:max_length] for ids in _token_lists(dataset, tokenizer, options)]
+    token_lists = [ids[:max_length] for ids in _encoded(dataset, tokenizer, options)[0]]
     tokens = token_nll(model, token_lists, max_length, tokenizer=tokenizer, **options)
     return {
         "perplexity": tokens.lost_in_the_middle_published(min_tokens),
@@ -118,14 +120,16 @@ def dataset_nll(
 ) -> TokenNLL:
     r"""The per-token store of a model on texts.
 
-    dataset: a Hugging Face dataset with a `text` column or a list of str, of which the first `num_samples` are taken.
+    dataset: anything with a column `text`, rows with one, or a list of str (`hylorada.texts.texts_of`), of which the
+    first `num_samples` are taken.
     max_length: the window in tokens, the model's context unless given; stride: how far it moves, a window unless given.
     join: score the texts, joined by "\n\n", as one stream. add_bos: put the tokenizer's BOS in front of each text (of
     the stream), so that its first token is scored too; nothing else is added. Further options as `token_nll`.
     """
     chosen = {"join": join, "add_bos": add_bos, "num_samples": num_samples}
-    token_lists = _token_lists(dataset, tokenizer, chosen)
-    return token_nll(model, token_lists, max_length, stride, score_all=not join, tokenizer=tokenizer, **options)
+    token_lists, texts = _encoded(dataset, tokenizer, chosen)
+    options |= {"score_all": not join, "tokenizer": tokenizer, "texts": texts}
+    return token_nll(model, token_lists, max_length, stride, **options)
 
 
 def token_nll(
@@ -139,12 +143,13 @@ def token_nll(
     tokenizer: Any = None,
     progress: bool = True,
     chunk_tokens: int = 512,
+    texts: Sequence[str] | None = None,
 ) -> TokenNLL:
     """The per-token store of a model on token lists, one a text; float32 logits, evaluation mode, no gradient.
 
     score_all: let windows overlap by a token, so that each but a text's first is scored; else literally max_length and
     stride. article_ids: the article of each text, its own index unless given. tokenizer: counts the bytes and words of
-    the scored tokens.
+    the scored tokens, of `texts` if these are what the lists were encoded from.
 
     Raises HyLoRADAError if window or stride do not fit the model, an id is not in its vocabulary, or nothing is scored.
     """
@@ -162,28 +167,29 @@ def token_nll(
         )
     if article_ids is not None and len(article_ids) != len(token_lists):
         raise HyLoRADAError(f"{len(article_ids)} article_ids for {len(token_lists)} texts: give one a text")
-    texts = [np.asarray(ids, dtype=np.int64) for ids in token_lists]
-    if any(len(ids) and not 0 <= ids.min() <= ids.max() < vocabulary for ids in texts):
+    of_texts = [_ids(token_list) for token_list in token_lists]
+    if any(len(ids) and not 0 <= ids.min() <= ids.max() < vocabulary for ids in of_texts):
         raise HyLoRADAError(
             f"a token id is outside the model's {vocabulary}: use the tokenizer that belongs to the model"
         )
 
     step = min(stride, max_length - 1) if score_all else stride
     windows = [
-        (text, *window) for text, ids in enumerate(texts) for window in score_windows(len(ids), max_length, step)
+        (text, *window) for text, ids in enumerate(of_texts) for window in score_windows(len(ids), max_length, step)
     ]
-    nll = _windows_nll(model, texts, windows, batch_size, chunk_tokens, progress)
+    nll = _windows_nll(model, of_texts, windows, batch_size, chunk_tokens, progress)
     sizes = np.array([end - first for _, _, end, first in windows], dtype=np.int64)
     text, begin = (np.repeat([window[column] for window in windows], sizes).astype(np.int64) for column in (0, 1))
     position = np.concatenate([np.arange(first, end) for _, _, end, first in windows] or [[]]).astype(np.int64)
-    of_text = np.split(position, np.bincount(text, minlength=len(texts)).cumsum()[:-1])  # windows go text by text
-    measured = [_text_size(ids, scored, tokenizer) for ids, scored in zip(texts, of_text, strict=False)]
+    scored = np.split(position, np.bincount(text, minlength=len(of_texts)).cumsum()[:-1])  # windows go text by text
+    sizes_of = zip(of_texts, scored, texts or [None] * len(of_texts), strict=False)  # without texts, one empty split
+    measured = [(0, 0) if tokenizer is None else size_of_scored(i, s, tokenizer, t) for i, s, t in sizes_of]
     return TokenNLL(
         text=text,
         article=text if article_ids is None else np.asarray(article_ids)[text],
         position=position,
         context=position - begin,
-        token_id=np.concatenate([texts[i][first:end] for i, _, end, first in windows] or [[]]),
+        token_id=np.concatenate([of_texts[i][first:end] for i, _, end, first in windows] or [[]]),
         nll=nll,
         text_bytes=[size for size, _ in measured],
         text_words=[words for _, words in measured],
@@ -265,33 +271,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _text_size(ids: np.ndarray, scored: np.ndarray, tokenizer: Any) -> tuple[int, int]:
-    """(UTF-8 bytes, words) of the scored positions of a text, decoded; special tokens are no text."""
-    if tokenizer is None:
-        return 0, 0
-    text = tokenizer.decode(ids[scored].tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return len(text.encode()), len(text.split())
-
-
-def _token_lists(dataset: Any, tokenizer: Any, options: dict[str, Any]) -> list[list[int]]:
-    """Token ids of each text; takes join, add_bos and num_samples out of `options`."""
+def _encoded(dataset: Any, tokenizer: Any, options: dict[str, Any]) -> tuple[list[list[int]], list[str]]:
+    """Token ids of each text, and the texts; takes join, add_bos and num_samples out of `options`."""
     join, add_bos, count = (options.pop(name, None) for name in ("join", "add_bos", "num_samples"))
-    texts = _texts(dataset)[:count]
+    texts = texts_of(dataset, count)
     if join:
         texts = ["\n\n".join(texts)]
     if add_bos and tokenizer.bos_token_id is None:
         raise HyLoRADAError("add_bos=True, but this tokenizer has no BOS token: leave add_bos out")
     bos = [tokenizer.bos_token_id] if add_bos else []
     encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-    return [bos + list(ids) for ids in encoded]
+    return [bos + list(ids) for ids in encoded], texts
 
 
-def _texts(dataset: Any) -> list[str]:
-    columns = getattr(dataset, "column_names", None)
-    if columns is not None and "text" not in columns:
-        raise HyLoRADAError(f"the dataset has {columns} but no column 'text': rename one, or choose a split first")
-    texts: Iterable = dataset["text"] if columns is not None else dataset
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    if isinstance(dataset, str) or not all(isinstance(text, str) for text in texts):
-        raise HyLoRADAError("the dataset must be a list of str, or a Hugging Face dataset with a column 'text' of str")
-    return texts
+def _ids(token_list: Any) -> np.ndarray:
+    """The token ids of one text, (n_tokens,) int64."""
+    ids = np.asarray(token_list)
+    if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
+        raise HyLoRADAError(
+            f"a {type(token_list).__name__} of shape {ids.shape} and type {ids.dtype} is no list of token ids: "
+            "give one list of whole numbers for each text"
+        )
+    return ids.astype(np.int64)

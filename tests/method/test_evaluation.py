@@ -1,13 +1,15 @@
 """Every token once, each with the context it should have, by every way in that a user has."""
 
+import itertools
 import math
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from bases import CONTEXT, FAMILIES, VOCABULARY, adapt, without_zeros
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scored_texts import EOS, ids_of, letters, random_store, slow_nll, table
@@ -24,6 +26,7 @@ from hylorada.evaluation import (
 )
 from hylorada.metrics import METRICS
 from hylorada.nll import STORED
+from hylorada.texts import texts_of
 
 
 @given(n_tokens=st.integers(0, 60), max_length=st.integers(2, 20), stride=st.integers(1, 20), extra=st.booleans())
@@ -250,9 +253,72 @@ def test_a_dataset_and_a_list_of_its_texts_are_the_same_data():
     assert (
         evaluate_perplexity(model=model, dataset=dataset, tokenizer=tokenizer, max_length=8, progress=False) == listed
     )
-    for wrong in (dataset.rename_column("text", "line"), "some words", [1, 2]):
-        with pytest.raises(HyLoRADAError, match="text"):
-            evaluate_perplexity(model, wrong, tokenizer, max_length=8)
+
+
+TEXTS = ["some words", "and more", "a third"]
+ROWS = {"n": [0, 1, 2], "text": TEXTS}
+SAME = {
+    "slice": lambda: Dataset.from_dict(ROWS)[:3],
+    "column": lambda: Dataset.from_dict(ROWS)["text"],
+    "dictionary": lambda: ROWS,
+    "rows": lambda: Dataset.from_dict(ROWS).to_list(),
+    "stream": lambda: Dataset.from_dict(ROWS).to_iterable_dataset(),
+    "stream without names": lambda: IterableDataset.from_generator(lambda: iter(Dataset.from_dict(ROWS))),
+    "generator": lambda: iter(TEXTS),
+    "tuple": lambda: tuple(TEXTS),
+    "frame": lambda: pd.DataFrame(ROWS),
+    "series": lambda: pd.Series(TEXTS, index=[7, 8, 9]),
+    "array": lambda: np.array(TEXTS),
+    "array of objects": lambda: np.array(TEXTS, dtype=object),
+    "numpy format": lambda: Dataset.from_dict(ROWS).with_format("numpy"),
+    "pandas format": lambda: Dataset.from_dict(ROWS).with_format("pandas"),
+    "splits, one chosen": lambda: DatasetDict(train=Dataset.from_dict(ROWS))["train"],
+    "torch data set": lambda: torch.utils.data.Subset(TEXTS, [0, 1, 2]),
+}
+NO_TEXTS = {
+    "splits": lambda: DatasetDict(train=Dataset.from_dict(ROWS)),
+    "streamed splits": lambda: IterableDatasetDict(train=Dataset.from_dict(ROWS).to_iterable_dataset()),
+    "other columns": lambda: Dataset.from_dict({"line": TEXTS}),
+    "other columns of a slice": lambda: Dataset.from_dict({"line": TEXTS})[:2],
+    "other columns of a frame": lambda: pd.DataFrame({"line": TEXTS}),
+    "two columns of one name": lambda: pd.DataFrame([TEXTS[:2]], columns=["text", "text"]),
+    "other rows": lambda: [{"line": text} for text in TEXTS],
+    "dictionary of dictionaries": lambda: {"text": {"line": TEXTS}},
+    "lists by split": lambda: {"train": TEXTS},
+    "one text": lambda: "some words",
+    "bytes": lambda: [b"some words"],
+    "token ids": lambda: [[1, 2], [3]],
+    "ids of one text": lambda: [1, 2],
+    "a table of texts": lambda: np.array([TEXTS]),
+    "holes": lambda: pd.Series(["some words", None]),
+    "nothing": lambda: None,
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_texts_are_the_same_in_whatever_a_user_has_them(kind):
+    assert texts_of(SAME[kind]()) == TEXTS and texts_of(SAME[kind](), 2) == TEXTS[:2]
+
+
+@pytest.mark.parametrize("kind", NO_TEXTS)
+def test_what_holds_no_texts_is_refused_and_no_name_is_scored(kind):
+    with pytest.raises(HyLoRADAError, match="give a list of str") as told:
+        evaluate_perplexity(FAMILIES["gpt2"](), NO_TEXTS[kind](), letters(), max_length=8)
+    assert "\n" not in str(told.value)
+
+
+def test_a_stream_is_read_as_far_as_it_is_asked_for():
+    read = iter(f"text {number}" for number in itertools.count())
+    assert texts_of(read, 2) == ["text 0", "text 1"] and next(read) == "text 2"
+    for count in (0, -1, 1.5, True):
+        with pytest.raises(HyLoRADAError, match="num_samples"):
+            texts_of(TEXTS, count)
+
+
+@pytest.mark.parametrize("wrong", [["a text"], [[1.5, 2]], [[[1, 2]]], {"input_ids": [[1, 2]]}])
+def test_token_lists_hold_whole_numbers(wrong):
+    with pytest.raises(HyLoRADAError, match="no list of token ids"):
+        token_nll(FAMILIES["gpt2"](), wrong, max_length=8)
 
 
 def test_lost_in_the_middle_is_the_published_loop():
