@@ -11,11 +11,21 @@ ACTIVE := $(shell [ -n "$$VIRTUAL_ENV$$CONDA_PREFIX" ] && [ "$$VIRTUAL_ENV" != "
 BIN := $(if $(ACTIVE),$(ACTIVE),$(CURDIR)/.venv)/bin
 export PATH := $(BIN):$(PATH)
 
+# What was given, as it was given: one word to the shell, and nothing that make would expand.
+quoted = '$(subst ','\'',$(value $1))'
+RECORDS_OF_SCALE = $(call quoted,RECORDS)/$(call quoted,SCALE)
+unexport SCALE RECORDS
+
+# Snakemake and the hub's library keep caches under the home folder, which not every account can write to.
+ifeq ($(shell place="$${XDG_CACHE_HOME:-$${HOME:+$$HOME/.cache}}" && mkdir -p "$$place" 2>/dev/null && [ -w "$$place" ] && echo yes),)
+export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
+endif
+
 .PHONY: help setup paper quick test check clean
 
 help:
 	@echo 'make setup   Python environment in .venv with the locked packages (and pdflatex and tcmalloc, where there are none)'
-	@echo 'make paper   setup, then every run, table, figure and paper/main.pdf; SCALE=smoke|micro|full|gpt2 (now: $(SCALE))'
+	@echo 'make paper   setup, then every run, table, figure and paper/main.pdf; SCALE=smoke|micro|full|gpt2 (now: '$(call quoted,SCALE)')'
 	@echo '             RECORDS=data/reference: from kept records of that scale, without any run'
 	@echo 'make quick   setup, then the formulas and the claims of one family: under a minute'
 	@echo 'make test    setup, then the tests and the notebooks'
@@ -33,7 +43,7 @@ setup: $(if $(ACTIVE),,.venv/.stamp)
 	@touch $@
 
 paper: setup
-	snakemake --cores all --config scale=$(SCALE) $(if $(RECORDS),records=$(RECORDS)/$(SCALE))
+	snakemake --cores all --config scale=$(call quoted,SCALE) $(if $(value RECORDS),records=$(RECORDS_OF_SCALE))
 
 # The Llama rows of every claim stand for all families; what is compiled takes longer than all the rest.
 quick: setup

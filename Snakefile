@@ -45,7 +45,7 @@ report: "report/study.rst"
 
 onsuccess:
     shell(
-        "snakemake --snakefile {workflow.main_snakefile:q} --config scale={SCALE} records={RECORDS:q}"
+        "snakemake --snakefile {workflow.main_snakefile:q} --config scale={SCALE:q} records={RECORDS:q}"
         " --report results/report.html"
         " > logs/report.log 2>&1"
     )
@@ -136,7 +136,7 @@ rule run:
         scale=SCALE,
         runs=lambda wildcards: [run.name for run in CELLS[wildcards.cell]],
     shell:
-        "hylorada run --scale {params.scale} --runs {params.runs} --summary {output} 2>&1 | tee {log}"
+        "hylorada run --scale {params.scale:q} --runs {params.runs:q} --summary {output} 2>&1 | tee {log}"
 
 
 rule table:
@@ -162,7 +162,7 @@ rule table:
         records=RECORDS,
         code=[code_digest(module) for module in TABLE_CODE],
     shell:
-        "hylorada table --scale {params.scale} --records {params.records:q} > {log} 2>&1"
+        "hylorada table --scale {params.scale:q} --records {params.records:q} > {log} 2>&1"
 
 
 rule figure:
@@ -183,7 +183,7 @@ rule figure:
         code=lambda wildcards: code_digest(FIGURES[wildcards.figure].module),
         caption=lambda wildcards: FIGURES[wildcards.figure].caption,  # report/figure.rst shows it
     shell:
-        "hylorada figure {wildcards.figure} --scale {params.scale} --records {params.records:q} > {log} 2>&1"
+        "hylorada figure {wildcards.figure} --scale {params.scale:q} --records {params.records:q} > {log} 2>&1"
 
 
 rule claims:
@@ -207,7 +207,7 @@ rule claims:
         records=RECORDS,
         code=[code_digest(f"hylorada.study.paper.{part}") for part in ("verdicts", "sentences.claims")],
     shell:
-        "hylorada claims --scale {params.scale} --records {params.records:q} > {log} 2>&1"
+        "hylorada claims --scale {params.scale:q} --records {params.records:q} > {log} 2>&1"
 
 
 rule page:
@@ -229,7 +229,7 @@ rule page:
         records=RECORDS,
         code=code_digest("hylorada.study.page.inputs"),
     shell:
-        "hylorada page --scale {params.scale} --records {params.records:q} > {log} 2>&1"
+        "hylorada page --scale {params.scale:q} --records {params.records:q} > {log} 2>&1"
 
 
 rule paper:

@@ -8,12 +8,12 @@ from types import ModuleType
 import pytest
 from repository import ROOT
 
+from hylorada.cli import parser
 from hylorada.files import read_json
 from hylorada.study.claims.judgement import judge
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.sources.registry import CORPORA, MODELS
-from hylorada.verbs.parser import parser
 
 ARTIFACT = (ROOT / "ARTIFACT.md").read_text()
 KEPT = ROOT / "data" / "reference" / "micro"
@@ -62,7 +62,7 @@ def test_every_target_and_variable_of_make_exists():
     for target, *variables in of("make"):
         assert target in targets
         for name, value in (variable.split("=") for variable in variables):
-            assert f"$({name})" in makefile
+            assert f",{name})" in makefile
             assert load_settings(value) if name == "SCALE" else (ROOT / value / "micro" / "kept.json").is_file()
             named.add(name)
     assert named == {"SCALE", "RECORDS"}

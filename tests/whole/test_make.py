@@ -53,6 +53,45 @@ def test_the_quick_tests_are_the_formulas_and_every_claim_of_one_family():
         assert any(f"llama-{name}]" in test for test in rows), name
 
 
+@pytest.fixture
+def fake_workflow(tmp_path):
+    """Return what a snakemake that only tells its arguments and cache was called with by `make paper`."""
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.stamp", ".venv/bin/snakemake"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('#!/bin/sh\nprintf \'%s\\n\' told "$@" "$XDG_CACHE_HOME"\n')
+    (tmp_path / ".venv/bin/snakemake").chmod(0o755)
+
+    def paper(*given: str, **surroundings: str | None) -> list[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in ({"VIRTUAL_ENV": None, "CONDA_PREFIX": None} | surroundings).items():
+                patch.delenv(name, raising=False) if value is None else patch.setenv(name, value)
+            lines = make("--silent", "paper", *given, folder=tmp_path).splitlines()
+        return lines[lines.index("told") + 1 :]
+
+    return paper
+
+
+@pytest.mark.parametrize(
+    "scale", ["my scales/mine.yaml", "it's $x.yaml", "$(shell touch a)$(touch b)`touch c`;touch d"]
+)
+def test_a_scale_is_one_word_whatever_it_holds_and_nothing_in_it_runs(scale, fake_workflow, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    *asked, _ = fake_workflow(f"SCALE={scale}", "RECORDS=kept ones")
+    assert asked == ["--cores", "all", "--config", f"scale={scale}", f"records=kept ones/{scale}"]
+    assert fake_workflow(SCALE=scale)[3] == f"scale={scale}"
+    assert sorted(tmp_path.iterdir()) == before
+    for line in (ROOT / "Snakefile").read_text(encoding="utf-8").splitlines():
+        for value in re.findall(r"\{(?:params\.\w+|SCALE|RECORDS)(:q)?\}", line):
+            assert value == ":q", line
+
+
+def test_caches_lie_in_the_checkout_where_the_home_folder_cannot_be_used(fake_workflow, tmp_path):
+    for home in ("/proc/nobody", None):
+        assert fake_workflow(HOME=home, XDG_CACHE_HOME=None)[-1] == str(tmp_path / ".snakemake" / "cache")
+    assert fake_workflow(HOME=str(tmp_path / "home"), XDG_CACHE_HOME=None)[-1] == ""
+    assert fake_workflow(XDG_CACHE_HOME=str(tmp_path / "mine"))[-1] == str(tmp_path / "mine")
+
+
 def test_clean_leaves_what_git_keeps(tmp_path):
     """Figures and records go; the note on the figures, the sources and the downloads stay."""
     made = [
