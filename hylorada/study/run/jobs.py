@@ -22,6 +22,7 @@ from hylorada.study.plan.runs import Run
 from hylorada.study.run.forecast import trained_tokens
 
 LOG = logging.getLogger(__name__)
+PATIENCE = 30.0  # seconds that a worker has to end by itself
 
 
 def run_at_once(runs: Sequence[Run], make: Callable[[Run], None], jobs: int) -> None:
@@ -85,6 +86,8 @@ def _workers(number: int, make: Callable[[Run], None]) -> Iterator[dict[Connecti
         signal.signal(signal.SIGINT, handler)
     try:
         yield workers
+        for process in workers.values():
+            process.join(PATIENCE)  # told that nothing is left, it gives back what the system holds for it
     finally:
         for process in workers.values():
             process.terminate()

@@ -88,6 +88,15 @@ def test_workers_end_with_their_parent_even_when_it_is_killed(tmp_path):
     wait_until(lambda: not is_held(lock))
 
 
+def test_workers_give_back_the_semaphores_that_they_took(tmp_path):
+    program = (
+        "from held_runs import make_run, take_semaphore\nfrom hylorada.study.run.jobs import run_at_once\n"
+        "run_at_once([make_run('a'), make_run('b')], take_semaphore, jobs=2)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def wait_until(reached) -> None:
     """Return when `reached` is true; it must be within a minute."""
     for _ in range(1200):
