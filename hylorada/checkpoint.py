@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import check_only, read_json, write_json, written_beside
+from hylorada.files import as_new, check_only, read_json, write_json, written_beside
 
 CONFIG_FILE = "hylorada_config.json"
 TENSOR_FILE = "hylorada.safetensors"
@@ -74,6 +74,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(held, path, metadata)
+        as_new(path)
     except SafetensorError as error:  # how the library reports a full disk
         raise HyLoRADAError(f"{path.name} could not be written ({error}); the adapter is not saved.") from error
 

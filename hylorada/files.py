@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
@@ -16,25 +15,11 @@ from hylorada.errors import HyLoRADAError
 
 @contextmanager
 def written_beside(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` to write a file or folder to; it takes the place of `target` when all went well.
-
-    A link stays, and what it stands for is written. What is neither file nor folder, such as /dev/stdout or a pipe,
-    stays too, and is written to.
-
-    Raises:
-        HyLoRADAError: the disk refuses, or a folder was to take the place of such a thing.
-    """
+    """Yield a path beside `target` to write a file or folder to; it takes the place of `target` when all went well."""
     target = Path(target)
-    if target.is_symlink():
-        target = target.resolve()
-    if _is_special(target):
-        with TemporaryDirectory() as folder:
-            yield Path(folder) / "made"
-            _pass_on(Path(folder) / "made", target)
-        return
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.parent / f".{target.name}.{os.getpid()}.part"
-    discard_remains(target)
+    _discard_remains(target)
     try:
         yield beside
         if beside.is_dir() and target.is_dir():
@@ -44,25 +29,11 @@ def written_beside(target: Path) -> Iterator[Path]:
     except FileNotFoundError:
         raise  # something else was missing: not a matter of writing
     except OSError as error:
+        if error.filename is not None and not _is_at(error.filename, target.parent):
+            raise  # what was read could not be, or another place is full
         raise HyLoRADAError(f"{target} could not be written: {error.strerror or error}; it is as it was.") from error
     finally:
         discard(beside)
-
-
-def check_output(target: Path, folder: bool) -> None:
-    """Hold a place to what is to be written there, before the work is done. folder: a folder, not a file.
-
-    Raises:
-        HyLoRADAError: it is of the other kind, or lies in what is no folder or may not be written to.
-    """
-    target = Path(target).resolve()
-    if target.is_dir() if not folder else target.exists() and not target.is_dir():
-        raise HyLoRADAError(f"{target} is {'no' if folder else 'a'} folder; name a {'folder' if folder else 'file'}.")
-    there = next(path for path in (target, *target.parents) if path.exists())
-    if there != target and not there.is_dir():
-        raise HyLoRADAError(f"{there} is no folder, so {target.name} cannot lie in it; name another place.")
-    if not os.access(there if there.is_dir() or _is_special(there) else there.parent, os.W_OK):
-        raise HyLoRADAError(f"{there} may not be written to; allow it, or name another place.")
 
 
 def check_only(folder: Path, names: Collection[str], kind: str) -> None:
@@ -84,14 +55,6 @@ def discard(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def retire(folder: Path) -> None:
-    """Remove a folder that is whole at every moment or not there: it is renamed first.
-
-    What a killed process leaves of it goes with the next `discard_remains(folder)`.
-    """
-    discard(folder.rename(folder.parent / f".{folder.name}.{os.getpid()}.gone"))
-
-
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as stream:
@@ -101,7 +64,7 @@ def sha256_of(path: Path) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON with sorted keys, so that equal values are equal files."""
     with written_beside(path) as beside:
-        beside.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+        beside.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -111,11 +74,24 @@ def read_json(path: Path) -> Any:
         HyLoRADAError: the file is absent or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors put a BOM in front
     except FileNotFoundError:
         raise HyLoRADAError(f"{path} is not there; make it first, or check the path.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise HyLoRADAError(f"{path} is not readable JSON ({error}); make it again.") from error
+
+
+def as_new(path: Path) -> None:
+    """Give a file the mode that a new one gets in its folder; some libraries write what only its owner may read."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}.mode")
+    probe.touch()
+    path.chmod(probe.stat().st_mode & 0o777)
+    probe.unlink()
+
+
+def _is_at(path: str | bytes | int, folder: Path) -> bool:
+    """Tell whether a path that an error names lies in a folder."""
+    return not isinstance(path, int) and Path(os.fsdecode(path)).absolute().is_relative_to(folder.absolute())
 
 
 def _swap(beside: Path, target: Path) -> None:
@@ -130,27 +106,11 @@ def _swap(beside: Path, target: Path) -> None:
     discard(retired)
 
 
-def _is_special(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
-
-
-def _pass_on(made: Path, target: Path) -> None:
-    """Write the bytes of a file to a device, a pipe or the like."""
-    if made.is_dir():
-        raise HyLoRADAError(f"{target} is no folder, and a folder is wanted there; name another place.")
-    with made.open("rb") as source, target.open("wb", buffering=0) as sink:
-        shutil.copyfileobj(source, sink)
-
-
-def discard_remains(target: Path) -> None:
+def _discard_remains(target: Path) -> None:
     """Remove what killed processes left half-written beside `target`; bring back what one had just moved away."""
     for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
         pid, _, kind = left.name.removeprefix(f".{target.name}.").partition(".")
-        if (
-            kind not in ("part", "old", "gone")
-            or not pid.isdigit()
-            or (int(pid) != os.getpid() and _is_alive(int(pid)))
-        ):
+        if kind not in ("part", "old") or not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
             continue
         if kind == "old" and not target.exists():
             left.rename(target)

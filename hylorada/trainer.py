@@ -281,17 +281,40 @@ class HyLoRADATrainer:
             discard(older)
 
     def _load_state(self, folder: Path) -> None:
-        state = read_json(folder / STATE_FILE)
+        state, saved = _read_state(folder)
         if state["settings"] != self._settings():
             raise HyLoRADAError(
                 f"{self.state_folder} was left by a run with other settings or data; remove it, or train elsewhere."
             )
         _, _, tensors = checkpoint.read_adapter(folder / ADAPTER_FOLDER)
         self.model.load_adapter_tensors(tensors, folder)
-        saved = torch.load(folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
         self.history, self.seconds = state["history"], state["seconds"]
+
+
+def _read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a saved state says of the run, and of its optimiser.
+
+    Raises:
+        HyLoRADAError: a file is missing or damaged, or does not hold what it should.
+    """
+    advice = f"remove {folder} to go on from an older state, or from the start"
+    try:
+        state, file = read_json(folder / STATE_FILE), STATE_FILE
+        missing = {"settings", "history", "seconds"} - state.keys()
+        if not missing:
+            file, saved = OPTIMIZER_FILE, torch.load(folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
+            missing = {"optimizer", "schedule"} - saved.keys()
+    except FileNotFoundError:
+        raise HyLoRADAError(f"{folder / OPTIMIZER_FILE} is missing; {advice}.") from None
+    except HyLoRADAError as error:
+        raise HyLoRADAError(f"{error} Or {advice}.") from error
+    except Exception as error:  # what is damaged fails in as many ways as pickles and archives have
+        raise HyLoRADAError(f"{folder / OPTIMIZER_FILE} is damaged ({type(error).__name__}); {advice}.") from error
+    if missing:
+        raise HyLoRADAError(f"{folder / file} lacks {', '.join(sorted(missing))}; {advice}.")
+    return state, saved
 
 
 def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[str, Any]]:

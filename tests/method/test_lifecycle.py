@@ -291,6 +291,32 @@ def test_every_method_trains_and_resumes_to_the_same_bits(method, tmp_path):
     assert all(not torch.equal(whole[name], start[name]) for name in whole)
 
 
+def test_a_broken_training_state_is_named_and_nothing_is_loaded_from_it(tmp_path):
+    data, settings = [{"input_ids": row} for row in tokens(2, 8).tolist()], TrainingConfig(checkpoint_every=1)
+    HyLoRADATrainer(adapt(llama(), PLAIN), settings, data, tmp_path, progress=False).train()
+    (state,) = (tmp_path / "training_state").iterdir()
+    model, whole = adapt(llama(), PLAIN), {path.name: path.read_bytes() for path in state.iterdir() if path.is_file()}
+    before = {name: tensor.clone() for name, tensor in model.adapter_tensors().items()}
+    optimizer, described = state / "optimizer.pt", state / "state.json"
+    breaks = {
+        "optimizer.pt is missing": optimizer.unlink,
+        "optimizer.pt is damaged": lambda: optimizer.write_bytes(b"noise"),
+        "optimizer.pt is damaged .": lambda: optimizer.write_bytes(whole["optimizer.pt"][:-400]),
+        "optimizer.pt is damaged ..": lambda: optimizer.write_bytes(b""),
+        "optimizer.pt lacks schedule": lambda: torch.save({"optimizer": {}}, optimizer),
+        "state.json lacks history, seconds": lambda: described.write_text('{"settings": {}}'),
+        "state.json is not readable JSON": lambda: described.write_text("{"),
+    }
+    for said, make in breaks.items():
+        make()
+        with pytest.raises(HyLoRADAError, match=said) as told:
+            HyLoRADATrainer(model, settings, data, tmp_path, progress=False).train()
+        assert f"remove {state}" in str(told.value) and "\n" not in str(told.value)
+        for name, held in whole.items():
+            (state / name).write_bytes(held)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.adapter_tensors().items())
+
+
 @pytest.mark.parametrize(
     ("act", "said"),
     [

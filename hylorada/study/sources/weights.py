@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.utils import logging as transformers_logging
 
 from hylorada.errors import HyLoRADAError
+from hylorada.files import as_new, read_json
 from hylorada.study.sources import hub
 
 OLD_CONSTANT = ".masked_bias"  # what attention once added to hidden places; in older checkpoints, such as distilgpt2's
@@ -24,9 +25,7 @@ def from_gguf(gguf: Path, folder: Path, parameters: int, context: int, progress:
     """Dequantise a GGUF file into `folder`. Raises when a key, a parameter or a position is missing."""
     with _quiet(progress):
         model = _load(gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True))
-        tokenizer = AutoTokenizer.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
         facts = describe(model)
         expected = {"parameters": parameters, "context": context, "tied_embeddings": True}
         if any(facts[key] != value for key, value in expected.items()):
@@ -42,11 +41,14 @@ def from_folder(source: Path, folder: Path, progress: bool) -> dict[str, Any]:
         pickled = sorted(path.name for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in source.glob(ending))
         reason = f"pickled weights ({', '.join(pickled)}), which can run code" if pickled else "no weights"
         raise HyLoRADAError(f"{source} holds {reason}; save the model as safetensors (save_pretrained does).")
+    if quantisation := read_json(source / "config.json").get("quantization_config"):
+        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
+        raise HyLoRADAError(f"the weights in {source} are quantised ({method}); give those that they were made from.")
     with _quiet(progress):
         model = _load(source)
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a library of files of any origin: its errors share no class
             raise HyLoRADAError(f"{source} holds no readable tokenizer; save one beside the weights.") from error
     return save(model, tokenizer, folder, progress)
 
@@ -62,6 +64,8 @@ def save(model: PreTrainedModel, tokenizer: Any, folder: Path, progress: bool) -
         try:
             model.save_pretrained(folder, max_shard_size="1TB")  # one file, whatever the size
             tokenizer.save_pretrained(folder)
+            for path in folder.glob("*.safetensors"):
+                as_new(path)
         except SafetensorError as error:
             raise HyLoRADAError(f"the weights could not be written ({error}); is the disk full?") from error
     return describe(model)
@@ -87,10 +91,12 @@ def _load(source: Path, **how: Any) -> PreTrainedModel:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, with what else does not fit
             **how,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise HyLoRADAError(f"the model in {source} could not be loaded: {' '.join(str(error).split())}") from error
+    except Exception as error:  # of what lies in a folder of any origin: the errors share no class
+        told = " ".join(str(error).split())[:300]
+        raise HyLoRADAError(f"the model in {source} could not be loaded ({type(error).__name__}): {told}") from error
     report["unexpected_keys"] = {key for key in report["unexpected_keys"] if not key.endswith(OLD_CONSTANT)}
     if wrong := {kind: sorted(keys) for kind, keys in report.items() if keys}:
         raise HyLoRADAError(f"the weights in {source} do not fit their config: {wrong}.")

@@ -1,5 +1,6 @@
 """Weights: a GGUF file becomes dense tied weights, and what is pickled or incomplete is refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def test_pickled_or_incomplete_local_models_are_refused(tmp_path):
     def refused(change, complaint):
         folder = Path(shutil.copytree(origin, tmp_path / "copy"))
         change(folder)
-        with pytest.raises(HyLoRADAError, match=complaint):
+        with pytest.raises(HyLoRADAError, match=complaint) as told:
             fetch.fetch_model(f"local:{folder}", tmp_path / "data", progress=False)
+        assert "\n" not in str(told.value) and len(str(told.value)) < 700
         assert nothing_left(tmp_path / "data")
         shutil.rmtree(folder)
 
@@ -32,6 +34,20 @@ def test_pickled_or_incomplete_local_models_are_refused(tmp_path):
     refused(lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pickled weights")
     refused(lambda folder: (folder / "model.safetensors").unlink(), "no weights")
     refused(drop_a_layer, "model.layers.1.mlp.up_proj.weight")
+
+    def set_in_config(**values):
+        def change(folder):
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps(config | values))
+
+        return change
+
+    refused(set_in_config(vocab_size=300), r"do not fit their config: {'mismatched_keys'.*embed_tokens.weight")
+    for method in ("gptq", "bitsandbytes", "awq", "fp8"):
+        refused(set_in_config(quantization_config={"quant_method": method}), rf"are quantised \({method}\); give those")
+    refused(set_in_config(hidden_size="wide"), "could not be loaded")
+    refused(set_in_config(model_type="unheard_of"), "could not be loaded")
+    refused(lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0"}'), "no readable tokenizer")
 
 
 def write_gguf(path, layers=1):
