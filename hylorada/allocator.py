@@ -94,7 +94,7 @@ def keep_memory() -> None:
 def _mapped() -> str:
     """Return the mappings of this process, a line each; nothing where the system does not tell them."""
     try:
-        return Path("/proc/self/maps").read_text(errors="replace")
+        return Path("/proc/self/maps").read_text(errors="replace", encoding="utf-8")
     except OSError:
         return ""
 

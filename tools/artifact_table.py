@@ -151,9 +151,9 @@ def main() -> None:
     settings, studies = reference()
     judgement = judge(settings, project_root() / "data" / "reference" / SCALE)
     path: Path = project_root() / "ARTIFACT.md"
-    text = filled(path.read_text(), dict(parts(settings, studies, judgement)))
+    text = filled(path.read_text(encoding="utf-8"), dict(parts(settings, studies, judgement)))
     with written_beside(path) as beside:
-        beside.write_text(text)
+        beside.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

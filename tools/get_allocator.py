@@ -69,7 +69,16 @@ def _call(*command: str, folder: Path, environment: dict[str, str] | None = None
     """
     environment = os.environ | {"LC_ALL": "C"} | (environment or {})
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            encoding="utf-8",
+            errors="replace",
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HyLoRADAError(str(error)) from error
     if done.returncode or "cannot be preloaded" in done.stderr:

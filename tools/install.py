@@ -23,8 +23,16 @@ def main() -> None:
     subprocess.run([*pip, "install", "--quiet", UV], capture_output=True)
     uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
     uv += ["--index-strategy=unsafe-best-match"]  # several indexes are taken as one, as pip takes them
-    listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True).stdout
-    done = subprocess.run([*uv, *options(listed), "--requirement", lock], stderr=subprocess.PIPE, text=True)
+    listed = subprocess.run(
+        [*pip, "config", "list"], capture_output=True, text=True, encoding="utf-8", errors="replace"
+    ).stdout
+    done = subprocess.run(
+        [*uv, *options(listed), "--requirement", lock],
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode == 0:
         print(f"{lock} is installed, by uv")
         return

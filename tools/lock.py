@@ -49,11 +49,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=ROOT) as scratch:
         found = Path(scratch) / "found.txt"
         if LOCK.exists() and "--upgrade" not in sys.argv[1:]:
-            found.write_text(LOCK.read_text())  # pip-compile keeps the versions it finds here wherever they still fit
+            found.write_text(
+                LOCK.read_text(encoding="utf-8"), encoding="utf-8"
+            )  # pip-compile keeps the versions it finds here wherever they still fit
         subprocess.run([*PIP_COMPILE, *sys.argv[1:], "--output-file", str(found)], cwd=ROOT, check=True)
         python = "{}.{}".format(*sys.version_info)
-        lines = pins(found.read_text())
-        found.write_text(HEADER.format(python=python) + "\n".join(lines) + "\n")
+        lines = pins(found.read_text(encoding="utf-8"))
+        found.write_text(HEADER.format(python=python) + "\n".join(lines) + "\n", encoding="utf-8")
         os.replace(found, LOCK)
     print(f"requirements.lock: {len(lines)} packages")
 

@@ -96,7 +96,7 @@ def check_against(folder: Path) -> str:
     if not (folder / "hylorada" / "baselines.py").is_file():
         raise HyLoRADAError(f"--against {folder} is no checkout of hylorada; make one with `git worktree add`.")
     ask = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
-    told = subprocess.run(ask, capture_output=True, text=True)
+    told = subprocess.run(ask, capture_output=True, text=True, encoding="utf-8", errors="replace")
     return told.stdout.strip() if told.returncode == 0 else "unknown"
 
 

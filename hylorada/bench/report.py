@@ -69,7 +69,7 @@ def save(record: dict[str, Any], folder: Path) -> Path:
     write_json(folder / f"{setting['device']}{dtype}{'-compiled' * setting['compiled']}.json", record)
     records = [read_json(path) for path in (folder / f"{name}.json" for name in RECORDS) if path.is_file()]
     with written_beside(folder / "README.md") as beside:
-        beside.write_text(page(records))
+        beside.write_text(page(records), encoding="utf-8")
     return folder / "README.md"
 
 

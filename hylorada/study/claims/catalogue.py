@@ -75,7 +75,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     """
     path = project_root() / "paper" / "claims.yaml" if path is None else path
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise HyLoRADAError(f"{path} holds no readable claims: {' '.join(str(error).split())}") from None
     claims = _by_id([_claim(row, path) for row in data["claims"]], path)

@@ -92,9 +92,9 @@ def page_html(
     made_on = f"{judged['base']} on {judged['corpus']}"
     lead = f"Scale {judged['scale']}: {made_on}, {len(records)} runs. Each number leads to those that made it."
     made = f"Made by hylorada page from the records of digest {judged['records_digest']}."
-    return Template((frame / "page.html").read_text()).substitute(
-        css=(frame / "page.css").read_text(),
-        js=(frame / "page.js").read_text(),
+    return Template((frame / "page.html").read_text(encoding="utf-8")).substitute(
+        css=(frame / "page.css").read_text(encoding="utf-8"),
+        js=(frame / "page.js").read_text(encoding="utf-8"),
         digest=escape(judged["records_digest"]),
         scale=escape(judged["scale"]),
         lead=escape(lead),

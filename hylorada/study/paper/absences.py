@@ -70,7 +70,7 @@ def write_absences(results: Results, path: Path) -> None:
     sentences = list(absences(results.settings, results.ablation))
     sentences = sentences or ["At this scale, everything that the study plans was run."]
     with written_beside(path) as beside:
-        beside.write_text("".join(f"\\item {set_text(sentence)}\n" for sentence in sentences))
+        beside.write_text("".join(f"\\item {set_text(sentence)}\n" for sentence in sentences), encoding="utf-8")
 
 
 def _scored(settings: Settings) -> str:

@@ -96,8 +96,8 @@ def build_pdf(main_tex: Path, out: Path, engine: Engine | None, *, generated: Pa
             shutil.copyfile(source, folder / name)
         failed = _compile(engine, folder, main_tex.name)
         made_log = (folder / main_tex.name).with_suffix(".log")
-        text = made_log.read_text(errors="replace") if made_log.exists() else failed
-        log.write_text(text)
+        text = made_log.read_text(errors="replace", encoding="utf-8") if made_log.exists() else failed
+        log.write_text(text, encoding="utf-8")
         _raise_on_errors(main_tex, text, failed, engine, log)
         with written_beside(out) as beside:
             shutil.copyfile((folder / main_tex.name).with_suffix(".pdf"), beside)
@@ -134,7 +134,7 @@ def _inputs(main_tex: Path, generated: Path, figures: Path) -> Iterator[tuple[st
     while queue:
         name, source = queue.popitem()
         yield name, source
-        held = _without_comments(source.read_text())
+        held = _without_comments(source.read_text(encoding="utf-8"))
         text += held
         for name in re.findall(r"\\input\{([^}]+)\}", held):
             name = name if name.endswith(".tex") else f"{name}.tex"
@@ -169,6 +169,7 @@ def _compile(engine: Engine, folder: Path, name: str) -> str:
                 text=True,
                 errors="replace",
                 timeout=SECONDS,
+                encoding="utf-8",
             )
         except subprocess.TimeoutExpired:
             return f"no end after {SECONDS} seconds"

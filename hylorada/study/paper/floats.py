@@ -63,7 +63,7 @@ def write_floats(settings: Settings, path: Path) -> None:
         if name in made
     ]
     with written_beside(path) as beside:
-        beside.write_text("".join(parts))
+        beside.write_text("".join(parts), encoding="utf-8")
 
 
 def is_shown(settings: Settings, study: str) -> bool:

@@ -60,7 +60,7 @@ def set_macros(values: Mapping[str, str]) -> str:
 def write_table(table: pd.DataFrame, tabular: str, tex: Path, csv: Path) -> None:
     """Write a table as the LaTeX tabular that was made of it and, unrounded, as CSV."""
     with written_beside(tex) as beside:
-        beside.write_text(tabular)
+        beside.write_text(tabular, encoding="utf-8")
     with written_beside(csv) as beside:
         table.to_csv(beside, index=False)
 

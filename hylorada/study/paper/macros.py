@@ -39,7 +39,7 @@ def write_numbers(results: Results, path: Path) -> None:
     """Write the macros of one scale; the first line names the records of the ablation that they came from."""
     made = f"% made by `hylorada table` from the records of digest {results.ablation.digest}\n"
     with written_beside(path) as beside:
-        beside.write_text(made + set_macros(macro_values(results)))
+        beside.write_text(made + set_macros(macro_values(results)), encoding="utf-8")
 
 
 def macro_values(results: Results) -> dict[str, str]:

@@ -43,7 +43,7 @@ def write_tables(judgement: Judgement, tex: Path, csv: Path) -> pd.DataFrame:
         ("verdicts", _verdicts_tex(verdicts)),
     ):
         with written_beside(tex / f"{name}.tex") as beside:
-            beside.write_text(text)
+            beside.write_text(text, encoding="utf-8")
     with written_beside(csv) as beside:
         claims.to_csv(beside, index=False)
     return verdicts

@@ -20,7 +20,7 @@ def code_digest(module: str) -> str:
         name = queue.pop()
         if name in seen:
             continue
-        seen[name], imports = _read(_source(name).read_text())
+        seen[name], imports = _read(_source(name).read_text(encoding="utf-8"))
         queue.extend(_module(*names) for names in imports)
     return sha256("\n".join(f"{name} {seen[name]}" for name in sorted(seen)).encode()).hexdigest()
 

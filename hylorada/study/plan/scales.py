@@ -84,7 +84,7 @@ class _EachKeyOnce(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values: Any = yaml.load(path.read_text(), Loader=_EachKeyOnce)
+        values: Any = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise HyLoRADAError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -71,7 +71,7 @@ def _configurations(card: Path) -> dict[str, dict[str, Any]]:
 
     if not card.is_file():
         return {}
-    _, rule, rest = card.read_text("utf-8").partition("---\n")
+    _, rule, rest = card.read_text("utf-8-sig").partition("---\n")
     described = yaml.safe_load(rest.partition("\n---")[0]) if rule else None
     return {entry["config_name"]: entry for entry in (described or {}).get("configs", [])}
 

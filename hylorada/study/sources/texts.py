@@ -16,6 +16,7 @@ from hylorada.study.sources.split_files import SplitFiles
 from hylorada.study.sources.splits import SPLITS
 from hylorada.study.sources.wikitext import Columns, group_articles
 
+BOM = "\ufeff"  # that a row of its own file began with, before it became one of many
 NO_ACCIDENT = 20  # words from which two texts are not alike by chance, as headings are
 
 
@@ -96,7 +97,7 @@ def _read_rows(path: Path) -> Columns:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # a BOM in front is no text
     except FileNotFoundError as error:
         raise HyLoRADAError(f"{path} is not there; restore it.") from error
     except UnicodeDecodeError as error:
@@ -104,7 +105,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_parquet(path: Path) -> Columns:
-    from pyarrow import ArrowInvalid, parquet
+    from pyarrow import ArrowException, parquet
 
     try:
         columns = parquet.read_schema(path).names
@@ -115,12 +116,16 @@ def _read_parquet(path: Path) -> Columns:
             )
         table = parquet.read_table(path, columns=[name for name in ("title", "text") if name in columns])
         return _columns(table.to_pylist(), path)
-    except ArrowInvalid as error:
-        raise HyLoRADAError(f"{path} is not a parquet file.") from error
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (ArrowException, OSError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise HyLoRADAError(f"{path} is damaged, or no parquet file ({told}); save it again.") from error
 
 
 def _columns(rows: list[dict[str, Any]], path: Path) -> Columns:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise HyLoRADAError(f"{path}: row {number} has no string in a column 'text'; columns: title, text.")
-    return {"title": [str(row.get("title") or "") for row in rows], "text": [row["text"] for row in rows]}
+    titles, texts = [str(row.get("title") or "") for row in rows], [row["text"] for row in rows]
+    return {"title": [t.removeprefix(BOM) for t in titles], "text": [t.removeprefix(BOM) for t in texts]}

@@ -49,7 +49,7 @@ def _other_records(path: Path, by_row: ByRow) -> str | None:
     """Say how a file shows that it is of other records; "" when it is of these, None when it cannot tell."""
     if path.suffix == ".csv":
         return _other_levels(pd.read_csv(path), by_row)
-    if path.name == "numbers.tex" and (named := DIGEST.search(path.read_text())):
+    if path.name == "numbers.tex" and (named := DIGEST.search(path.read_text(encoding="utf-8"))):
         digest = Records({(row, r.name): r for row, records in by_row.items() for r in records}, {}).digest
         return "" if named[1] == digest else f"it names digest {named[1][:12]}, theirs is {digest[:12]}"
     return None

@@ -80,6 +80,8 @@ def test_numbers_may_be_written_as_people_write_them_and_a_key_once(tmp_path):
     assert (settings.learning_rate, settings.max_grad_norm, settings.weight_decay) == (1e-3, 2.0, 0.0)
     with pytest.raises(HyLoRADAError, match="learning_rate"):
         load_settings(str(scale), {"learning_rate": "fast"})
+    (tmp_path / "marked.yaml").write_text("\ufeff" + scale.read_text(), encoding="utf-8")  # as some editors save
+    assert replace(load_settings(str(tmp_path / "marked.yaml")), scale=settings.scale) == load_settings(str(scale))
     scale.write_text(scale.read_text() + "\nthreads: 2\n")
     with pytest.raises(HyLoRADAError, match="'threads' is given twice"):
         load_settings(str(scale))

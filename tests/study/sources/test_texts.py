@@ -7,6 +7,7 @@ from fetched import nothing_left
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.sources import fetch, texts
+from hylorada.study.sources.split_files import find_files
 from hylorada.study.sources.splits import SPLITS
 
 
@@ -75,3 +76,55 @@ def test_a_corpus_of_the_users_own_is_refused_when_a_text_is_in_two_splits(words
             texts.hold_apart(columns, "mine")
     else:
         assert texts.hold_apart(columns, "mine") is columns
+
+
+@pytest.mark.parametrize("form", ["txt", "jsonl", "parquet", "folders"])
+def test_a_byte_order_mark_is_no_text(form, tmp_path):
+    """The title behind it is one, and the same text in two splits is seen where one of them has the mark."""
+    rows = [" = Bridges = ", "", "An arch stands by its own weight."]
+
+    def written(folder, mark):
+        (folder / "train").mkdir(parents=True)
+        for part in SPLITS:
+            if form == "txt":
+                (folder / f"{part}.txt").write_text(mark + "\n".join(rows), encoding="utf-8")
+            elif form == "folders":
+                (folder / part).mkdir(exist_ok=True)
+                (folder / part / "Bridges.txt").write_text(mark + rows[2], encoding="utf-8")
+            elif form == "jsonl":
+                values = [{"title": f"{mark}Bridges", "text": mark + rows[2]}]
+                lines = mark + "\n".join(map(json.dumps, values))
+                (folder / f"{part}.jsonl").write_text(lines, encoding="utf-8")
+            else:
+                from datasets import Dataset
+
+                Dataset.from_dict({"text": [mark + rows[2]]}).to_parquet(str(folder / f"{part}.parquet"))
+        return texts.read_files(find_files(folder))
+
+    plain, marked = written(tmp_path / "plain", ""), written(tmp_path / "marked", "\ufeff")
+    assert marked == plain
+    assert plain["test"]["title"] == ([""] if form == "parquet" else ["Bridges"])
+
+
+def test_one_text_with_and_without_a_byte_order_mark_is_one_text(tmp_path):
+    long = " ".join(map(str, range(texts.NO_ACCIDENT)))
+    for part, text in (("train", long), ("validation", "other words"), ("test", f"\ufeff{long}")):
+        (tmp_path / f"{part}.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(HyLoRADAError, match="a text is in train and in test"):
+        fetch.fetch_corpus(f"local:{tmp_path}", tmp_path / "data", progress=False)
+
+
+@pytest.mark.parametrize("damage", ["inside", "end", "all"])
+def test_a_damaged_parquet_is_named_and_not_the_folder_that_it_was_to_fill(damage, tmp_path):
+    from datasets import Dataset
+
+    for part in SPLITS:
+        rows = {"text": [f"{part} {number} {'words ' * 40}" for number in range(200)]}
+        Dataset.from_dict(rows).to_parquet(str(tmp_path / f"{part}.parquet"))
+    path = tmp_path / "validation.parquet"
+    held = path.read_bytes()
+    noise = bytes(number * 37 % 256 for number in range(len(held)))
+    path.write_bytes({"inside": held[:20] + noise[:600] + held[620:], "end": held[:-9], "all": noise}[damage])
+    with pytest.raises(HyLoRADAError, match="validation.parquet is damaged, or no parquet file") as told:
+        fetch.fetch_corpus(f"local:{tmp_path}", tmp_path / "data", progress=False)
+    assert "\n" not in str(told.value) and nothing_left(tmp_path / "data")

@@ -38,7 +38,7 @@ def write_claims_numbers(judgement: Judgement, path: Path) -> None:
     """Write the macros that the text of the paper names; the first line names the records they came from."""
     made = f"% made by `hylorada claims` from the records of digest {judgement.digest}\n"
     with written_beside(path) as beside:
-        beside.write_text(made + set_macros(claims_values(judgement)))
+        beside.write_text(made + set_macros(claims_values(judgement)), encoding="utf-8")
 
 
 def claims_values(judgement: Judgement) -> dict[str, str]:
