@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
@@ -15,11 +16,25 @@ from hylorada.errors import HyLoRADAError
 
 @contextmanager
 def written_beside(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` to write a file or folder to; it takes the place of `target` when all went well."""
+    """Yield a path beside `target` to write a file or folder to; it takes the place of `target` when all went well.
+
+    A link stays, and what it stands for is written. What is neither file nor folder, such as /dev/stdout or a pipe,
+    stays too, and is written to.
+
+    Raises:
+        HyLoRADAError: the disk refuses, or a folder was to take the place of such a thing.
+    """
     target = Path(target)
+    if target.is_symlink():
+        target = target.resolve()
+    if _is_special(target):
+        with TemporaryDirectory() as folder:
+            yield Path(folder) / "made"
+            _pass_on(Path(folder) / "made", target)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.parent / f".{target.name}.{os.getpid()}.part"
-    _discard_remains(target)
+    discard_remains(target)
     try:
         yield beside
         if beside.is_dir() and target.is_dir():
@@ -34,6 +49,22 @@ def written_beside(target: Path) -> Iterator[Path]:
         raise HyLoRADAError(f"{target} could not be written: {error.strerror or error}; it is as it was.") from error
     finally:
         discard(beside)
+
+
+def check_output(target: Path, folder: bool) -> None:
+    """Hold a place to what is to be written there, before the work is done. folder: a folder, not a file.
+
+    Raises:
+        HyLoRADAError: it is of the other kind, or lies in what is no folder or may not be written to.
+    """
+    target = Path(target).resolve()
+    if target.is_dir() if not folder else target.exists() and not target.is_dir():
+        raise HyLoRADAError(f"{target} is {'no' if folder else 'a'} folder; name a {'folder' if folder else 'file'}.")
+    there = next(path for path in (target, *target.parents) if path.exists())
+    if there != target and not there.is_dir():
+        raise HyLoRADAError(f"{there} is no folder, so {target.name} cannot lie in it; name another place.")
+    if not os.access(there if there.is_dir() or _is_special(there) else there.parent, os.W_OK):
+        raise HyLoRADAError(f"{there} may not be written to; allow it, or name another place.")
 
 
 def check_only(folder: Path, names: Collection[str], kind: str) -> None:
@@ -53,6 +84,14 @@ def discard(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def retire(folder: Path) -> None:
+    """Remove a folder that is whole at every moment or not there: it is renamed first.
+
+    What a killed process leaves of it goes with the next `discard_remains(folder)`.
+    """
+    discard(folder.rename(folder.parent / f".{folder.name}.{os.getpid()}.gone"))
 
 
 def sha256_of(path: Path) -> str:
@@ -106,11 +145,27 @@ def _swap(beside: Path, target: Path) -> None:
     discard(retired)
 
 
-def _discard_remains(target: Path) -> None:
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _pass_on(made: Path, target: Path) -> None:
+    """Write the bytes of a file to a device, a pipe or the like."""
+    if made.is_dir():
+        raise HyLoRADAError(f"{target} is no folder, and a folder is wanted there; name another place.")
+    with made.open("rb") as source, target.open("wb", buffering=0) as sink:
+        shutil.copyfileobj(source, sink)
+
+
+def discard_remains(target: Path) -> None:
     """Remove what killed processes left half-written beside `target`; bring back what one had just moved away."""
     for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
         pid, _, kind = left.name.removeprefix(f".{target.name}.").partition(".")
-        if kind not in ("part", "old") or not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
+        if (
+            kind not in ("part", "old", "gone")
+            or not pid.isdigit()
+            or (int(pid) != os.getpid() and _is_alive(int(pid)))
+        ):
             continue
         if kind == "old" and not target.exists():
             left.rename(target)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, PreTrainedModel
 
+from hylorada import load
 from hylorada.baselines import METHODS, get_baseline_model
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
@@ -58,21 +57,8 @@ class Setting:
 
 
 def load_base(setting: Setting) -> PreTrainedModel:
-    """Load the base model on its device.
-
-    Raises:
-        HyLoRADAError: there is no such model.
-    """
-    if not (Path(setting.model) / "config.json").is_file():
-        raise HyLoRADAError(f"{setting.model} is no model folder (no config.json); run `hylorada fetch`, or name one.")
-    dtype = getattr(torch, setting.dtype)
-    transformers_logging.disable_progress_bar()  # a bar a model would bury the lines that tell how far it is
-    try:
-        base = AutoModelForCausalLM.from_pretrained(setting.model, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise HyLoRADAError(f"{setting.model} could not be loaded as a causal language model: {reason}") from error
-    return base.to(setting.device).eval()
+    """Load the base model on its device (HyLoRADAError: there is no such model)."""
+    return load.load_base(Path(setting.model), getattr(torch, setting.dtype)).to(setting.device)
 
 
 def check_context(setting: Setting) -> None:
@@ -149,6 +135,6 @@ def train_step(model: nn.Module, ids: Tensor, compiled: bool = False) -> Callabl
 
 def random_ids(setting: Setting, length: int | None = None) -> Tensor:
     """Return ids (1, length or `setting.tokens`) of the model's vocabulary; speed does not ask what they say."""
-    vocabulary = AutoConfig.from_pretrained(setting.model).vocab_size
+    vocabulary = AutoConfig.from_pretrained(setting.model, trust_remote_code=False).vocab_size
     generator = torch.Generator().manual_seed(0)
     return torch.randint(vocabulary, (1, length or setting.tokens), generator=generator).to(setting.device)

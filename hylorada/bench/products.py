@@ -19,7 +19,7 @@ class Products:
     """Matrix products alone, of the sizes of the model's feed-forward block, in its dtype."""
 
     def __init__(self, setting: Setting) -> None:
-        config = AutoConfig.from_pretrained(setting.model).get_text_config()
+        config = AutoConfig.from_pretrained(setting.model, trust_remote_code=False).get_text_config()
         inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size  # GPT-2 names none
         dtype, device = getattr(torch, setting.dtype), setting.device
         self.x = torch.randn(setting.tokens, config.hidden_size, dtype=dtype, device=device)

@@ -36,7 +36,7 @@ class Calls:
         torch.set_num_threads(threads)
         logging.disable_progress_bar()
         self.folder, self.dtype, self.tokens = model, getattr(torch, dtype), tokens
-        self.vocabulary = AutoConfig.from_pretrained(model).vocab_size
+        self.vocabulary = AutoConfig.from_pretrained(model, trust_remote_code=False).vocab_size
         targets = None if targets is None else tuple(targets)
         settings = dict(lora_rank=rank, lora_alpha=2.0 * rank, lora_dropout=0.0, lora_target_modules=targets)
         self.config = HyLoRADAConfig(**settings, max_positions=tokens)
@@ -49,7 +49,9 @@ class Calls:
         return self.made[kind, method]
 
     def _adapted(self, method: str) -> torch.nn.Module:
-        base = AutoModelForCausalLM.from_pretrained(self.folder, dtype=self.dtype, use_safetensors=True).eval()
+        base = AutoModelForCausalLM.from_pretrained(
+            self.folder, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
+        ).eval()
         if method == "base":
             return base
         model, generator = get_baseline_model(method, base, self.config), torch.Generator().manual_seed(0)

@@ -1,1 +1,1 @@
-"""What the verbs of the command line do; `hylorada.cli` describes them."""
+"""What the verbs of the command line do; `parser` describes them."""

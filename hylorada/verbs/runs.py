@@ -58,9 +58,7 @@ def do_train(options: argparse.Namespace) -> None:
     from hylorada.study.run.memory import told_when_full, what_to_lower
     from hylorada.study.sources.tokens import read_tokens
 
-    if options.out.is_file():  # told before hours of training, not after
-        raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
-    check_only_adapter(options.out)
+    check_only_adapter(options.out)  # told before hours of training, not after
     run = _planned(options, options.stage, options.seed)
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
@@ -100,7 +98,7 @@ def do_evaluate(options: argparse.Namespace) -> None:
     subject = execute.load_base(model, run.specification.dtype)
     if options.adapter is not None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     with told_when_full(what_to_lower(run.specification)):
         nll = score(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:

@@ -13,16 +13,12 @@ def do_export(options: argparse.Namespace) -> None:
     import warnings
 
     import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
 
     from hylorada.export import export_lora, export_peft
+    from hylorada.load import load_base
     from hylorada.model import HyLoRADAModel
 
-    if not (options.base / "config.json").is_file():
-        raise HyLoRADAError(f"{options.base} is no model folder (no config.json); give what `hylorada fetch` printed.")
-    transformers_logging.disable_progress_bar()
-    base = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32, use_safetensors=True)
+    base = load_base(options.base, torch.float32)
     model = HyLoRADAModel.from_pretrained(base, options.adapter)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -64,8 +60,6 @@ def do_bench(options: argparse.Namespace) -> None:
         against=None if options.against is None else str(options.against),
     )
     machine = describe_machine() | {"threads": options.threads, "device": device_name(), "allocator": in_use()}
-    if options.out.exists() and not options.out.is_dir():
-        raise HyLoRADAError(f"--out {options.out} is a file; name a folder.")
     only = options.only or (["training"] if options.compile else [])  # what the compiler changes
     with told_when_full(f"lower --tokens (now {options.tokens}), or --only some of the tables."):
         record = run_benchmark(setting, machine, only)

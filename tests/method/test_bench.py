@@ -176,7 +176,7 @@ def test_the_command_prints_a_section_and_writes_nothing(setting, tmp_path, monk
         (["--model", "nowhere"], "nowhere is no model folder"),
         (["--only", "trainig"], "did you mean 'training'"),
         (["--rounds", "0"], "--rounds 0 is too small"),
-        (["--out", __file__], "is a file; name a folder"),
+        (["--out", __file__], "is no folder; name a folder"),
         (["--only", "before"], "needs --against"),
         (["--against", "nowhere"], "nowhere is no checkout of hylorada"),
         (["--dtype", "int8"], "allowed: bfloat16, float32"),

@@ -9,7 +9,7 @@ import torch
 
 from hylorada import HyLoRADAError
 from hylorada.checkpoint import write_adapter
-from hylorada.files import read_json, write_json, written_beside
+from hylorada.files import check_output, discard_remains, read_json, retire, write_json, written_beside
 
 
 def test_what_fails_half_way_leaves_the_old_and_nothing_beside(tmp_path):
@@ -85,3 +85,76 @@ def test_json_with_a_byte_order_mark_is_read(tmp_path):
 def test_an_error_of_another_place_is_not_told_of_the_one_that_is_written(tmp_path):
     with pytest.raises(IsADirectoryError), written_beside(tmp_path / "a"):
         Path("/").read_bytes()
+
+
+def test_a_device_and_a_pipe_are_written_to_and_stay(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_json(pipe, {"a": 1})
+    assert os.read(reader, 100) == b'{\n  "a": 1\n}\n' and pipe.is_fifo()
+    os.close(reader)
+    write_json(Path("/dev/null"), {"a": 1})
+    assert Path("/dev/null").is_char_device()
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_no_folder_takes_the_place_of_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(HyLoRADAError, match="a folder is wanted there"), written_beside(tmp_path / "pipe") as beside:
+        beside.mkdir()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_stays_and_what_it_stands_for_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    for name, stands_for in (("there", "elsewhere/a.json"), ("dangling", "elsewhere/b.json")):
+        (tmp_path / name).symlink_to(stands_for)
+    write_json(tmp_path / "elsewhere" / "a.json", "old")
+    for name in ("there", "dangling"):
+        write_json(tmp_path / name, name)
+        assert (tmp_path / name).is_symlink() and read_json(tmp_path / name) == name
+    assert sorted(p.name for p in (tmp_path / "elsewhere").iterdir()) == ["a.json", "b.json"]
+
+
+def test_a_folder_reached_by_a_link_is_replaced_where_it_lies(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old").touch()
+    (tmp_path / "link").symlink_to("real")
+    with written_beside(tmp_path / "link") as beside:
+        beside.mkdir()
+        (beside / "new").touch()
+    assert (tmp_path / "link").is_symlink() and [p.name for p in (tmp_path / "real").iterdir()] == ["new"]
+
+
+def test_a_place_is_held_to_what_it_is_to_hold_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    check_output(tmp_path / "new" / "deep" / "file", folder=False)
+    check_output(tmp_path / "file", folder=False)
+    check_output(tmp_path / "folder", folder=True)
+    check_output(Path("/dev/null"), folder=False)
+    for name, folder, said in (
+        ("folder", False, "is a folder; name a file"),
+        ("file", True, "is no folder; name a folder"),
+        ("file/below", False, "so below cannot lie in it"),
+    ):
+        with pytest.raises(HyLoRADAError, match=said):
+            check_output(tmp_path / name, folder)
+
+
+def test_a_folder_that_is_killed_while_it_goes_is_gone_and_its_remains_go_next_time(tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    for name in ("a", "b"):
+        (work / name).mkdir(parents=True)
+
+    def kill(path: Path) -> None:
+        (path / "a").rmdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", kill)
+        retire(work)
+    assert not work.exists() and len(list(tmp_path.iterdir())) == 1
+    discard_remains(work)
+    assert list(tmp_path.iterdir()) == []

@@ -8,12 +8,12 @@ from types import ModuleType
 import pytest
 from repository import ROOT
 
-from hylorada.cli import parser
 from hylorada.files import read_json
 from hylorada.study.claims.judgement import judge
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.sources.registry import CORPORA, MODELS
+from hylorada.verbs.parser import parser
 
 ARTIFACT = (ROOT / "ARTIFACT.md").read_text()
 KEPT = ROOT / "data" / "reference" / "micro"

@@ -11,13 +11,13 @@ import yaml
 from repository import ROOT
 
 from hylorada.baselines import METHODS
-from hylorada.cli import parser
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.records import KEPT
 from hylorada.study.sources.registry import CORPORA, MODELS
 from hylorada.study.sources.tiny import llama_config, random_model
 from hylorada.study.sources.weights import save
+from hylorada.verbs.parser import parser
 
 README = (ROOT / "README.md").read_text()
 

@@ -32,8 +32,11 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
     tables, figures: the folders of `hylorada table` and `hylorada figure`.
 
     Raises:
-        HyLoRADAError: the claims, a table or a record of the scale is missing, or the claims are of another scale.
+        HyLoRADAError: the claims, the folder of figures, a table or a record of the scale is missing, or the claims are
+            of another scale.
     """
+    if not figures.is_dir():
+        raise HyLoRADAError(f"{figures} is no folder of figures; run `hylorada figure`, or name one.")
     judged = read_json(claims)
     if judged["scale"] != settings.scale:
         raise HyLoRADAError(

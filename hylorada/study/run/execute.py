@@ -25,7 +25,16 @@ from transformers.utils import logging as transformers_logging
 
 from hylorada.allocator import in_use
 from hylorada.errors import HyLoRADAError
-from hylorada.files import discard, read_json, sha256_of, work_of, write_json, written_beside
+from hylorada.files import (
+    check_output,
+    discard_remains,
+    read_json,
+    retire,
+    sha256_of,
+    work_of,
+    write_json,
+    written_beside,
+)
 from hylorada.model import HyLoRADAModel
 from hylorada.study.plan.record import Data, Machine, Moved, Record, Trained, read_record
 from hylorada.study.plan.specification import Specification
@@ -55,6 +64,8 @@ def execute(
     with work_folder(folder) as work:
         if (folder / "record.json").is_file():  # another process made it while this one waited for its turn
             return read_record(folder / "record.json")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise HyLoRADAError(f"{folder} is no record and not empty, so no record takes its place; move it away.")
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
             add_up_in_one_order()
@@ -70,7 +81,9 @@ def execute(
         if run.specification.adapter is not None:
             subject, trained = train(base, run.specification, text, work, progress, watch)
         start = time.perf_counter()
-        scored = evaluate(subject, run.specification, text, AutoTokenizer.from_pretrained(model), progress)
+        scored = evaluate(
+            subject, run.specification, text, AutoTokenizer.from_pretrained(model, trust_remote_code=False), progress
+        )
         seconds = time.perf_counter() - start
         record = Record(
             name=run.name,
@@ -124,7 +137,9 @@ def check_sources(specification: Specification, model: Path, text: Tokens) -> st
 def load_base(model: Path, dtype: str) -> PreTrainedModel:
     """Load a fetched model on the device that accelerate chooses."""
     transformers_logging.disable_progress_bar()  # a bar for a second of loading would only fill the logs
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), use_safetensors=True)
+    base = AutoModelForCausalLM.from_pretrained(
+        model, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+    )
     return base.to(Accelerator().device).eval()
 
 
@@ -193,10 +208,12 @@ def work_folder(folder: Path) -> Iterator[Path]:
     Raises:
         HyLoRADAError: another process holds it.
     """
+    check_output(folder, folder=True)
     work = work_of(folder)
+    discard_remains(work)
     with _locked(work, folder.name):
         yield work
-        discard(work)
+        retire(work)
 
 
 def _locked(work: Path, name: str) -> IO[str]:

@@ -28,7 +28,7 @@ def make_tokens(base: str, corpus: str, data: Path) -> Path:
     for kind, folder in folders.items():
         if not (folder / "source.json").is_file() or read_json(folder / "source.json")["identity"] != sources[kind]:
             raise HyLoRADAError(f"{folder} does not hold the {kind} asked for; run `hylorada fetch` first.")
-    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"], trust_remote_code=False)
     splits = load_corpus(folders["corpus"])
     columns = encode(tokenizer, {split: list(splits[split]["text"]) for split in SPLITS})
     path = tokens_path(base, corpus, data)

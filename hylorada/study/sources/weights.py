@@ -25,7 +25,9 @@ def from_gguf(gguf: Path, folder: Path, parameters: int, context: int, progress:
     """Dequantise a GGUF file into `folder`. Raises when a key, a parameter or a position is missing."""
     with _quiet(progress):
         model = _load(gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True))
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, local_files_only=True, trust_remote_code=False
+        )
         facts = describe(model)
         expected = {"parameters": parameters, "context": context, "tied_embeddings": True}
         if any(facts[key] != value for key, value in expected.items()):

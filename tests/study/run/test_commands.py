@@ -67,7 +67,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, data, tmp_path, 
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [([], "is a file; name a folder"), (["--seed", "-1", "--out", "new"], "seeds: -1 is not allowed")],
+    [([], "is no folder; name a folder"), (["--seed", "-1", "--out", "new"], "seeds: -1 is not allowed")],
 )
 def test_a_training_that_could_not_be_kept_does_not_begin(tmp_path, capsys, more, message):
     (tmp_path / "note.txt").write_text("mine")
