@@ -14,12 +14,10 @@ The causal pool runs over the tokens up to each one. `ConstantVector` is what al
 import torch
 from torch import Tensor, nn
 
+from hylorada.constants import BOUNDARY_TEMPERATURE, LANDMARK_SCALE, LANDMARK_STD, PER_LAYER_SCALE
 from hylorada.errors import HyLoRADAError
-from hylorada.landmarks import START_SCALE, START_STD, PositionGatedLandmark
+from hylorada.landmarks import PositionGatedLandmark
 from hylorada.positions import check_buckets
-
-BOUNDARY_TEMPERATURE = 0.1
-PER_LAYER_START_SCALE = 0.05
 
 
 class LearnableBucketLandmark(PositionGatedLandmark):
@@ -78,7 +76,7 @@ class PooledLandmark(nn.Module):
         dropout: float = 0.0,
         pooling: str = "causal",
         pool: str = "mean",
-        start_scale: float = START_SCALE,
+        start_scale: float = LANDMARK_SCALE,
     ) -> None:
         super().__init__()
         if num_landmarks < 1 or hidden_size < 1:
@@ -87,8 +85,8 @@ class PooledLandmark(nn.Module):
             raise HyLoRADAError(f"pool={pool!r}, pooling={pooling!r} is not known; use one of {sorted(POOLS)}.")
         self.causal = pooling == "causal"
         self.pool = POOLS[pool, pooling]
-        self.landmarks = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
-        self.gate = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
+        self.landmarks = nn.Parameter(torch.randn(num_landmarks, hidden_size) * LANDMARK_STD)
+        self.gate = nn.Parameter(torch.randn(num_landmarks, hidden_size) * LANDMARK_STD)
         self.scale = nn.Parameter(torch.tensor(start_scale))
         self.dropout = nn.Dropout(dropout)
 
@@ -112,7 +110,7 @@ class PerLayerLandmark(nn.ModuleList):
     ) -> None:
         each = num_landmarks // 2
         super().__init__(
-            PooledLandmark(hidden_size, each, dropout, pooling, "max", PER_LAYER_START_SCALE) for _ in range(num_layers)
+            PooledLandmark(hidden_size, each, dropout, pooling, "max", PER_LAYER_SCALE) for _ in range(num_layers)
         )
 
 

@@ -11,11 +11,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from hylorada.constants import LANDMARK_SCALE, LANDMARK_STD
 from hylorada.errors import HyLoRADAError
 from hylorada.positions import FixedBuckets
-
-START_STD = 0.02
-START_SCALE = 0.1
 
 
 class PositionGatedLandmark(nn.Module, ABC):
@@ -33,10 +31,10 @@ class PositionGatedLandmark(nn.Module, ABC):
             raise HyLoRADAError(f"num_landmarks={num_landmarks}, hidden_size={hidden_size}: use 1 or more of each.")
         if not 0.0 <= dropout < 1.0:
             raise HyLoRADAError(f"dropout={dropout} is not a share; use 0.0 up to, not including, 1.0.")
-        self.landmarks = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
-        self.position_gates = nn.Parameter(torch.randn(num_buckets, num_landmarks) * START_STD)
-        self.content_gate = nn.Parameter(torch.randn(num_landmarks, hidden_size) * START_STD)
-        self.scale = nn.Parameter(torch.tensor(START_SCALE))
+        self.landmarks = nn.Parameter(torch.randn(num_landmarks, hidden_size) * LANDMARK_STD)
+        self.position_gates = nn.Parameter(torch.randn(num_buckets, num_landmarks) * LANDMARK_STD)
+        self.content_gate = nn.Parameter(torch.randn(num_landmarks, hidden_size) * LANDMARK_STD)
+        self.scale = nn.Parameter(torch.tensor(LANDMARK_SCALE))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, positions: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hylorada.constants import BLEND_AT_START
 from hylorada.errors import HyLoRADAError
 from hylorada.fused import dropped_places, project_down, scale_rows_and_tokens
 from hylorada.idle import Kept, RunningSequence
@@ -24,7 +25,6 @@ from hylorada.norm import adapted_norm
 from hylorada.positions import FixedBuckets, PositionIds
 
 OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
-BLEND_AT_START = 0.1  # beta before training
 
 
 class HyLoRADAUnified(nn.Module):

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from hylorada.constants import BLEND_AT_START, BOUNDARY_TEMPERATURE, LANDMARK_SCALE, LANDMARK_STD
 from hylorada.files import written_beside
-from hylorada.landmark_redesigns import BOUNDARY_TEMPERATURE
-from hylorada.landmarks import START_SCALE, START_STD
-from hylorada.lora import BLEND_AT_START
 from hylorada.study.paper.latex import set_macros
 from hylorada.study.paper.sentences import effects, measures, published
 from hylorada.study.paper.sentences.effects import ablation_sentence, effect_sentences, tuning_sentence
@@ -94,8 +92,8 @@ def _method(records: Records) -> dict[str, str]:
         "HyBuckets": str(adapter.num_position_buckets),
         "HyMaxPositions": thousands(adapter.max_positions),
         "HyBlendStart": f"{BLEND_AT_START:g}",
-        "HyLandmarkStd": f"{START_STD:g}",
-        "HyLandmarkScale": f"{START_SCALE:g}",
+        "HyLandmarkStd": f"{LANDMARK_STD:g}",
+        "HyLandmarkScale": f"{LANDMARK_SCALE:g}",
         "HyTemperature": f"{BOUNDARY_TEMPERATURE:g}",
     }
 

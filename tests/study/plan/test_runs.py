@@ -45,6 +45,14 @@ def test_planning_needs_no_torch():
     assert printed(code).strip() == "[]"
 
 
+def test_tables_page_and_archive_need_no_torch():
+    code = (
+        "import sys; from hylorada.study.paper import generated; from hylorada.study.page import inputs; "
+        "from hylorada.study.records import compare; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    assert printed(code).strip() == "[]"
+
+
 def test_cells_are_named_after_all_their_runs():
     two, one = plan(SMOKE, "ablation")["rslora"], plan(replace(SMOKE, seeds=[0]), "ablation")["rslora"]
     assert cell_name("rslora", two) != cell_name("rslora", one) and cell_name("rslora", two).startswith("rslora-")

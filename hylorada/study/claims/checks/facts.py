@@ -11,8 +11,7 @@ from typing import Any
 from transformers import GPT2Config
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.landmark_redesigns import BOUNDARY_TEMPERATURE
-from hylorada.landmarks import START_SCALE
+from hylorada.constants import BOUNDARY_TEMPERATURE, LANDMARK_SCALE
 from hylorada.methods import METHODS
 from hylorada.study.claims.checks import built
 from hylorada.study.claims.claim import Claim
@@ -91,7 +90,7 @@ FACTS = {
         f"width of GPT-2, landmarks, buckets and dropout {BY_DEFAULT}",
         (GPT2Config().n_embd, DEFAULTS.num_landmarks, DEFAULTS.num_position_buckets, DEFAULTS.lora_dropout),
     ),
-    "landmark_scale": Fact("scale of the landmarks at the start", START_SCALE),
+    "landmark_scale": Fact("scale of the landmarks at the start", LANDMARK_SCALE),
     "boundary_temperature": Fact("temperature of the boundaries", BOUNDARY_TEMPERATURE),
     "lora_scaling": Fact(
         "scaling of the LoRA baseline", "alpha/r" if not METHODS["lora"].parts["use_rslora"] else "alpha/sqrt(r)"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.lora import BLEND_AT_START
+from hylorada.constants import BLEND_AT_START
 from hylorada.study.claims.checks import built
 from hylorada.study.claims.checks.built import adapted_counts, attention_layers, feed_forward_layers, trained
 from hylorada.study.claims.checks.counts import Quantity
