@@ -20,28 +20,30 @@ def read(kind: Any, value: Any, where: str) -> Any:
     Raises:
         HyLoRADAError: a value of another kind, a field that is missing or not known, or what the dataclass refuses.
     """
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = _parts(kind)
     if kind is Any:
         return value
     if origin in (Union, UnionType):
         return _read_union(arguments, value, where)
     if origin is Literal:
-        _check(value in arguments, value, where, in_words(kind))
+        if value not in arguments:
+            raise _other(value, where, in_words(kind))
         return value
     if is_dataclass(kind):
         return _read_fields(kind, value, where)
     if origin in (list, tuple):
-        _check(isinstance(value, list | tuple), value, where, "a list")
+        if not isinstance(value, list | tuple):
+            raise _other(value, where, "a list")
         if arguments[0] is float and set(map(type, value)) <= {int, float}:  # a record has thousands
             return origin(value)
         return origin(read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict:
-        is_named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
-        _check(is_named, value, where, "names with values")
+        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            raise _other(value, where, "names with values")
         return {name: read(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     allowed = (int, float) if kind is float else kind
-    is_right = isinstance(value, allowed) and isinstance(value, bool) == (kind is bool)
-    _check(is_right, value, where, in_words(kind))
+    if not isinstance(value, allowed) or isinstance(value, bool) != (kind is bool):
+        raise _other(value, where, in_words(kind))
     return value
 
 
@@ -102,7 +104,8 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _read_fields(kind: Any, value: Any, where: str) -> Any:
-    _check(isinstance(value, dict), value, where, "names with values")
+    if not isinstance(value, dict):
+        raise _other(value, where, "names with values")
     kinds = _kinds(kind)
     for name in value:
         if name not in kinds:
@@ -119,7 +122,11 @@ def _kinds(kind: Any) -> dict[str, Any]:
     return {field.name: kinds[field.name] for field in fields(kind)}
 
 
-def _check(is_right: bool, value: Any, where: str, wanted: str) -> None:
-    if not is_right:
-        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
-        raise HyLoRADAError(f"{where} is {shown}, and not {wanted}.")
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
+
+
+def _other(value: Any, where: str, wanted: str) -> HyLoRADAError:
+    shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
+    return HyLoRADAError(f"{where} is {shown}, and not {wanted}.")
