@@ -18,6 +18,7 @@ FIELDS = (  # of a row in the file
     *("contradicted_by", "note", "judged_by"),
 )
 OPTIONAL = ("decimals", "tuple")
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     """
     path = project_root() / "paper" / "claims.yaml" if path is None else path
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except (OSError, yaml.YAMLError) as error:
         raise HyLoRADAError(f"{path} holds no readable claims: {' '.join(str(error).split())}") from None
     claims = _by_id([_claim(row, path) for row in data["claims"]], path)

@@ -36,8 +36,8 @@ def gpt2() -> PreTrainedModel:
 def small_llama() -> PreTrainedModel:
     """Return a Llama of two layers without weights."""
     with torch.device("meta"):
-        config = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128)
-        return LlamaForCausalLM(config)
+        sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, vocab_size=8)
+        return LlamaForCausalLM(LlamaConfig(**sizes))
 
 
 @cache

@@ -16,6 +16,7 @@ from hylorada.positions import FixedBuckets
 from hylorada.study.claims.checks import built
 from hylorada.study.claims.checks import operations as ops
 from hylorada.study.claims.checks.counts import Quantity
+from hylorada.study.claims.checks.operations import Sizes
 from hylorada.study.claims.claim import Claim
 from hylorada.study.claims.evidence import Evidence
 from hylorada.study.claims.verdict import INCONCLUSIVE, MATCH, MISMATCH, Finding
@@ -123,15 +124,21 @@ def shift_of_groups() -> float:
     return (1 - max(0.0, 1 - 4 * (1 - ratio)) ** 0.5) / 2
 
 
+def deep(count: Callable[[Sizes], float], sizes: Sizes = QUARTER) -> float:
+    """Return a count of a deep model from those of one layer and of two: a further layer adds what the second does."""
+    one, two = (count(sizes | {"L": layers}) for layers in (1, 2))
+    return one + (sizes["L"] - 1) * (two - one)
+
+
 def over_lora() -> float:
     """Return the operations of a training step of the whole stack over those of plain LoRA."""
-    whole, plain = (ops.adapter_training(method)(QUARTER) for method in ("hylorada", "lora"))
+    whole, plain = (deep(ops.adapter_training(method)) for method in ("hylorada", "lora"))
     return whole / plain
 
 
 def checkpointing_cost() -> float:
     """Return the operations that checkpointing adds to a training step of adapters, percent of it."""
-    plain, again = (ops.adapter_training("hylorada", gradient_checkpointing=on)(QUARTER) for on in (False, True))
+    plain, again = (deep(ops.adapter_training("hylorada", gradient_checkpointing=on)) for on in (False, True))
     return 100 * (again / plain - 1)
 
 
@@ -141,8 +148,10 @@ def checkpointing_room() -> float:
     With it, the layer whose gradients are being taken keeps its own beside the inputs of all others.
     """
     ids = torch.zeros(1, QUARTER["n"], dtype=torch.long)
-    models = (ops.adapted(QUARTER, gradient_checkpointing=on).train() for on in (False, True))
-    plain, again = (ops.kept_numbers(model, ids) for model in models)
+    plain, again = (
+        deep(lambda sizes, on=on: ops.kept_numbers(ops.adapted(sizes, gradient_checkpointing=on).train(), ids))
+        for on in (False, True)
+    )
     return plain / (again + (plain - again) / QUARTER["L"])
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -60,11 +61,9 @@ def magnitude_increase() -> float:
     return 100 * trained(*layers, name="magnitude") / (trained(*layers, name="A") + trained(*layers, name="B"))
 
 
-def added_by_attention_and_rope() -> dict[str, int]:
-    """Count what S²-Attn and RoPE scaling add to a Llama with rsLoRA."""
-    rope = dict(rope_scaling_type="yarn", rope_scaling_factor=2.0)
-    parts = {"s2": dict(s2_attn_enabled=True, s2_group_size=64), "rope": rope}
-    return {name: built.added_by(built.small_llama(), RSLORA, **part) for name, part in parts.items()}
+def added(**part: Any) -> Callable[[], int]:
+    """Return what counts what a part adds to a Llama with rsLoRA."""
+    return lambda: built.added_by(built.small_llama(), RSLORA, **part)
 
 
 ONE_SCALE = "with one scale weight for the position bias where the published code has 36"
@@ -159,8 +158,8 @@ PARAMETERS = {
         "one bottleneck of the default size, d = 4,096", lambda: trained(built.sparse_layer())
     ),
     # of any size
-    "s2_attention": Quantity("added by S²-Attn", lambda: added_by_attention_and_rope()["s2"]),
-    "rope_scaling": Quantity("added by RoPE scaling", lambda: added_by_attention_and_rope()["rope"]),
+    "s2_attention": Quantity("added by S²-Attn", added(s2_attn_enabled=True, s2_group_size=64)),
+    "rope_scaling": Quantity("added by RoPE scaling", added(rope_scaling_type="yarn", rope_scaling_factor=2.0)),
     "blend_at_start": Quantity(
         f"sigmoid of the stored 0.1 (as built here, of what gives {BLEND_AT_START:g})", lambda: sigmoid(0.1)
     ),
