@@ -12,10 +12,11 @@ from hylorada.attention_interface import find_attentions_on_interface
 from hylorada.config import HyLoRADAConfig
 from hylorada.daa import DirectAttention
 from hylorada.errors import HyLoRADAError
-from hylorada.find import find_feed_forwards, find_layers
+from hylorada.find import find_feed_forwards
 from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import ConstantVector, LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA, PositionGatedLandmark
+from hylorada.layer_choice import by_pattern, chosen_layers
 from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
 from hylorada.positions import PositionIds
 from hylorada.rope import usable_context
@@ -65,16 +66,20 @@ def make_layers(
     layers: dict[str, nn.Module] = {}
     at_position = None if bias is None else AtPosition(bias, positions, sequence)
     if config.lora_enabled:
-        for name, layer in find_layers(base, config.lora_target_modules).items():
+        chosen = chosen_layers(base, config)
+        ranks = by_pattern(config.rank_pattern, "rank_pattern", chosen)
+        alphas = by_pattern(config.alpha_pattern, "alpha_pattern", chosen)
+        for name, layer in chosen.items():
             layers[name] = HyLoRADAUnified(
                 layer,
-                rank=config.lora_rank,
-                alpha=config.lora_alpha,
+                rank=ranks.get(name, config.lora_rank),
+                alpha=alphas.get(name, config.lora_alpha),
                 dropout=config.lora_dropout,
                 use_rslora=config.use_rslora,
                 orthogonal_init=config.orthogonal_init,
                 magnitude=config.use_dora_magnitude,
                 magnitude_gated=config.magnitude_gated,
+                init_lora_weights=config.init_lora_weights,
                 scale_at_position=at_position,
                 position_bias_on=config.position_bias_on,
                 sequence=sequence,

@@ -1,12 +1,13 @@
 """What an adapter is made of: one flat, frozen, checked description (`HyLoRADAConfig`)."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.presets import PRESETS
-from hylorada.typed import check_kinds
+from hylorada.typed import QUIET, check_kinds, plain
 
 BUCKET_SPACINGS = ("log", "linear")
 LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer", "constant")
@@ -14,6 +15,7 @@ POOLED_DESIGNS = ("original", "per_layer")
 POOLINGS = ("causal", "sequence")
 POSITION_BIAS_PLACES = ("output", "update")
 ROPE_SCALINGS = ("linear", "dynamic", "yarn")
+STARTS = ("pissa",)
 PARTS_THAT_TRAIN = (
     *("lora_enabled", "position_bias_enabled", "landmark_enabled", "daa_enabled", "sparse_enabled"),
     *("train_embeddings", "train_norms"),
@@ -25,7 +27,9 @@ class HyLoRADAConfig:
     """Every choice of the method, with the defaults of the published configuration class.
 
     Sizes are counts, `max_positions` is in tokens (None: the model's own context length) and `lora_target_modules`
-    holds layer names or dotted suffixes (None: the family's attention projections, see `hylorada.find.TARGETS`).
+    holds layer names or dotted suffixes, or is one pattern that full names match as a whole (None: the family's
+    attention projections, see `hylorada.find.TARGETS`). How layers are told apart, and keys of the two patterns are
+    read, says `hylorada.layer_choice`.
 
     Raises:
         HyLoRADAError: a value outside what the field allows, saying what was given and what to do.
@@ -35,7 +39,7 @@ class HyLoRADAConfig:
     lora_rank: int = 8
     lora_alpha: float = 16.0
     lora_dropout: float = 0.05
-    lora_target_modules: tuple[str, ...] | None = None
+    lora_target_modules: tuple[str, ...] | str | None = None
     use_rslora: bool = True  # alpha/sqrt(r) instead of alpha/r
     orthogonal_init: bool = True  # A starts with orthonormal rows instead of Kaiming-uniform ones
     use_dora_magnitude: bool = False
@@ -62,9 +66,15 @@ class HyLoRADAConfig:
     rope_scaling_type: str | None = None  # one of ROPE_SCALINGS
     rope_scaling_factor: float = 1.0
     gradient_checkpointing: bool = False
+    # younger than the first records: left out of what is written while they have their defaults
+    exclude_modules: tuple[str, ...] | str | None = field(default=None, metadata=QUIET)  # as lora_target_modules
+    layers_to_transform: tuple[int, ...] | None = field(default=None, metadata=QUIET)  # blocks, from 0; None: all
+    rank_pattern: dict[str, int] | None = field(default=None, metadata=QUIET)  # in place of lora_rank
+    alpha_pattern: dict[str, float] | None = field(default=None, metadata=QUIET)  # in place of lora_alpha
+    init_lora_weights: str | None = field(default=None, metadata=QUIET)  # one of STARTS; None: as orthogonal_init says
 
     def __post_init__(self) -> None:
-        check_kinds(self, "lora_target_modules")
+        check_kinds(self, "lora_target_modules", "exclude_modules", "layers_to_transform")
         counts = ("lora_rank", "position_num_buckets", "num_landmarks", "num_position_buckets", "sparse_bottleneck")
         for name in counts:
             _at_least(name, getattr(self, name), 1)
@@ -100,7 +110,10 @@ class HyLoRADAConfig:
             )
         self._check_groups()
         self._check_rope()
-        self._check_targets()
+        self._check_targets("lora_target_modules", "None for the family's own")
+        self._check_targets("exclude_modules", "None for no exclusion")
+        self._check_blocks()
+        self._check_patterns()
         self._check_parts()
 
     def _check_groups(self) -> None:
@@ -140,20 +153,49 @@ class HyLoRADAConfig:
         if self.position_bias_enabled and self.position_bias_on == "update":
             raise HyLoRADAError("position_bias_on='update' has no update without lora_enabled=True; use 'output'.")
 
-    def _check_targets(self) -> None:
-        targets = self.lora_target_modules
+    def _check_targets(self, setting: str, otherwise: str) -> None:
+        targets = getattr(self, setting)
         if targets is None:
             return
-        if isinstance(targets, list):  # JSON and YAML know lists only; the frozen config keeps a tuple
-            object.__setattr__(self, "lora_target_modules", tuple(targets))
-        names = self.lora_target_modules
+        if isinstance(targets, str) and targets:
+            _check_pattern(setting, targets)
+            return
+        if isinstance(targets, list | set):  # JSON and YAML know lists only; the frozen config keeps a tuple
+            object.__setattr__(self, setting, tuple(targets if isinstance(targets, list) else sorted(targets)))
+        names = getattr(self, setting)
         if not isinstance(names, tuple) or not names or not all(isinstance(n, str) and n for n in names):
             raise HyLoRADAError(
-                f"lora_target_modules={targets!r} is not a list of layer names; "
-                "give names such as ['q_proj', 'v_proj'], or None for the family's own."
+                f"{setting}={targets!r} is not a list of layer names; "
+                f"give names such as ['q_proj', 'v_proj'], one pattern over full names, or {otherwise}."
             )
         if len(set(names)) != len(names):
-            raise HyLoRADAError(f"lora_target_modules={list(names)} names a layer twice; name each once.")
+            raise HyLoRADAError(f"{setting}={list(names)} names a layer twice; name each once.")
+
+    def _check_blocks(self) -> None:
+        given = self.layers_to_transform
+        if given is None:
+            return
+        numbers = tuple(given) if isinstance(given, list | tuple | range) else (given,)
+        if not numbers or not all(type(number) is int and number >= 0 for number in numbers):
+            raise HyLoRADAError(
+                f"layers_to_transform={given!r} are no numbers of blocks; give some, such as [0, 1], or None for all."
+            )
+        object.__setattr__(self, "layers_to_transform", tuple(dict.fromkeys(numbers)))
+
+    def _check_patterns(self) -> None:
+        for setting in ("rank_pattern", "alpha_pattern"):
+            for key, value in (getattr(self, setting) or {}).items():
+                _check_pattern(setting, key)
+                if not 0 < value < math.inf:
+                    raise HyLoRADAError(f"{setting}: {key!r} has {value}; use a positive number.")
+        if self.init_lora_weights is not None and self.init_lora_weights not in STARTS:
+            raise HyLoRADAError(
+                f"init_lora_weights={self.init_lora_weights!r} is not known; {near(self.init_lora_weights, STARTS)}, "
+                "or leave it out and set orthogonal_init."
+            )
+        for setting in ("rank_pattern", "alpha_pattern", "init_lora_weights"):
+            if getattr(self, setting) and not self.lora_enabled:
+                raise HyLoRADAError(f"{setting} is of the low-rank update; it needs lora_enabled=True.")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "HyLoRADAConfig":
@@ -164,10 +206,7 @@ class HyLoRADAConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold and `from_dict` reads back."""
-        values = asdict(self)
-        if self.lora_target_modules is not None:
-            values["lora_target_modules"] = list(self.lora_target_modules)
-        return values
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HyLoRADAConfig":
@@ -184,3 +223,10 @@ class HyLoRADAConfig:
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise HyLoRADAError(f"{name}={value} is too small; use {least} or more.")
+
+
+def _check_pattern(setting: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise HyLoRADAError(f"{setting}: {pattern!r} is no regular expression ({error}).") from error

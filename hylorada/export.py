@@ -11,6 +11,7 @@ Trained embeddings and norms leave whole, as PEFT's `modules_to_save`; an output
 second copy, because PEFT would go on using the base's.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.files import check_only, read_json, write_json, written_beside
 from hylorada.find import TARGETS, find_layers
+from hylorada.layer_choice import block_number, by_pattern, is_meant, matches
 from hylorada.lora import HyLoRADAUnified, weight_rows
 from hylorada.model import HyLoRADAModel
 from hylorada.parts import owners
@@ -35,15 +37,24 @@ CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 SVD_FILE = "svd_error.json"
 
-UNDERSTOOD = {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "exclude_modules"}
+UNDERSTOOD = {
+    *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+}
 WITHOUT_EFFECT = {  # on what a finished adapter computes; the kind of layer tells how a weight is stored
     *("peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"),
-    *("fan_in_fan_out", "layers_pattern", "megatron_core", "qalora_group_size"),
+    *("fan_in_fan_out", "megatron_core", "qalora_group_size"),
 }
 NEUTRAL = {  # else a setting says nothing when it is null, false or empty
     "bias": ("none",),
     "task_type": ("CAUSAL_LM", None),
-    "init_lora_weights": (True, False, "gaussian", "orthogonal"),  # others change the base weights, or the ranks
+    "init_lora_weights": (
+        True,
+        False,
+        "gaussian",
+        "orthogonal",
+        "pissa",
+    ),  # others change the base weights, or the ranks
 }
 
 
@@ -59,20 +70,23 @@ def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) ->
     whole = {n: m for n, m in model.base_model.named_modules() if isinstance(m, TrainedWeights)}
     layers = _exportable_layers(model, drop, whole.values())
     config = model.hylorada_config
+    ranks, alphas = _numbers(config, layers)
     tensors = {
         f"base_model.model.{name}.{own}": weight.detach().clone()  # one tensor cannot be written under two names
         for name, layer in whole.items()
         for own, weight in layer.masters.items()
     }
     for name, layer in layers.items():
-        tensors |= _low_rank_tensors(name, layer.lora.A, layer.lora.B)
+        tensors |= _low_rank_tensors(name, layer.lora.whole_A, layer.lora.whole_B)
         if config.use_dora_magnitude:
             magnitude = folded_magnitude(layer)
             if not magnitude.all():  # PEFT would compute 0/0 there
                 raise HyLoRADAError(f"{name} has an output row of zeros, which PEFT's DoRA divides by; merge instead.")
             tensors[f"base_model.model.{name}.lora_magnitude_vector"] = magnitude
-    settings = _settings(model, layers, config.lora_rank, config.lora_alpha)
+    settings = _settings(model, layers, ranks.pop(""), alphas.pop(""))
     settings |= {
+        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != settings["r"]},
+        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != settings["lora_alpha"]},
         "lora_dropout": config.lora_dropout,
         "use_rslora": config.use_rslora,
         "use_dora": config.use_dora_magnitude,
@@ -127,6 +141,8 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
     settings, tensors = _read_folder(Path(folder))
     _refuse_what_is_not_here(settings, Path(folder))
     names = _named_layers(base_model, settings, Path(folder))
+    layers = find_layers(base_model, names)
+    ranks, alphas = (_by_first_match(settings, name, layers) for name in ("rank_pattern", "alpha_pattern"))
     config = HyLoRADAConfig(
         lora_rank=settings["r"],
         lora_alpha=settings["lora_alpha"],
@@ -134,15 +150,18 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
         lora_target_modules=names,
         use_rslora=settings.get("use_rslora", False),
         orthogonal_init=False,
+        init_lora_weights="pissa" if settings.get("init_lora_weights") == "pissa" else None,
+        rank_pattern=ranks or None,
+        alpha_pattern=alphas or None,
         use_dora_magnitude=settings.get("use_dora", False),
         magnitude_gated=not settings.get("use_dora", False),
         position_bias_enabled=False,
         landmark_enabled=False,
     )
     wanted = {}
-    for name, layer in find_layers(base_model, names).items():
-        d_out, d_in = weight_rows(layer).shape
-        A, B = torch.empty(config.lora_rank, d_in, device="meta"), torch.empty(d_out, config.lora_rank, device="meta")
+    for name, layer in layers.items():
+        (d_out, d_in), rank = weight_rows(layer).shape, ranks.get(name, config.lora_rank)
+        A, B = torch.empty(rank, d_in, device="meta"), torch.empty(d_out, rank, device="meta")
         wanted |= _low_rank_tensors(name, A, B)
         if config.use_dora_magnitude:
             wanted[f"base_model.model.{name}.lora_magnitude_vector"] = torch.empty(d_out, device="meta")
@@ -205,6 +224,29 @@ def _low_rank_tensors(name: str, A: Tensor, B: Tensor) -> dict[str, Tensor]:
     return {f"base_model.model.{name}.lora_A.weight": A, f"base_model.model.{name}.lora_B.weight": B}
 
 
+def _numbers(config: HyLoRADAConfig, names: Iterable[str]) -> tuple[dict[str, int], dict[str, float]]:
+    """Return rank and alpha by layer, and by "" what is theirs without a pattern, as PEFT is to read them.
+
+    A start that is taken off makes an update of twice the rank with the same scale.
+    """
+    ranks = {"": config.lora_rank} | dict.fromkeys(names, config.lora_rank)
+    alphas = {"": config.lora_alpha} | dict.fromkeys(names, config.lora_alpha)
+    ranks |= by_pattern(config.rank_pattern, "rank_pattern", names)
+    alphas |= by_pattern(config.alpha_pattern, "alpha_pattern", names)
+    if config.init_lora_weights == "pissa":
+        more = math.sqrt(2) if config.use_rslora else 2
+        return {n: 2 * rank for n, rank in ranks.items()}, {n: more * alpha for n, alpha in alphas.items()}
+    return ranks, alphas
+
+
+def _target_names(config: HyLoRADAConfig, layers: Iterable[str], model_type: str) -> list[str]:
+    """Return names that mean the same layers to PEFT: all of them in full where names alone do not tell them apart."""
+    targets = config.lora_target_modules
+    if isinstance(targets, str) or config.exclude_modules or config.layers_to_transform is not None:
+        return sorted(layers)
+    return sorted(targets or TARGETS[model_type])
+
+
 def _settings(model: HyLoRADAModel, layers: dict[str, HyLoRADAUnified], rank: int, alpha: float) -> dict[str, Any]:
     """Return what PEFT is to read; targets mean the same layers there as here."""
     base, is_merged = model.base_model.config, getattr(model.base_model, "is_merged_by_hylorada", False)
@@ -217,7 +259,7 @@ def _settings(model: HyLoRADAModel, layers: dict[str, HyLoRADAUnified], rank: in
         "lora_dropout": 0.0,
         "use_rslora": False,
         "use_dora": False,
-        "target_modules": sorted(model.hylorada_config.lora_target_modules or TARGETS[base.model_type]),
+        "target_modules": _target_names(model.hylorada_config, layers, base.model_type),
         "fan_in_fan_out": any(not isinstance(layer.base_layer, nn.Linear) for layer in layers.values()),
         "bias": "none",
         "inference_mode": True,
@@ -274,20 +316,35 @@ def _named_layers(base_model: PreTrainedModel, settings: dict[str, Any], folder:
     """Return layer names that mean here what PEFT's targets mean there: a pattern, or names and dotted ends."""
     targets, excluded = settings["target_modules"], settings.get("exclude_modules") or []
     names = [name for name, _ in base_model.named_modules() if name]
+    blocks = settings.get("layers_to_transform") if isinstance(targets, list) else None
+    blocks = [blocks] if isinstance(blocks, int) else blocks or None
+    if blocks:
+        names = [name for name in names if _block(name, settings.get("layers_pattern") or []) in blocks]
     try:
-        layers = tuple(name for name in names if _is_meant(name, targets) and not _is_meant(name, excluded))
+        layers = tuple(name for name in names if is_meant(name, targets) and not is_meant(name, excluded))
     except re.error as error:
         raise HyLoRADAError(
             f"{folder / CONFIG_FILE}: target_modules or exclude_modules is no pattern: {error}."
         ) from error
     if not layers:
         raise HyLoRADAError(f"{folder}: target_modules={targets!r} matches no layer of this model; give its own base.")
-    if isinstance(targets, str) or excluded:
+    if isinstance(targets, str) or excluded or blocks:
         return layers
-    return tuple(sorted(end for end in targets if any(_is_meant(name, [end]) for name in layers)))
+    return tuple(sorted(end for end in targets if any(is_meant(name, [end]) for name in layers)))
 
 
-def _is_meant(name: str, targets: str | list[str]) -> bool:
-    if isinstance(targets, str):
-        return re.fullmatch(targets, name) is not None
-    return any(name == end or name.endswith(f".{end}") for end in targets)
+def _block(name: str, patterns: str | list[str]) -> int | None:
+    """Return the number of the block of a layer: behind one of the names that PEFT's layers_pattern gives, if any."""
+    if not patterns:
+        return block_number(name)
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if found := re.search(rf"(?:^|\.){pattern}\.(\d+)\.", name):
+            return int(found[1])
+    return None
+
+
+def _by_first_match(settings: dict[str, Any], setting: str, names: Iterable[str]) -> dict[str, Any]:
+    """Return what PEFT's pattern gives to layers, by full names: there the first key that matches one decides."""
+    pattern = settings.get(setting) or {}
+    found = {name: next((key for key in pattern if matches(key, name)), None) for name in names}
+    return {name: pattern[key] for name, key in found.items() if key is not None}

@@ -24,6 +24,7 @@ from hylorada.idle import Kept, RunningSequence
 from hylorada.norm import adapted_norm
 from hylorada.positions import FixedBuckets, PositionIds
 
+STARTS = (".start_A", ".start_B")  # ends of the names of what never trains and yet is the adapter's own
 OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
 
 
@@ -31,9 +32,9 @@ class HyLoRADAUnified(nn.Module):
     """One frozen linear layer with its low-rank update, and what the configuration puts around them.
 
     base_layer: `nn.Linear`, or GPT-2's `Conv1D`, whose weight is stored transposed. magnitude: rescale each output
-    row (gated DoRA). scale_at_position: the model's position bias bound to its position ids, acting on the whole
-    output ("output") or on the update alone ("update"). sequence: tells when derived tensors may be kept; without one
-    they never are.
+    row (gated DoRA). init_lora_weights: "pissa", or None for the start that `orthogonal_init` chooses.
+    scale_at_position: the model's position bias bound to its position ids, acting on the whole output ("output") or on
+    the update alone ("update"). sequence: tells when derived tensors may be kept; without one they never are.
 
     Raises:
         HyLoRADAError: another kind of layer, or a rank, alpha or dropout that makes no adapter.
@@ -49,6 +50,7 @@ class HyLoRADAUnified(nn.Module):
         orthogonal_init: bool = True,
         magnitude: bool = False,
         magnitude_gated: bool = True,
+        init_lora_weights: str | None = None,
         scale_at_position: "AtPosition | None" = None,
         position_bias_on: str = "output",
         sequence: RunningSequence | None = None,
@@ -62,6 +64,8 @@ class HyLoRADAUnified(nn.Module):
         self.sequence = sequence = RunningSequence() if sequence is None else sequence
         update = LowRankUpdate(d_in, d_out, rank, alpha, dropout, use_rslora, orthogonal_init, sequence)
         self.lora = update.to(weight.device)
+        if init_lora_weights == "pissa":
+            self.lora.start_at_top_of(weight)
         self.combine = GatedMagnitude(weight, magnitude_gated, sequence) if magnitude else Sum()
         self.at_position = scale_at_position  # plain attribute: the model owns the shared table, not its layers
         self.place_output = self.place_update = unchanged
@@ -104,11 +108,15 @@ class HyLoRADAUnified(nn.Module):
     @torch.no_grad()
     def dense_weight(self) -> Tensor:
         """Return W + sBA in float32, (d_out, d_in): the weight before the magnitude."""
-        return weight_rows(self.base_layer).float() + self.lora.scaling * self.lora.B @ self.lora.A
+        return weight_rows(self.base_layer).float() + self.lora.scaling * self.lora.whole_B @ self.lora.whole_A
 
 
 class LowRankUpdate(nn.Module):
     """s·B(A·dropout(x)); zero at the start, because B is. A's rows are orthonormal there (QR in float32).
+
+    `start_at_top_of` gives it the start of PiSSA (arXiv:2404.02948) instead: A₀ and B₀ hold the largest singular
+    directions of W, s·B₀A₀ is its nearest matrix of rank r. There W itself becomes W - s·B₀A₀; here W stays, and the
+    update is s·(BA - B₀A₀) = s·[B, -B₀][A; A₀]: the same function with the same gradients, and zero at the start.
 
     Orthonormal rows have norm 1, Kaiming-uniform ones about 1/sqrt(3): a matter of step size, not of function class.
     """
@@ -133,6 +141,8 @@ class LowRankUpdate(nn.Module):
             raise HyLoRADAError(f"dropout={dropout} is not a share; use 0.0 up to, not including, 1.0.")
         self.A = nn.Parameter(torch.empty(rank, d_in))
         self.B = nn.Parameter(torch.zeros(d_out, rank))
+        self.start_A: nn.Parameter | None = None  # A₀ and B₀, which never train
+        self.start_B: nn.Parameter | None = None
         if orthogonal_init:
             nn.init.orthogonal_(self.A)
         else:
@@ -145,7 +155,8 @@ class LowRankUpdate(nn.Module):
         """Map x (batch, seq, d_in) to s·A·dropout(x), (batch, seq, r), in the dtype of x."""
         share = self.dropout if self.training else 0.0
         dropped = dropped_places(x.numel(), share, x.device) if share else None
-        A = self.A if self.A.dtype == x.dtype else self.kept_A.get(lambda: self.A, x.dtype, self.A)
+        A = self.whole_A
+        A = A if A.dtype == x.dtype else self.kept_A.get(lambda: A, x.dtype, self.A)
         return project_down(x, A, self.scaling / (1.0 - share), dropped)
 
     def added_to(self, frozen: Tensor, down: Tensor) -> Tensor:
@@ -155,10 +166,30 @@ class LowRankUpdate(nn.Module):
 
     def _B_transposed(self, frozen: Tensor) -> Tensor:
         """Return B (r, d_out) in the dtype of `frozen`; one token's cast copy lies as its product reads it fastest."""
-        B, dtype = self.B, frozen.dtype
+        B, dtype = self.whole_B, frozen.dtype
         if B.dtype == dtype or torch.is_grad_enabled() or frozen.shape[-2] > 1:
             return B.to(dtype).T
-        return self.kept_B.get(lambda: B.to(dtype).T.contiguous(), dtype, B)
+        return self.kept_B.get(lambda: B.to(dtype).T.contiguous(), dtype, self.B)
+
+    @property
+    def whole_A(self) -> Tensor:
+        """A (r, d_in), or [A; A₀] (2r, d_in) where the start is taken off."""
+        return self.A if self.start_A is None else torch.cat([self.A, self.start_A])
+
+    @property
+    def whole_B(self) -> Tensor:
+        """B (d_out, r), or [B, -B₀] (d_out, 2r) where the start is taken off."""
+        return self.B if self.start_B is None else torch.cat([self.B, -self.start_B], dim=1)
+
+    @torch.no_grad()
+    def start_at_top_of(self, weight: Tensor) -> None:
+        """Start at the r largest singular directions of W (d_out, d_in), from which the update then is the distance."""
+        left, sizes, right = torch.linalg.svd(weight.detach().float(), full_matrices=False)
+        root = (sizes[: len(self.A)] / self.scaling).sqrt()
+        self.A.copy_(root[:, None] * right[: len(self.A)])
+        self.B.copy_(left[:, : len(self.A)] * root)
+        self.start_A = nn.Parameter(self.A.detach().clone(), requires_grad=False)
+        self.start_B = nn.Parameter(self.B.detach().clone(), requires_grad=False)
 
 
 class Sum(nn.Module):
@@ -205,8 +236,8 @@ class GatedMagnitude(nn.Module):
     def excess(self, base_layer: nn.Module, lora: LowRankUpdate) -> Tensor:
         """Return c - 1, float32 (d_out,)."""
         weight = weight_rows(base_layer)
-        A = lora.A.detach().to(weight.dtype)  # as the forward pass has it: WA^T runs in the dtype of the base
-        norm = adapted_norm(weight, self.base_norm_squared, A, lora.B, lora.scaling)
+        A = lora.whole_A.detach().to(weight.dtype)  # as the forward pass has it: WA^T runs in the dtype of the base
+        norm = adapted_norm(weight, self.base_norm_squared, A, lora.whole_B, lora.scaling)
         kept = torch.lerp(self.base_norm_squared.sqrt(), self.magnitude.float(), self.gate.float().sigmoid())  # m_eff
         return (kept / norm - 1.0) * torch.sigmoid(-self.residual_weight)
 

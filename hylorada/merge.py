@@ -16,6 +16,9 @@ DYNAMIC = ("position_bias", "landmark", "daa", "sparse")  # what no weight can h
 
 WITHOUT_WEIGHTS = {  # what the merged weights have taken over
     "lora_enabled": False,
+    "rank_pattern": None,
+    "alpha_pattern": None,
+    "init_lora_weights": None,
     "use_dora_magnitude": False,
     "magnitude_gated": True,
     "train_embeddings": False,

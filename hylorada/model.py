@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from hylorada import build, checkpoint, merge, rope
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
+from hylorada.lora import STARTS
 from hylorada.loss import real_targets
 from hylorada.parts import count_trained
 from hylorada.wiring import Wiring
@@ -49,7 +50,9 @@ class HyLoRADAModel(nn.Module):
         except BaseException:  # an interrupt or a lack of memory too: the base is the caller's
             self._give_back()
             raise
-        self._adapter_names = frozenset(name for name, p in self.named_parameters() if p.requires_grad)
+        named = list(self.named_parameters())
+        self._trained_names = frozenset(name for name, p in named if p.requires_grad)
+        self._adapter_names = self._trained_names | {name for name, _ in named if name.endswith(STARTS)}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the adapted base model; arguments and outputs are its own.
@@ -83,8 +86,8 @@ class HyLoRADAModel(nn.Module):
             HyLoRADAError: the adapter is off.
         """
         super().requires_grad_(False)
-        for parameter in self.adapter_tensors().values():
-            parameter.requires_grad_(requires_grad)
+        for name, parameter in self.adapter_tensors().items():
+            parameter.requires_grad_(requires_grad and name in self._trained_names)
         return self
 
     def count_params(self) -> dict[str, int]:
@@ -205,7 +208,7 @@ class HyLoRADAModel(nn.Module):
             )
 
     def _require_frozen_base(self) -> None:
-        others = [n for n, p in self.named_parameters() if p.requires_grad and n not in self._adapter_names]
+        others = [n for n, p in self.named_parameters() if p.requires_grad and n not in self._trained_names]
         if others:
             raise HyLoRADAError(
                 f"{others[0]} trains and is no part of the adapter, so it would not be saved; call "

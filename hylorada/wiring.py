@@ -22,9 +22,10 @@ from hylorada.attention_interface import attention_name
 from hylorada.build import Parts
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
-from hylorada.find import find_attentions_by_name, find_blocks, find_feed_forwards, find_final_norm, find_layers
+from hylorada.find import find_attentions_by_name, find_blocks, find_feed_forwards, find_final_norm
 from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
+from hylorada.layer_choice import chosen_layers
 from hylorada.lora import AtPosition
 from hylorada.positions import PositionIds
 from hylorada.running_pass import RunningPass, is_next_token, positions_of
@@ -118,7 +119,7 @@ class Wiring:
         hooks = [r.register_forward_pre_hook(self._enter_attention, with_kwargs=True) for r in receivers]
         if not self.config.lora_enabled:  # then no adapted layer applies the bias
             scale = AtPosition(self.parts.position_bias, self.positions)
-            targets = find_layers(self.base_model, self.config.lora_target_modules)
+            targets = chosen_layers(self.base_model, self.config)
             hooks += [layer.register_forward_hook(partial(_after, scale)) for layer in targets.values()]
         return hooks
 
