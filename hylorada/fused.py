@@ -96,6 +96,7 @@ class _Scaled(torch.autograd.Function):
         if e is not None:
             e_slope = work @ (1.0 + k)  # (batch, seq)
         if bias is not None:
+            bias = bias.to(slope.dtype)  # under autocast it is a float32 master
             total = _over_tokens(slope, e)
             k_slope, bias_slope = k_slope - bias * total, -k * total
             if e is not None:
