@@ -2,12 +2,12 @@
 
 import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.presets import PRESETS
-from hylorada.typed import QUIET, check_kinds, plain
+from hylorada.typed import QUIET, check_kinds, named_settings, plain
 
 BUCKET_SPACINGS = ("log", "linear")
 LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer", "constant")
@@ -20,8 +20,16 @@ PARTS_THAT_TRAIN = (
     *("lora_enabled", "position_bias_enabled", "landmark_enabled", "daa_enabled", "sparse_enabled"),
     *("train_embeddings", "train_norms"),
 )
+PUBLISHED_ELSEWHERE = {  # fields of the published configuration class that no adapter is made of
+    "mixed_precision": "it is one of TrainingConfig",
+    "max_sequence_length": "give max_positions",
+    "s2_shift_ratio": "every other layer shifts by half a group",
+    "sparse_adapter_dim": "give sparse_bottleneck",
+    "sparse_topk_ratio": "give sparse_top_share",
+}
 
 
+@named_settings("adapter", PUBLISHED_ELSEWHERE, {})
 @dataclass(frozen=True, kw_only=True)
 class HyLoRADAConfig:
     """Every choice of the method, with the defaults of the published configuration class.
@@ -32,7 +40,8 @@ class HyLoRADAConfig:
     read, says `hylorada.layer_choice`.
 
     Raises:
-        HyLoRADAError: a value outside what the field allows, saying what was given and what to do.
+        HyLoRADAError: a value outside what the field allows, saying what was given and what to do; for a name that is
+            no setting, `UnknownSettingError` with the nearest ones.
     """
 
     lora_enabled: bool = True  # without it the position bias alone acts on the targets
@@ -211,12 +220,8 @@ class HyLoRADAConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HyLoRADAConfig":
         """Build from plain values; a name that is no setting raises HyLoRADAError with the nearest ones."""
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
             raise HyLoRADAError(f"{values!r} is no dictionary of settings; give names and values.")
-        known = {field.name for field in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise HyLoRADAError(f"{name!r} is no adapter setting; {near(str(name), known)}")
         return cls(**values)
 
 

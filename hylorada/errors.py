@@ -8,6 +8,10 @@ class HyLoRADAError(ValueError):
     """Bad input or a missing thing; the command line prints it on one line and exits with status 2."""
 
 
+class UnknownSettingError(HyLoRADAError, TypeError):
+    """A keyword that a constructor has no setting for; a TypeError too, as Python itself raises there."""
+
+
 def near(name: str, allowed: Iterable[str]) -> str:
     """Say which names are allowed, nearest first, for the end of an error message."""
     allowed = sorted(allowed)
