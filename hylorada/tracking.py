@@ -1,6 +1,6 @@
-"""Training watched from outside: the loss and rate of each step, sent through accelerate to TensorBoard or W&B.
+"""Training watched from outside: each step's loss and rate, and each epoch's score, through accelerate to a tracker.
 
-TensorBoard writes files; whether W&B sends what it writes is up to its own settings (WANDB_MODE=offline: it does not).
+TensorBoard writes files. Whether W&B sends what it writes is up to its own settings (WANDB_MODE=offline: it does not).
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ from hylorada.errors import HyLoRADAError, near
 
 PROJECT = "hylorada"
 TRACKERS = ("tensorboard", "wandb")
+LOGGED = ("loss", "learning_rate", "eval_loss", "eval_perplexity")  # the last two at the end of an epoch
 OnStep = Callable[[dict[str, float], int], None]
 
 
@@ -38,7 +39,7 @@ def tracked(tracker: str, folder: Path, run: str, settings: dict[str, Any]) -> I
     accelerator.init_trackers(run if tracker == "tensorboard" else PROJECT, _flat(settings), places)
 
     def on_step(row: dict[str, float], total_steps: int) -> None:
-        accelerator.log({name: row[name] for name in ("loss", "learning_rate")}, step=int(row["step"]))
+        accelerator.log({name: row[name] for name in LOGGED if name in row}, step=int(row["step"]))
 
     try:
         yield on_step

@@ -1,14 +1,14 @@
 """The configuration: what it refuses and how it says so, what the presets set, and that it survives a file."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from bases import FAMILIES, adapt, llama, tokens
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, get_baseline_model
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, TrainingConfig, get_baseline_model
 from hylorada.baselines import METHODS, NO_PARTS, method_config
 from hylorada.presets import PRESETS
 
@@ -137,3 +137,29 @@ def test_method_counts_on_the_gpt2_shape():
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(HyLoRADAError, match="did you mean 'lora"):
         get_baseline_model("lorad", llama())
+
+
+@pytest.mark.parametrize("config", [HyLoRADAConfig, TrainingConfig])
+def test_a_constructor_answers_a_misspelt_name_with_the_nearest(config):
+    name = {HyLoRADAConfig: "lora_rank", TrainingConfig: "learning_rate"}[config]
+    for wrong in (lambda: config(**{name[:-1]: 8}), lambda: replace(config(), **{name[:-1]: 8})):
+        with pytest.raises(HyLoRADAError, match=f"{name[:-1]!r} is no .* setting; did you mean {name!r}") as told:
+            wrong()
+        assert isinstance(told.value, TypeError), "as Python's own constructors raise"
+    with pytest.raises(HyLoRADAError, match="8 is given without a name"):
+        config(8)
+
+
+def test_published_fields_that_lie_elsewhere_say_where():
+    with pytest.raises(HyLoRADAError, match="'mixed_precision' is no adapter setting; it is one of TrainingConfig"):
+        HyLoRADAConfig(mixed_precision="bf16")
+    with pytest.raises(HyLoRADAError, match="'output_dir' is no training setting; it is an argument of HyLoRADATr"):
+        TrainingConfig(output_dir="here")
+
+
+def test_a_batch_size_goes_by_its_published_name_too():
+    config = TrainingConfig(per_device_batch_size=2)
+    assert config.batch_size == config.per_device_batch_size == 2
+    assert config == TrainingConfig(batch_size=2) == replace(config) != TrainingConfig()
+    with pytest.raises(HyLoRADAError, match="are one setting, and both are given"):
+        TrainingConfig(batch_size=2, per_device_batch_size=2)

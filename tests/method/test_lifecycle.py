@@ -303,7 +303,7 @@ def test_a_broken_training_state_is_named_and_nothing_is_loaded_from_it(tmp_path
         "optimizer.pt is damaged": lambda: optimizer.write_bytes(b"noise"),
         "optimizer.pt is damaged .": lambda: optimizer.write_bytes(whole["optimizer.pt"][:-400]),
         "optimizer.pt is damaged ..": lambda: optimizer.write_bytes(b""),
-        "optimizer.pt lacks schedule": lambda: torch.save({"optimizer": {}}, optimizer),
+        "optimizer.pt lacks generators, scaler, schedule": lambda: torch.save({"optimizer": {}}, optimizer),
         "state.json lacks history, seconds": lambda: described.write_text('{"settings": {}}'),
         "state.json is not readable JSON": lambda: described.write_text("{"),
     }

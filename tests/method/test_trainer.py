@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     [
         (dict(learning_rate=0.0), "no learning rate"),
         (dict(lr_schedule="cosin"), "did you mean 'cosine'"),
-        (dict(mixed_precision="fp16"), "allowed: bf16, no"),
+        (dict(mixed_precision="fp32"), "allowed: bf16, fp16, no"),
         (dict(warmup_ratio=1.0), "warmup_ratio=1.0"),
         (dict(max_grad_norm=0.0), "max_grad_norm=0.0"),
         (dict(batch_size=0), "batch_size=0"),
