@@ -43,7 +43,7 @@ setup: $(if $(ACTIVE),,.venv/.stamp)
 	@touch $@
 
 paper: setup
-	snakemake --cores all --config scale=$(call quoted,SCALE) $(if $(value RECORDS),records=$(RECORDS_OF_SCALE))
+	@trap 'echo "make: interrupted; the same command goes on from what is done" >&2; exit 130' INT; snakemake --cores all --config scale=$(call quoted,SCALE) $(if $(value RECORDS),records=$(RECORDS_OF_SCALE))
 
 # The Llama rows of every claim stand for all families; what is compiled takes longer than all the rest.
 quick: setup
