@@ -13,6 +13,7 @@ from hylorada.files import as_new, check_only, read_json, write_json, written_be
 
 CONFIG_FILE = "hylorada_config.json"
 TENSOR_FILE = "hylorada.safetensors"
+INDEX_FILE = "model.safetensors.index.json"  # as transformers names it: in which file each tensor of a model is
 FORMAT = 1
 
 
@@ -30,6 +31,20 @@ def write_adapter(folder: Path, config: dict[str, Any], base: dict[str, Any], te
         beside.mkdir()
         write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
         write_tensors(beside / TENSOR_FILE, tensors)
+
+
+def write_adapter_into(folder: Path, config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write an adapter among the other files of a trainer's checkpoint, which stay, each of its own files whole.
+
+    With an index, by which transformers' Trainer finds the tensors to go on with.
+
+    Raises:
+        HyLoRADAError: a tensor is not finite, or the disk refuses.
+    """
+    with written_beside(folder / TENSOR_FILE) as beside:
+        write_tensors(beside, tensors)
+    write_json(folder / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
+    write_json(folder / INDEX_FILE, {"metadata": {}, "weight_map": dict.fromkeys(tensors, TENSOR_FILE)})
 
 
 def check_only_adapter(folder: Path) -> None:

@@ -147,13 +147,13 @@ class LowRankUpdate(nn.Module):
             nn.init.orthogonal_(self.A)
         else:
             nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
-        self.dropout = dropout  # share of x's numbers, in training
+        self.dropout = nn.Dropout(dropout)  # holds the share; a module, so that tools which switch dropout off find it
         self.scaling = alpha / math.sqrt(rank) if use_rslora else alpha / rank
         self.kept_A, self.kept_B = Kept(sequence), Kept(sequence)  # in the dtypes of the products
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (batch, seq, d_in) to s·A·dropout(x), (batch, seq, r), in the dtype of x."""
-        share = self.dropout if self.training else 0.0
+        share = self.dropout.p if self.training else 0.0
         dropped = dropped_places(x.numel(), share, x.device) if share else None
         A = self.whole_A
         A = A if A.dtype == x.dtype else self.kept_A.get(lambda: A, x.dtype, self.A)

@@ -11,22 +11,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from hylorada import build, checkpoint, merge, rope
+from hylorada.as_pretrained import AsPretrained, check_save_options
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.lora import STARTS
 from hylorada.loss import real_targets
 from hylorada.parts import count_trained
+from hylorada.usable_base import check_base
 from hylorada.wiring import Wiring
 
 
-class HyLoRADAModel(nn.Module):
+class HyLoRADAModel(AsPretrained):
     """A base model adapted as `config` says; only the adapters train.
 
     base_model: a causal language model of transformers; its layers are wrapped in place. It stays usable through
-    `.base_model`, adapters included.
+    `.base_model`, adapters included. To the tools of transformers this is a model like the base itself
+    (`hylorada.as_pretrained`); what they save of it is the adapter.
 
     Raises:
         HyLoRADAError: the base is no causal language model, a named layer matches nothing, a part finds no place; the
@@ -34,11 +37,10 @@ class HyLoRADAModel(nn.Module):
     """
 
     def __init__(self, base_model: PreTrainedModel, config: HyLoRADAConfig | None = None) -> None:
-        super().__init__()
         config = HyLoRADAConfig() if config is None else config
         _check_arguments(base_model, config)
+        super().__init__(base_model)
         self.hylorada_config = config
-        self.base_model = base_model
         self.state = "on"  # or "disabled" for the length of a block, or "merged" for good
         self.wiring = Wiring(base_model, config)
         try:
@@ -54,16 +56,35 @@ class HyLoRADAModel(nn.Module):
         self._trained_names = frozenset(name for name, p in named if p.requires_grad)
         self._adapter_names = self._trained_names | {name for name, _ in named if name.endswith(STARTS)}
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the adapted base model; arguments and outputs are its own.
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the adapted base model; arguments and outputs are its own, here and in a call by position.
 
         With `labels` and a (batch, seq) `attention_mask`, a target counts when it and the token before it are real:
-        under left padding the base alone would also score the first token from padding.
+        under left padding the base alone would also score the first token from padding. Who divides by a count of
+        targets of his own (`num_items_in_batch`) has all of them scored that he counted.
         """
-        labels, mask = kwargs.get("labels"), kwargs.get("attention_mask")
-        if labels is not None and mask is not None and mask.shape == labels.shape:
-            kwargs["labels"] = real_targets(labels, mask)
-        return self.base_model(*args, **kwargs)
+        if labels is not None and attention_mask is not None and kwargs.get("num_items_in_batch") is None:
+            labels = real_targets(labels, attention_mask) if attention_mask.shape == labels.shape else labels
+        given = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "past_key_values": past_key_values,
+            "inputs_embeds": inputs_embeds,
+            "labels": labels,
+            "use_cache": use_cache,
+        }
+        return self.base_model(**{name: value for name, value in given.items() if value is not None}, **kwargs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generate with the adapted base model, cached; arguments and outputs are its own."""
@@ -155,16 +176,32 @@ class HyLoRADAModel(nn.Module):
         self._require_on()
         return {name: parameter for name, parameter in self.named_parameters() if name in self._adapter_names}
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        is_main_process: bool | None = None,
+        state_dict: dict[str, Tensor] | None = None,
+        **options: Any,
+    ) -> None:
         """Write the adapter, not the base, to a folder; see `hylorada.checkpoint`.
 
+        is_main_process: a trainer gives it, and then what else its checkpoint holds stays. state_dict: the tensors by
+        name, where this process has not all of them. options: those of transformers that an adapter has no use for.
+
         Raises:
-            HyLoRADAError: as `write_adapter`, the adapter is off, or a weight trains that is none of the adapter's.
+            HyLoRADAError: as `write_adapter`, the adapter is off, a weight trains that is none of the adapter's, or an
+                option is not known.
         """
         self._require_on()
         self._require_frozen_base()
+        check_save_options(options)
+        tensors = self.adapter_tensors()
+        if state_dict is not None:
+            tensors = {name: state_dict[name] for name in tensors}
         base = checkpoint.describe_base(self.base_model)
-        checkpoint.write_adapter(Path(folder), self.hylorada_config.to_dict(), base, self.adapter_tensors())
+        write = checkpoint.write_adapter if is_main_process is None else checkpoint.write_adapter_into
+        if is_main_process is not False:
+            write(Path(folder), self.hylorada_config.to_dict(), base, tensors)
 
     @classmethod
     def from_pretrained(cls, base_model: PreTrainedModel, folder: str | Path) -> "HyLoRADAModel":
@@ -226,9 +263,4 @@ def _check_arguments(base_model: Any, config: Any) -> None:
         raise HyLoRADAError(
             f"{config!r} is no HyLoRADAConfig; make one with HyLoRADAConfig(...), .preset(name) or .from_dict(values)."
         )
-    if not isinstance(base_model, PreTrainedModel) or base_model.get_output_embeddings() is None:
-        raise HyLoRADAError(f"a {type(base_model).__name__} is no causal language model; use AutoModelForCausalLM.")
-    if base_model.config.is_encoder_decoder or not base_model.can_generate():
-        raise HyLoRADAError(f"a {type(base_model).__name__} is no causal language model; use AutoModelForCausalLM.")
-    if getattr(base_model, "is_adapted_by_hylorada", False):
-        raise HyLoRADAError("this base model is adapted already; load a fresh one, or merge the first adapter.")
+    check_base(base_model, config)

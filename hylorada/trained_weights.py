@@ -107,6 +107,11 @@ class TrainedHead(TrainedWeights):
         super().__init__(base_layer, {"weight": embedding.masters["weight"]})
         self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
 
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen bias: who applies the layer himself asks for both."""
+        return self.base_layer.bias
+
     def forward(self, hidden: Tensor) -> Tensor:
         """Map hidden states (..., d) to logits (..., vocab), in the dtype of the hidden states."""
         bias = self.base_layer.bias

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from hylorada import daa, rope, s2_attention
+from hylorada import daa, guarded_base, rope, s2_attention
 from hylorada.attention_interface import attention_name
 from hylorada.build import Parts
 from hylorada.config import HyLoRADAConfig
@@ -25,6 +25,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.find import find_attentions_by_name, find_blocks, find_feed_forwards, find_final_norm
 from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
+from hylorada.last_hidden_state import LastHiddenState
 from hylorada.layer_choice import chosen_layers
 from hylorada.lora import AtPosition
 from hylorada.positions import PositionIds
@@ -92,6 +93,8 @@ class Wiring:
             blocks = zip(find_feed_forwards(decoder), parts.sparse, strict=True)
             self._hooks += [block.register_forward_hook(partial(_after, part)) for block, part in blocks]
         self._hooks += self._hook_landmark(decoder)
+        self._hooks += LastHiddenState().attach(self.base_model)
+        guarded_base.guard(self.base_model)
 
     def detach(self) -> None:
         """Take out what `attach` put in (HyLoRADAError where other attention has come into its place)."""
@@ -102,6 +105,7 @@ class Wiring:
         self._hooks = []
         for name, layer in self.parts.layers.items():
             self.base_model.set_submodule(name, layer.base_layer)
+        guarded_base.release(self.base_model)
 
     def _group_attention(self) -> None:
         if not self.config.s2_attn_enabled:

@@ -1,0 +1,59 @@
+"""What a base model must be for an adapter to act in it: a causal language model, whole in memory, not adapted yet."""
+
+import sys
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hylorada.config import HyLoRADAConfig
+from hylorada.errors import HyLoRADAError
+
+SHARED_PARTS = ("position_bias_enabled", "landmark_enabled", "daa_enabled", "sparse_enabled")  # made on one device
+
+
+def check_base(base_model: Any, config: HyLoRADAConfig) -> None:
+    """Hold a base model to what an adapter of this configuration needs.
+
+    Raises:
+        HyLoRADAError: it is no causal language model, is adapted already, here or by PEFT, lies in part elsewhere than
+            in memory, or on several devices while a part is to act on all of them.
+    """
+    if isinstance(base_model, nn.Module) and _holds_pefts_layers(base_model):
+        raise HyLoRADAError(
+            "this base model holds PEFT's layers, which an adapter saved here would not bring; give a fresh base, "
+            "or what PEFT's merge_and_unload() returns (import_peft reads a folder that PEFT saved)."
+        )
+    if not isinstance(base_model, PreTrainedModel) or base_model.get_output_embeddings() is None:
+        raise HyLoRADAError(f"a {type(base_model).__name__} is no causal language model; use AutoModelForCausalLM.")
+    if base_model.config.is_encoder_decoder or not base_model.can_generate():
+        raise HyLoRADAError(f"a {type(base_model).__name__} is no causal language model; use AutoModelForCausalLM.")
+    if getattr(base_model, "is_adapted_by_hylorada", False):
+        raise HyLoRADAError("this base model is adapted already; load a fresh one, or merge the first adapter.")
+    _check_in_memory(base_model)
+    _check_one_device(base_model, [part for part in SHARED_PARTS if getattr(config, part)])
+
+
+def _check_one_device(base_model: PreTrainedModel, parts: list[str]) -> None:
+    devices = sorted({str(weight.device) for weight in base_model.parameters()})
+    if len(devices) > 1 and parts:
+        raise HyLoRADAError(
+            f"this base model is spread over {' and '.join(devices)}, and parts of this adapter lie on one device; "
+            f"load it with device_map={{'': {devices[-1]!r}}}, or set {', '.join(f'{part}=False' for part in parts)}."
+        )
+
+
+def _check_in_memory(base_model: PreTrainedModel) -> None:
+    """Raise where weights are elsewhere; a model whose every weight is a shape alone is for counting, and may be."""
+    tensors: dict[str, Tensor] = dict(base_model.named_parameters())
+    absent = [name for name, tensor in tensors.items() if tensor.is_meta]
+    if absent and (len(absent) < len(tensors) or hasattr(base_model, "hf_device_map")):
+        raise HyLoRADAError(
+            f"{len(absent)} weights of this base model are not in memory ({absent[0]} first), so nothing can be "
+            "adapted there; load it whole, without offloading: device_map={'': 'cpu'} or one GPU."
+        )
+
+
+def _holds_pefts_layers(base_model: Any) -> bool:
+    tuners = sys.modules.get("peft.tuners.tuners_utils")  # who has such layers has imported it
+    return tuners is not None and any(isinstance(m, tuners.BaseTunerLayer) for m in base_model.modules())
