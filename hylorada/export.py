@@ -15,7 +15,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -253,7 +253,7 @@ def _settings(model: HyLoRADAModel, layers: dict[str, HyLoRADAUnified], rank: in
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": None if is_merged else _public_name(base.name_or_path),
+        "base_model_name_or_path": None if is_merged else _findable(base.name_or_path),
         "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
@@ -266,11 +266,10 @@ def _settings(model: HyLoRADAModel, layers: dict[str, HyLoRADAUnified], rank: in
     }
 
 
-def _public_name(name: str) -> str | None:
-    """Return a hub name as it is, and of a folder on this machine its last part only."""
-    windows = PureWindowsPath(name)  # reads both kinds of slashes
-    local = Path(name).is_absolute() or windows.is_absolute() or name.startswith(("~", ".")) or Path(name).is_dir()
-    return (windows.name if local else name) or None
+def _findable(name: str) -> str | None:
+    """Return the name of a base by which it is found from any folder: of a folder its whole path, else as it is."""
+    local = Path(name).expanduser()
+    return (str(local.resolve()) if name and local.is_dir() else name) or None
 
 
 def _write_folder(
