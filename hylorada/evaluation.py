@@ -144,12 +144,15 @@ def token_nll(
     progress: bool = True,
     chunk_tokens: int = 512,
     texts: Sequence[str] | None = None,
+    full_last_window: bool = False,
 ) -> TokenNLL:
     """The per-token store of a model on token lists, one a text; float32 logits, evaluation mode, no gradient.
 
     score_all: let windows overlap by a token, so that each but a text's first is scored; else literally max_length and
     stride. article_ids: the article of each text, its own index unless given. tokenizer: counts the bytes and words of
-    the scored tokens, of `texts` if these are what the lists were encoded from.
+    the scored tokens, of `texts` if these are what the lists were encoded from. full_last_window: the last window of a
+    text reaches back as far as max_length allows, not only to where the stride puts it; so lm-evaluation-harness does
+    (docs/clients.md).
 
     Raises HyLoRADAError if window or stride do not fit the model, an id is not in its vocabulary, or nothing is scored.
     """
@@ -175,7 +178,9 @@ def token_nll(
 
     step = min(stride, max_length - 1) if score_all else stride
     windows = [
-        (text, *window) for text, ids in enumerate(of_texts) for window in score_windows(len(ids), max_length, step)
+        (text, *window)
+        for text, ids in enumerate(of_texts)
+        for window in score_windows(len(ids), max_length, step, full_last_window)
     ]
     nll = _windows_nll(model, of_texts, windows, batch_size, chunk_tokens, progress)
     sizes = np.array([end - first for _, _, end, first in windows], dtype=np.int64)
@@ -196,18 +201,20 @@ def token_nll(
     )
 
 
-def score_windows(n_tokens: int, max_length: int, stride: int) -> Iterator[tuple[int, int, int]]:
+def score_windows(
+    n_tokens: int, max_length: int, stride: int, full_last: bool = False
+) -> Iterator[tuple[int, int, int]]:
     """(begin, end, first_target) of the Hugging Face windows over `n_tokens` tokens, those without a target left out.
 
     Tokens first_target .. end-1 are scored given those from `begin` on: what no earlier window covered, and never a
-    window's own first token, which has no context.
+    window's own first token, which has no context. full_last: the last window is `max_length` long, where it can be.
     """
     previous_end = 0
     for begin in range(0, n_tokens, stride):
         end = min(begin + max_length, n_tokens)
         first_target = max(previous_end, begin + 1)
         if first_target < end:
-            yield begin, end, first_target
+            yield max(end - max_length, 0) if full_last else begin, end, first_target
         if end == n_tokens:
             return
         previous_end = end
