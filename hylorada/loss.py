@@ -6,11 +6,11 @@ exist at once, forward and backward, and of a plain output layer only a block of
 frozen output layer (the usual case of an adapter) the gradient to h_t is taken while the logits are at hand, as in
 Liger-Kernel (arXiv:2410.10989), so nothing is computed twice; under a trained one each chunk is checkpointed.
 
-The decoder and the output layer are called one after the other, which is right only where a model does nothing else:
-`causal_lm_nll` asks each model once and refuses one that caps, scales or cuts its logits.
+The decoder and what follows it are called one after the other; of a model that caps or scales its logits that is more
+than its output layer (`own_head.py`).
 """
 
-import weakref
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
+from hylorada.own_head import head_of
 from hylorada.vocabulary import float32_nll, is_plain, nll_and_slope
 
 IGNORED = -100  # a target that is not scored, as in torch and transformers
@@ -68,17 +70,21 @@ def causal_lm_nll(
     target; with them the labels decide alone, padding included. Left-padded rows count positions from their first
     real token. fp32_logits: multiply in float32 whatever the model's type; bfloat16 logits bias a perplexity upwards.
 
-    Raises HyLoRADAError if the model's logits are not its output layer applied to its decoder's output.
+    Raises HyLoRADAError if a token's logits come from more than the decoder's output at that token, or position_ids are
+    given to a model that takes none.
     """
     lm = causal_lm(model)
-    _require_plain_head(lm)
-    if position_ids is None and attention_mask is not None and not attention_mask[:, 0].all():
+    decoder, head = decoder_of(lm), head_of(lm)
+    takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
+    if position_ids is not None and not takes_positions:
+        raise HyLoRADAError(f"a {type(decoder).__name__} takes no position_ids: leave them out")
+    if takes_positions and position_ids is None and attention_mask is not None and not attention_mask[:, 0].all():
         position_ids = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
     given = {} if position_ids is None else {"position_ids": position_ids}
-    output = lm.get_decoder()(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given)
+    output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given)
     hidden = output[0][:, :-1]  # (batch, seq-1, d): the last token has no target
     targets = shifted_targets(input_ids, attention_mask, labels)
-    nll = chunked_nll(hidden.flatten(0, 1), lm.get_output_embeddings(), targets.flatten(), chunk_tokens, fp32_logits)
+    nll = chunked_nll(hidden.flatten(0, 1), head, targets.flatten(), chunk_tokens, fp32_logits)
     return nll.view(targets.shape)
 
 
@@ -182,45 +188,3 @@ def _in_float32(head: nn.Module) -> Callable[[Tensor], Tensor]:
             return functional_call(head, weights, (hidden.float(),))
 
     return product
-
-
-_plain: weakref.WeakSet = weakref.WeakSet()  # models that have passed the question below
-
-
-def _require_plain_head(lm: nn.Module) -> None:
-    """Raise unless logits == head(decoder(ids)), asked of the model itself: config fields that say so differ by family.
-
-    The output layer is made to answer with a ramp from -64 to 64, large enough for any cap or scale to show, and the
-    model must hand it on untouched; what the layer was given must be what the decoder returned.
-    """
-    if lm in _plain:
-        return
-    head, name = lm.get_output_embeddings(), type(lm).__name__
-    if head is None or getattr(lm.config, "is_encoder_decoder", False):
-        raise HyLoRADAError(f"{name} is no decoder with an output layer: give a causal language model")
-    seen: dict[str, Tensor] = {}
-
-    def answer(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        ramp = torch.linspace(-64, 64, output.shape[-1], dtype=output.dtype, device=output.device)
-        seen.update(given=args[0], ramp=ramp.expand(output.shape))
-        return seen["ramp"].clone()  # a model may change its logits in place
-
-    device = lm.get_input_embeddings().weight.device
-    accelerators = [] if device.type == "cpu" else [device]
-    hooks = [
-        lm.get_decoder().register_forward_hook(lambda module, args, output: seen.update(decoded=output[0])),
-        head.register_forward_hook(answer),
-    ]
-    try:  # dropout in this forward must not move the caller's random numbers
-        with torch.no_grad(), torch.random.fork_rng(accelerators, device_type=device.type):
-            logits = lm(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device), use_cache=False).logits
-    finally:
-        for hook in hooks:
-            hook.remove()
-    handed_on = "ramp" in seen and torch.equal(logits.float(), seen["ramp"].float())
-    if not handed_on or not torch.equal(seen["decoded"].to(seen["given"].dtype), seen["given"]):
-        raise HyLoRADAError(
-            f"{name} does more between its decoder and its logits than apply its output layer (soft-capping, scaling, "
-            "or another layer), so a loss in chunks would be wrong; use a model without that, such as GPT-2 or Llama"
-        )
-    _plain.add(lm)

@@ -27,9 +27,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import context_length, evaluating
-from hylorada.loss import causal_lm, causal_lm_nll, chunked_nll
+from hylorada.loss import causal_lm, chunked_nll
+from hylorada.own_head import head_of
 from hylorada.retrieved import Place, Retrieval, verdict
 from hylorada.wilson import wilson
 
@@ -205,10 +207,11 @@ def candidate_log_probs(
     model: a Hugging Face causal LM or a HyLoRADAModel; evaluation mode, float32 logits, no gradient.
 
     Raises HyLoRADAError if there is no question, one is too long for the model, a token id is not in its vocabulary, or
-    its logits are more than its output layer.
+    a token's logits come from more than the decoder's output there.
     """
     _check_fit(model, questions, batch_size)
     lm = causal_lm(model)
+    head = head_of(lm)
     device = lm.get_input_embeddings().weight.device
     scores = [np.zeros(len(question.candidates)) for question in questions]
     rows = [(q, row) for q, question in enumerate(questions) for row in question.rows]
@@ -218,9 +221,7 @@ def candidate_log_probs(
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             ids, mask = (tensor.to(device) for tensor in _padded([row for _, row in batch]))
-            if start == 0:
-                causal_lm_nll(model, ids[:1, :2])  # refuses a model whose logits are more than its output layer
-            hidden = lm.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)[0]  # (rows, tokens, d)
+            hidden = decoder_of(lm)(input_ids=ids, attention_mask=mask, use_cache=False)[0]  # (rows, tokens, d)
             wanted = [  # (row, place before the token, token, question, candidate)
                 (row, len(questions[q].context) - 1 + place, token, q, c)
                 for row, (q, read) in enumerate(batch)
@@ -229,7 +230,7 @@ def candidate_log_probs(
                 for place, token in enumerate(candidate)
             ]
             row, place, token = torch.tensor([asked[:3] for asked in wanted], device=device).T
-            nll = chunked_nll(hidden[row, place], lm.get_output_embeddings(), token, fp32_logits=True)
+            nll = chunked_nll(hidden[row, place], head, token, fp32_logits=True)
             for (*_, q, c), value in zip(wanted, nll.tolist(), strict=True):
                 scores[q][c] -= value
             bar.update(len(batch))

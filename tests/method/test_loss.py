@@ -16,6 +16,7 @@ from transformers import (
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -187,18 +188,13 @@ SIZES = dict(
 )
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: Gemma2ForCausalLM(Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=30.0, pad_token_id=0)),
-        lambda: CohereForCausalLM(CohereConfig(**SIZES, logit_scale=0.5, bos_token_id=1, eos_token_id=2)),
-        lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=4.0)),
-    ],
-    ids=["soft-capped", "scaled", "divided"],
-)
-def test_a_model_that_changes_its_logits_is_refused(build):
-    with pytest.raises(HyLoRADAError, match="does more between its decoder and its logits"):
-        causal_lm_nll(build(), tokens() % 50)
+def cohere() -> CohereForCausalLM:
+    return CohereForCausalLM(CohereConfig(**SIZES, logit_scale=0.5, bos_token_id=1, eos_token_id=2))
+
+
+def gemma2(cap: float | None = 0.5) -> Gemma2ForCausalLM:
+    """A cap so low that it bends the logits of a random model."""
+    return Gemma2ForCausalLM(Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=cap, pad_token_id=0))
 
 
 class HalvedInPlace(LlamaForCausalLM):
@@ -214,15 +210,72 @@ class ScaledBeforeTheHead(LlamaForCausalLM):
         return CausalLMOutput(logits=self.lm_head(hidden * 1.5))
 
 
-@pytest.mark.parametrize("build", [HalvedInPlace, ScaledBeforeTheHead])
-def test_a_change_that_no_config_names_is_found_too(build):
-    with pytest.raises(HyLoRADAError, match="does more between its decoder and its logits"):
-        causal_lm_nll(build(LlamaConfig(**SIZES)), tokens() % 50)
+CHANGES_LOGITS = {
+    "soft-capped": gemma2,
+    "scaled": cohere,
+    "divided": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=4.0)),
+    "in place, said nowhere": lambda: HalvedInPlace(LlamaConfig(**SIZES)),
+    "before the head, said nowhere": lambda: ScaledBeforeTheHead(LlamaConfig(**SIZES)),
+}
 
 
-def test_the_same_family_without_its_cap_is_accepted():
+@pytest.fixture(params=CHANGES_LOGITS)
+def changing(request) -> PreTrainedModel:
     torch.manual_seed(0)
-    model = Gemma2ForCausalLM(Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=None, pad_token_id=0)).eval()
+    return CHANGES_LOGITS[request.param]().eval()
+
+
+def test_a_model_that_changes_its_logits_gives_the_loss_and_gradients_of_those(changing):
+    model, ids = without_zeros(adapt(changing, HyLoRADAConfig(lora_rank=2, lora_dropout=0.0))), tokens() % 50
+    trained = model.trainable_parameters()
+    own = whole_nll(model(ids).logits[:, :-1], ids[:, 1:])
+    nll = causal_lm_nll(model, ids, chunk_tokens=5)
+    torch.testing.assert_close(nll, own)
+    wanted, got = (torch.autograd.grad(loss.mean(), trained) for loss in (own, nll))
+    torch.testing.assert_close(got, wanted)
+
+
+def test_the_parameters_of_a_head_that_caps_are_trained_too():
+    model, ids = gemma2(), tokens() % 50
+    head = model.get_output_embeddings().weight
+    own, nll = whole_nll(model(ids).logits[:, :-1], ids[:, 1:]), causal_lm_nll(model, ids, chunk_tokens=5)
+    wanted, got = (torch.autograd.grad(loss.mean(), head)[0] for loss in (own, nll))
+    torch.testing.assert_close(got, wanted)
+
+
+def test_float32_logits_of_a_model_that_caps_are_capped_in_float32():
+    torch.manual_seed(0)
+    model, ids = gemma2().bfloat16().eval(), tokens() % 50
+    with torch.no_grad():
+        hidden = model.model(ids)[0].float()
+        capped = 0.5 * torch.tanh(hidden @ model.lm_head.weight.float().T / 0.5)
+        nll = causal_lm_nll(model, ids, fp32_logits=True)
+    torch.testing.assert_close(nll, whole_nll(capped[:, :-1], ids[:, 1:]))
+
+
+def test_no_more_than_a_chunk_of_a_models_own_logits_is_made():
+    model, rows = gemma2(), []
+    model.get_output_embeddings().register_forward_hook(lambda head, args, out: rows.append(out.shape[-2]))
+    causal_lm_nll(model, tokens() % 50)  # asked once, before
+    rows.clear()
+    causal_lm_nll(model, tokens() % 50, chunk_tokens=7)
+    assert max(rows) == 7
+
+
+class MixesTokens(LlamaForCausalLM):
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        return CausalLMOutput(logits=output.logits.cumsum(dim=1))
+
+
+def test_logits_that_come_from_several_tokens_are_refused():
+    with pytest.raises(HyLoRADAError, match="MixesTokens at a token come from more than"):
+        causal_lm_nll(MixesTokens(LlamaConfig(**SIZES)), tokens() % 50)
+
+
+def test_the_same_family_without_its_cap_has_its_own_loss():
+    torch.manual_seed(0)
+    model = gemma2(cap=None).eval()
     ids = tokens() % 50
     torch.testing.assert_close(causal_lm_loss(model, ids), model(ids, labels=ids).loss)
 

@@ -306,7 +306,7 @@ def test_words_are_chosen_by_their_tokens_as_values():
 def test_the_budget_is_what_the_model_reads_and_short_values_share_a_row():
     questions, model = questions_of_three_kinds(), Copier()
     candidate_log_probs(model, questions, batch_size=3, progress=False)
-    assert model.read == tokens_to_read(questions) + 2 * 2  # two tokens, read twice, tell how logits are made
+    assert model.read == tokens_to_read(questions) + 2  # two tokens tell how logits are made
     assert measure_retrieval(Copier(), questions, progress=False).tokens_read == tokens_to_read(questions)
     one_token = key_value_questions(whole_words(WORDS), WORDS, pairs=4, trials=1, indices=[2])
     assert tokens_to_read(one_token) == len(one_token[0].context)
@@ -322,9 +322,13 @@ def test_the_verdict_asks_whether_chance_is_in_every_interval(hits, word):
     assert verdict([Place(4, i, i / 2, hit, 20, *wilson(hit, 20), 0.25) for i, hit in enumerate(hits)]) == word
 
 
-def test_a_model_that_changes_its_logits_is_refused():
-    with pytest.raises(HyLoRADAError, match="more between its decoder and its logits"):
-        candidate_log_probs(Copier(scale=0.5), questions_of_three_kinds(), progress=False)
+def test_a_model_that_scales_its_logits_is_asked_for_those():
+    """Half the logits are those of half the output layer."""
+    halved, questions = Copier(), questions_of_three_kinds()
+    halved.head.weight.data *= 0.5
+    scaled = candidate_log_probs(Copier(scale=0.5), questions, progress=False)
+    wanted = candidate_log_probs(halved, questions, progress=False)
+    np.testing.assert_allclose(np.concatenate(scaled), np.concatenate(wanted), rtol=1e-6)
 
 
 def ask(questions: list[Question], **options) -> None:
