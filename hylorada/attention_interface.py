@@ -34,6 +34,20 @@ def set_attention(base_model: PreTrainedModel, attentions: list[nn.Module], name
         raise _out_of_reach(base_model, part)
 
 
+def wrong_attention(base_model: PreTrainedModel, part: str, wanted: str) -> HyLoRADAError:
+    """Return the refusal of a model whose attention is not the one that `part` can act in, with what can be done."""
+    name, given = type(base_model).__name__, attention_name(base_model)
+    if getattr(base_model, "_supports_sdpa", False):
+        return HyLoRADAError(
+            f"{part} acts in {wanted!r} attention, and this {name} uses {given!r}; load it with "
+            f"attn_implementation={wanted!r}."
+        )
+    return HyLoRADAError(
+        f"{part} acts in {wanted!r} attention, which cannot compute what this {name} does in {given!r} (it may cap its "
+        f"scores, or have sinks or code of its own); use a base model such as Llama or Qwen2, or turn {part} off."
+    )
+
+
 def attention_name(module: nn.Module) -> str | None:
     """Return the name that a model, or one of its attention modules, looks up in the interface."""
     return getattr(getattr(module, "config", None), "_attn_implementation", None)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from hylorada import s2_attention
-from hylorada.attention_interface import attention_name, find_attentions_on_interface, set_attention
+from hylorada.attention_interface import attention_name, find_attentions_on_interface, set_attention, wrong_attention
 from hylorada.errors import HyLoRADAError
 
 NAME = "hylorada_daa"
@@ -160,10 +160,7 @@ def _check_own_attention(base_model: PreTrainedModel) -> None:
     if base_model.config.output_attentions:
         raise HyLoRADAError("DAA makes no attention weights to return; set output_attentions=False.")
     if attention_name(base_model) not in WRAPPED:
-        raise HyLoRADAError(
-            f"DAA wraps {s2_attention.BASE!r} attention, and this {type(base_model).__name__} uses "
-            f"{attention_name(base_model)!r}; load it with attn_implementation={s2_attention.BASE!r}."
-        )
+        raise wrong_attention(base_model, "DAA", s2_attention.BASE)
 
 
 def _check_fit(attentions: list[nn.Module], adapters: list[DirectAttention]) -> None:

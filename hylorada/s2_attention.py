@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
-from hylorada.attention_interface import attention_name, find_attentions_on_interface, set_attention
+from hylorada.attention_interface import attention_name, find_attentions_on_interface, set_attention, wrong_attention
 from hylorada.errors import HyLoRADAError
 
 NAME = "hylorada_s2"
@@ -216,10 +216,7 @@ def _check_own_attention(base_model: PreTrainedModel) -> None:
     if base_model.config.output_attentions:
         raise HyLoRADAError("S²-Attn makes no attention weights to return; set output_attentions=False.")
     if attention_name(base_model) != BASE:
-        raise HyLoRADAError(
-            f"S²-Attn stands in for {BASE!r} attention, and this {type(base_model).__name__} uses "
-            f"{attention_name(base_model)!r}; load it with attn_implementation={BASE!r}."
-        )
+        raise wrong_attention(base_model, "S²-Attn", BASE)
 
 
 AttentionInterface.register(NAME, _attention)
