@@ -3,7 +3,9 @@
 The parts take plain arguments and know no configuration; here the two meet.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -11,8 +13,9 @@ from transformers import PreTrainedModel
 from hylorada.attention_interface import find_attentions_on_interface
 from hylorada.config import HyLoRADAConfig
 from hylorada.daa import DirectAttention
+from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
-from hylorada.find import find_feed_forwards
+from hylorada.find import find_feed_forwards, find_final_norm
 from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import ConstantVector, LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA, PositionGatedLandmark
@@ -31,12 +34,14 @@ class Parts:
     """What an adapter puts into a base model; None, or no layer, where it is not wanted.
 
     layers: what stands in for modules of the base, by their full names; each holds the original as `base_layer`.
-    daa, sparse: one module for each layer of the base, in its order.
+    landmark_place: the full name of the norm it acts after, None where it acts after blocks. daa, sparse: one module
+    for each layer of the base, in its order.
     """
 
     layers: dict[str, nn.Module] = field(default_factory=dict)
     position_bias: PositionBias | None = None
     landmark: Landmark | None = None
+    landmark_place: str | None = None
     daa: nn.ModuleList | None = None
     sparse: nn.ModuleList | None = None
 
@@ -44,15 +49,35 @@ class Parts:
 def make_parts(
     base: PreTrainedModel, config: HyLoRADAConfig, positions: PositionIds, sequence: RunningSequence
 ) -> Parts:
-    """Return all parts that are asked for; positions, sequence: what the layers will be told of each pass."""
-    bias = make_position_bias(base, config)
-    return Parts(
-        layers=make_layers(base, config, bias, positions, sequence),
+    """Return all parts that are asked for; positions, sequence: what the layers will be told of each pass.
+
+    Raises:
+        HyLoRADAError: parts find no place in the base; all that stands in the way is said at once.
+    """
+    problems: dict[str, None] = {}  # for its order
+
+    def made(make: Callable, *arguments: Any) -> Any:
+        try:
+            return make(base, *arguments)
+        except HyLoRADAError as problem:
+            problems[str(problem)] = None
+            return None
+
+    bias = made(make_position_bias, config)
+    layers = made(make_layers, config, bias, positions, sequence)
+    landmark = made(make_landmark, config)  # after the layers: one seed, one A in all stages
+    after_norm = landmark is not None and not isinstance(landmark, PerLayerLandmark)
+    parts = Parts(
+        layers=layers,
         position_bias=bias,
-        landmark=make_landmark(base, config),  # after the layers: one seed, one A in all stages
-        daa=make_direct_attention(base, config),
-        sparse=make_sparse(base, config),
+        landmark=landmark,
+        landmark_place=made(find_final_norm) if after_norm else None,
+        daa=made(make_direct_attention, config),
+        sparse=made(make_sparse, config),
     )
+    if problems:
+        raise HyLoRADAError(" And: ".join(problems))
+    return parts
 
 
 def make_layers(
@@ -105,10 +130,17 @@ def make_landmark(base: PreTrainedModel, config: HyLoRADAConfig) -> Landmark | N
         return None
     size, number, dropout = base.config.get_text_config().hidden_size, config.num_landmarks, config.lora_dropout
     match config.landmark_design:
+        case "original" | "per_layer" if base.config.get_text_config() is not base.config:
+            raise HyLoRADAError(
+                f"landmark_design={config.landmark_design!r} pools under the padding mask, which a multimodal "
+                f"{type(base).__name__} does not hand to its language model; use another design."
+            )
         case "original":
             landmark = PooledLandmark(size, number, dropout, config.landmark_pooling)
         case "per_layer":
-            landmark = PerLayerLandmark(base.config.num_hidden_layers, size, number, dropout, config.landmark_pooling)
+            landmark = PerLayerLandmark(
+                base.config.get_text_config().num_hidden_layers, size, number, dropout, config.landmark_pooling
+            )
         case "constant":
             landmark = ConstantVector(size)
         case "learnable_bucket":
@@ -133,7 +165,7 @@ def make_sparse(base: PreTrainedModel, config: HyLoRADAConfig) -> nn.ModuleList 
     if not config.sparse_enabled:
         return None
     sizes = base.config.get_text_config().hidden_size, config.sparse_bottleneck, config.sparse_top_share
-    return nn.ModuleList(SparseMLP(*sizes) for _ in find_feed_forwards(base.get_decoder())).to(base.device)
+    return nn.ModuleList(SparseMLP(*sizes) for _ in find_feed_forwards(decoder_of(base))).to(base.device)
 
 
 def max_positions(base: PreTrainedModel, config: HyLoRADAConfig) -> int:

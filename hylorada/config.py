@@ -35,9 +35,9 @@ class HyLoRADAConfig:
     """Every choice of the method, with the defaults of the published configuration class.
 
     Sizes are counts, `max_positions` is in tokens (None: the model's own context length) and `lora_target_modules`
-    holds layer names or dotted suffixes, or is one pattern that full names match as a whole (None: the family's
-    attention projections, see `hylorada.find.TARGETS`). How layers are told apart, and keys of the two patterns are
-    read, says `hylorada.layer_choice`.
+    holds layer names or dotted suffixes, or is one pattern that full names match as a whole, or "all-linear" (None: the
+    attention projections, see `hylorada.targets`). How layers are told apart, and keys of the two patterns are read,
+    says `hylorada.layer_choice`.
 
     Raises:
         HyLoRADAError: a value outside what the field allows, saying what was given and what to do; for a name that is
@@ -119,8 +119,8 @@ class HyLoRADAConfig:
             )
         self._check_groups()
         self._check_rope()
-        self._check_targets("lora_target_modules", "None for the family's own")
-        self._check_targets("exclude_modules", "None for no exclusion")
+        self._check_targets("lora_target_modules", "'all-linear', or None for the attention projections")
+        self._check_targets("exclude_modules", "or None for no exclusion")
         self._check_blocks()
         self._check_patterns()
         self._check_parts()
@@ -175,7 +175,7 @@ class HyLoRADAConfig:
         if not isinstance(names, tuple) or not names or not all(isinstance(n, str) and n for n in names):
             raise HyLoRADAError(
                 f"{setting}={targets!r} is not a list of layer names; "
-                f"give names such as ['q_proj', 'v_proj'], one pattern over full names, or {otherwise}."
+                f"give names such as ['q_proj', 'v_proj'], one pattern over full names, {otherwise}."
             )
         if len(set(names)) != len(names):
             raise HyLoRADAError(f"{setting}={list(names)} names a layer twice; name each once.")

@@ -26,11 +26,11 @@ from hylorada.checkpoint import check_same_names, read_tensors, write_tensors
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.files import check_only, read_json, write_json, written_beside
-from hylorada.find import TARGETS, find_layers
 from hylorada.layer_choice import block_number, by_pattern, is_meant, matches
 from hylorada.lora import HyLoRADAUnified, weight_rows
 from hylorada.model import HyLoRADAModel
 from hylorada.parts import owners
+from hylorada.targets import find_layers, shortest_names
 from hylorada.trained_weights import TrainedWeights
 
 CONFIG_FILE = "adapter_config.json"
@@ -239,14 +239,6 @@ def _numbers(config: HyLoRADAConfig, names: Iterable[str]) -> tuple[dict[str, in
     return ranks, alphas
 
 
-def _target_names(config: HyLoRADAConfig, layers: Iterable[str], model_type: str) -> list[str]:
-    """Return names that mean the same layers to PEFT: all of them in full where names alone do not tell them apart."""
-    targets = config.lora_target_modules
-    if isinstance(targets, str) or config.exclude_modules or config.layers_to_transform is not None:
-        return sorted(layers)
-    return sorted(targets or TARGETS[model_type])
-
-
 def _settings(model: HyLoRADAModel, layers: dict[str, HyLoRADAUnified], rank: int, alpha: float) -> dict[str, Any]:
     """Return what PEFT is to read; targets mean the same layers there as here."""
     base, is_merged = model.base_model.config, getattr(model.base_model, "is_merged_by_hylorada", False)
@@ -259,7 +251,7 @@ def _settings(model: HyLoRADAModel, layers: dict[str, HyLoRADAUnified], rank: in
         "lora_dropout": 0.0,
         "use_rslora": False,
         "use_dora": False,
-        "target_modules": _target_names(model.hylorada_config, layers, base.model_type),
+        "target_modules": shortest_names(model.base_model, layers),
         "fan_in_fan_out": any(not isinstance(layer.base_layer, nn.Linear) for layer in layers.values()),
         "bias": "none",
         "inference_mode": True,

@@ -1,66 +1,29 @@
-"""Where things are in a base model of transformers: by name as the user gives it, else by role, never by guess."""
+"""Where things are in the decoder of a base model of transformers: by role, never by guess."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hylorada.errors import HyLoRADAError, near
-from hylorada.lora import weight_rows
+from hylorada.decoder import decoder_of
+from hylorada.errors import HyLoRADAError
 
-LLAMA_LIKE = ("q_proj", "k_proj", "v_proj", "o_proj")
-TARGETS = {  # layers adapted when the configuration names none, by `model_type`
-    "gpt2": ("c_attn", "c_proj"),
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "gemma", "granite"), LLAMA_LIKE),
-}
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
-BLOCKS = ("layers", "h")
+BLOCKS = ("layers", "h", "blocks")
 FEED_FORWARDS = ("MLP", "FeedForward")
 
 
-def find_layers(base_model: PreTrainedModel, names: tuple[str, ...] | None) -> dict[str, nn.Module]:
-    """Return the layers to adapt by full name; a name matches a layer's full name or its dotted end.
-
-    Raises:
-        HyLoRADAError: an unknown family without names, or a name that matches nothing (nearest names are listed).
-    """
-    if names is None:
-        family = base_model.config.model_type
-        if family not in TARGETS:
-            raise HyLoRADAError(f"the layers to adapt in a {family!r} model are not known; set lora_target_modules.")
-        names = TARGETS[family]
-    layers: dict[str, nn.Module] = {}
-    modules, head = dict(base_model.named_modules()), base_model.get_output_embeddings()
-    for name in names:
-        matches = {full: module for full, module in modules.items() if full == name or full.endswith("." + name)}
-        if not matches:
-            ends = {full.rsplit(".", 1)[-1] for full, module in modules.items() if _is_linear(module)}
-            ends -= {full.rsplit(".", 1)[-1] for full, module in modules.items() if module is head}
-            raise HyLoRADAError(f"lora_target_modules: {name!r} matches no layer of this model; {near(name, ends)}")
-        for full, module in matches.items():
-            if module is head:
-                raise HyLoRADAError(
-                    f"lora_target_modules: {full!r} is the output layer, whose weight may be the input embedding's too "
-                    "and which the loss applies in chunks; name layers inside the blocks."
-                )
-            weight_rows(module)  # raises for a layer that cannot be adapted
-            layers[full] = module
-    return {full: layers[full] for full in modules if full in layers}  # in the model's order
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-
-
-def find_attentions_by_name(decoder: nn.Module) -> list[nn.Module]:
-    """Return the self-attention modules of the decoder, those too that transformers' attention interface cannot reach.
-
-    Raises:
-        HyLoRADAError: none is recognised.
-    """
+def attentions_in(decoder: nn.Module) -> list[nn.Module]:
+    """Return the decoder's self-attention modules, those too that transformers' attention interface cannot reach."""
     named = decoder.named_modules()
-    attentions = [m for name, m in named if type(m).__name__.endswith("Attention") and "cross" not in name]
-    if not attentions:
-        raise HyLoRADAError("no attention module was found to deliver positions; set position_bias_enabled=False.")
-    return attentions
+    return [m for name, m in named if type(m).__name__.endswith("Attention") and "cross" not in name]
+
+
+def find_experts(decoder: nn.Module) -> list[nn.Module]:
+    """Return the routed experts of each block: one module that holds the weights of all of them, or their list."""
+    named = decoder.named_modules()
+    found = [m for name, m in named if type(m).__name__.endswith("Experts") or name.endswith(".experts")]
+    inside = {inner for experts in found for inner in experts.modules() if inner is not experts}
+    return [experts for experts in found if experts not in inside]
 
 
 def find_blocks(decoder: nn.Module) -> nn.ModuleList:
@@ -85,9 +48,37 @@ def find_feed_forwards(decoder: nn.Module) -> list[nn.Module]:
     return feed_forwards
 
 
-def find_final_norm(decoder: nn.Module) -> nn.Module:
-    """Return the norm after the last block, where landmarks act (HyLoRADAError when none is recognised)."""
+def find_final_norm(base_model: PreTrainedModel) -> str:
+    """Return the full name of the final norm, where landmarks act: the norm whose output is the decoder's.
+
+    A model whose norm has no usual name is run on two tokens to see.
+
+    Raises:
+        HyLoRADAError: no norm's output is the decoder's.
+    """
+    decoder = decoder_of(base_model)
+    names = {module: name for name, module in base_model.named_modules()}
     for name in FINAL_NORMS:
         if isinstance(norm := getattr(decoder, name, None), nn.Module):
-            return norm
-    raise HyLoRADAError(f"{type(decoder).__name__} has none of {', '.join(FINAL_NORMS)}; set landmark_enabled=False.")
+            return names[norm]
+    outputs: dict[nn.Module, Tensor] = {}
+    norms = [module for module in decoder.modules() if type(module).__name__.lower().endswith("norm")]
+    hooks = [norm.register_forward_hook(lambda norm, args, out: outputs.update({norm: out})) for norm in norms]
+    accelerators = [] if base_model.device.type in ("cpu", "meta") else [base_model.device]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(accelerators, device_type=base_model.device.type):
+            hidden = decoder(input_ids=torch.arange(2, device=base_model.device)[None], use_cache=False)[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    last = [norm for norm, out in outputs.items() if out is hidden or _are_equal(out, hidden)]
+    if not last:
+        raise HyLoRADAError(
+            f"the output of {type(decoder).__name__} comes from no norm, so landmarks have no place; set "
+            "landmark_enabled=False."
+        )
+    return names[last[-1]]
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and not one.is_meta and torch.equal(one, other)

@@ -12,6 +12,8 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from hylorada.decoder import decoder_of
+
 
 class LastHiddenState:
     """Holds the decoder's output from its return until the model around it returns, and no longer."""
@@ -24,7 +26,7 @@ class LastHiddenState:
         """Hook a causal language model, whose outputs then have one attribute more; their keys stay as they are."""
         return [
             base_model.register_forward_pre_hook(self._begin),
-            base_model.get_decoder().register_forward_hook(self._keep),
+            decoder_of(base_model).register_forward_hook(self._keep),
             base_model.register_forward_hook(self._hand_on, always_call=True),
         ]
 

@@ -1,6 +1,6 @@
 """Which layers an adapter takes, and the rank and alpha of each, where a configuration tells layers apart as PEFT does.
 
-lora_target_modules            names and dotted ends, a family's own, or one pattern over full names
+lora_target_modules            names and dotted ends, one pattern over full names, or what `hylorada.targets` chooses
 exclude_modules                of these, names and dotted ends or one pattern that are left out
 layers_to_transform            the numbers of the blocks, counted from 0, to which these are limited
 rank_pattern, alpha_pattern    the number of each layer whose full name, or a dotted end of it, a pattern matches
@@ -13,9 +13,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hylorada.config import HyLoRADAConfig
+from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
-from hylorada.find import find_layers
 from hylorada.lora import weight_rows
+from hylorada.targets import ALL_LINEAR, find_layers, is_linear
 
 BLOCK_NUMBER = re.compile(r"(?:^|\.)(\d+)\.")  # the first number in a name; experts have numbers too, further in
 
@@ -28,7 +29,7 @@ def chosen_layers(base_model: PreTrainedModel, config: HyLoRADAConfig) -> dict[s
             block meets no layer.
     """
     targets = config.lora_target_modules
-    if isinstance(targets, str) and targets != "all-linear":
+    if isinstance(targets, str) and targets != ALL_LINEAR:
         targets = _matching(base_model, targets)
     layers = find_layers(base_model, targets)
     excluded = {name for name in layers if is_meant(name, config.exclude_modules or ())}
@@ -86,8 +87,9 @@ def block_number(name: str) -> int | None:
 
 def _matching(base_model: PreTrainedModel, pattern: str) -> tuple[str, ...]:
     """Return the full names of the layers that a pattern matches; containers that it matches too are no layers."""
-    named = {name: module for name, module in base_model.named_modules() if name}
-    linear = [n for n, m in named.items() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    own = {*decoder_of(base_model).modules(), base_model.get_output_embeddings()}
+    named = {name: module for name, module in base_model.named_modules() if module in own}
+    linear = [name for name, module in named.items() if is_linear(module)]
     found = [name for name in named if is_meant(name, pattern)]
     if not found:
         raise HyLoRADAError(

@@ -133,8 +133,8 @@ class LowRankUpdate(nn.Module):
         sequence: RunningSequence | None = None,
     ) -> None:
         super().__init__()
-        if rank < 1 or rank > min(d_in, d_out):
-            raise HyLoRADAError(f"rank {rank} does not fit a {d_out} x {d_in} layer; use 1 to {min(d_in, d_out)}.")
+        if rank < 1 or rank > d_in:  # one output, as of a gate, takes any rank, to no use
+            raise HyLoRADAError(f"rank {rank} does not fit a {d_out} x {d_in} layer; use 1 to {d_in}.")
         if not (math.isfinite(alpha) and alpha > 0):
             raise HyLoRADAError(f"alpha={alpha} is not allowed; use a positive number.")
         if not 0.0 <= dropout < 1.0:
@@ -183,7 +183,16 @@ class LowRankUpdate(nn.Module):
 
     @torch.no_grad()
     def start_at_top_of(self, weight: Tensor) -> None:
-        """Start at the r largest singular directions of W (d_out, d_in), from which the update then is the distance."""
+        """Start at the r largest singular directions of W (d_out, d_in), from which the update then is the distance.
+
+        Raises:
+            HyLoRADAError: W has fewer than r.
+        """
+        if len(self.A) > min(weight.shape):
+            raise HyLoRADAError(
+                f"rank {len(self.A)} is more than the {min(weight.shape)} singular directions of a {weight.shape[0]} x "
+                f"{weight.shape[1]} layer; use a lower rank there, or another init_lora_weights."
+            )
         left, sizes, right = torch.linalg.svd(weight.detach().float(), full_matrices=False)
         root = (sizes[: len(self.A)] / self.scaling).sqrt()
         self.A.copy_(root[:, None] * right[: len(self.A)])
@@ -281,16 +290,24 @@ class AtPosition:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Scale values (batch, seq, d) by the place of each token in the running pass."""
-        return scaled_by_place(values, self._extra(values.dtype))
+        return scaled_by_place(values, self._extra(values))
 
     def extra(self, values: Tensor) -> Tensor | None:
         """Return what `values` (batch, seq, d) would be scaled by, less 1, (batch, seq)."""
-        return self._extra(values.dtype).expand(values.shape[:-1])
+        return self._extra(values).expand(values.shape[:-1])
 
-    def _extra(self, dtype: torch.dtype) -> Tensor:
-        """Return it in float32, or as it was kept for values of `dtype`."""
-        bias, ids = self.bias, self.positions.get()
-        return self.kept.get(lambda: bias.extra(ids), dtype, ids, bias.bias, bias.weight, bias.bucket.table)
+    def _extra(self, values: Tensor) -> Tensor:
+        """Return it as it spreads over `values`, in float32, or as it was kept for values of their dtype."""
+        bias, shape = self.bias, values.shape[:-1]
+        ids = self.positions.of(shape)
+        extra = self.kept.get(
+            lambda: bias.extra(ids), values.dtype, ids, bias.bias, bias.weight, bias.bucket.table
+        )  # (batch or 1, seq)
+        if len(shape) == 2:
+            return extra
+        if len(shape) == 1:  # tokens in one row, as experts see them
+            return extra.expand(self.positions.held.rows, -1).flatten()
+        return extra.view(len(extra), *[1] * (len(shape) - 2), -1)
 
 
 class Unchanged:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hylorada.config import POOLED_DESIGNS
+from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
 from hylorada.loss import IGNORED
 from hylorada.model import HyLoRADAModel
@@ -61,7 +62,7 @@ def check_keeps_apart(model: HyLoRADAModel) -> None:
             f"landmark_design={config.landmark_design!r} pools over a whole row, and texts are packed in rows here; "
             "give each text a row, or use another design."
         )
-    decoder, device = model.base_model.get_decoder(), model.base_model.get_input_embeddings().weight.device
+    decoder, device = decoder_of(model.base_model), model.base_model.get_input_embeddings().weight.device
     first, other = torch.tensor([[[0, 1, 2, 3]], [[2, 0, 2, 3]]], device=device)  # the first of two texts differs
     was_training = model.training
     model.eval()

@@ -4,6 +4,8 @@ With B buckets over P positions: log spacing is floor(B·log(1+p)/log(1+P)), lin
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -48,14 +50,21 @@ def check_buckets(num_buckets: int, max_positions: int) -> None:
 
 
 class PositionIds:
-    """Carries the running forward pass's position ids, (batch or 1, seq), to parts that get hidden states alone."""
+    """Carries the running forward pass's position ids, (batch or 1, seq), to parts that get hidden states alone.
+
+    held: what is known of the pass, one value, so that a block that runs again can be given that of its own pass.
+    """
 
     def __init__(self) -> None:
-        self._ids: Tensor | None = None
+        self.held = Pass()
 
-    def set(self, ids: Tensor | None) -> None:
-        """Hold the ids of the pass that begins, or None when they are not known."""
-        self._ids = ids
+    def set(self, ids: Tensor | None, rows: int | None = None, whole: "Whole | None" = None) -> None:
+        """Hold the ids of the pass that begins, or None when they are not known.
+
+        rows: its batch size, None where it is not known. whole: makes the ids of all tokens that the pass sees,
+        those in the cache first, for their number: (batch or 1, past + seq).
+        """
+        self.held = Pass(ids, rows, whole)
 
     def get(self) -> Tensor:
         """Return the ids of the running pass.
@@ -63,9 +72,49 @@ class PositionIds:
         Raises:
             HyLoRADAError: none were delivered, so a part would silently act as if every token stood at one place.
         """
-        if self._ids is None:
+        if self.held.ids is None:
             raise HyLoRADAError(
                 "a part that uses token positions got none: call the model itself (not a layer of it), "
                 "and pass position_ids when the attention mask is not a plain (batch, seq) one."
             )
-        return self._ids
+        return self.held.ids
+
+    def of(self, shape: torch.Size) -> Tensor:
+        """Return the ids (batch or 1, seq) of vectors that lie in `shape`: (batch, ..., seq), or tokens in one row.
+
+        seq is the pass's own, or past + seq where a layer runs over what the cache holds too.
+
+        Raises:
+            HyLoRADAError: as `get`, or vectors in this shape are not the tokens of the pass.
+        """
+        ids, rows = self.get(), self.held.rows
+        several, seq = len(shape) > 1 and rows in (None, shape[0]), ids.shape[1]
+        if (several and shape[-1] == seq) or (rows and shape == (rows * seq,)):
+            return ids
+        whole = self.held.all_ids(shape[-1]) if several else None
+        if whole is None:
+            raise HyLoRADAError(
+                f"an adapted layer sees vectors in the shape {tuple(shape)}, and the pass has {rows} x {seq} tokens, "
+                "so their positions are not known; leave that layer out of lora_target_modules, or set "
+                "position_bias_enabled=False."
+            )
+        return whole
+
+
+Whole = Callable[[int], Tensor | None]
+
+
+@dataclass
+class Pass:
+    """One pass: see `PositionIds.set`."""
+
+    ids: Tensor | None = None
+    rows: int | None = None
+    whole: Whole | None = None
+    made: dict[int, Tensor | None] = field(default_factory=dict)
+
+    def all_ids(self, length: int) -> Tensor | None:
+        """Return the ids of all tokens that the pass sees, if these are `length` many and known; made once."""
+        if length not in self.made:
+            self.made[length] = None if self.whole is None else self.whole(length)
+        return self.made[length]

@@ -32,10 +32,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError, near
 
 SCALINGS = ("dynamic", "linear", "yarn")
 CHANGED = ("rope_parameters", "max_position_embeddings")  # of the configuration
+LIMITS = ("max_position_embeddings", "max_seq_len", "seq_length")  # how families name their context length
 
 
 def enable(base_model: PreTrainedModel, scaling_type: str, factor: float) -> None:
@@ -61,7 +63,7 @@ def enable(base_model: PreTrainedModel, scaling_type: str, factor: float) -> Non
     for old, new in rebuilt.items():
         new.config, new.unscaled, new.unscaled_config, new.hooks = config, old, kept, []
         if scaling_type == "dynamic":
-            _forget_earlier_passes(new, base_model.get_decoder())
+            _forget_earlier_passes(new, decoder_of(base_model))
     for place, old in places.items():
         base_model.set_submodule(place, rebuilt[old])
 
@@ -108,7 +110,7 @@ def check_scaling(scaling_type: str, factor: float) -> None:
 def usable_context(config: PreTrainedConfig) -> int | None:
     """Return the tokens a model has positions for, RoPE scaling included, or None where it states no limit."""
     config = config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
+    limit = next((getattr(config, name) for name in LIMITS if getattr(config, name, None)), None)
     if limit is None:
         return None
     rope = getattr(config, "rope_parameters", None) or {}

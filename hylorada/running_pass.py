@@ -18,7 +18,7 @@ class RunningPass:
     """
 
     def __init__(self, config: PreTrainedConfig) -> None:
-        self.config = config
+        self.config = config.get_text_config()
         self.mask: Tensor | None = None
         self.cache: DynamicCache | None = None
         self.past = 0
@@ -53,10 +53,9 @@ class RunningPass:
         """Return (batch, seq) that is False where `seen` (batch, seq, d) is padding."""
         if self.mask is None:
             return torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
-        if self.mask.ndim != 2 or self.mask.shape[1] != seen.shape[1]:
-            raise HyLoRADAError(
-                f"landmarks that pool need an attention mask of (batch, {seen.shape[1]}), not {tuple(self.mask.shape)}."
-            )
+        shape = tuple(self.mask.shape) if isinstance(self.mask, Tensor) else type(self.mask).__name__
+        if shape != (len(seen), seen.shape[1]):
+            raise HyLoRADAError(f"landmarks that pool need an attention mask of (batch, {seen.shape[1]}), not {shape}.")
         return self.mask.bool()
 
     def _kept(self, hidden: Tensor, index: int) -> Tensor:
@@ -82,21 +81,43 @@ def positions_of(kwargs: dict[str, Any]) -> Tensor | None:
 
     Given ids are taken; else real tokens are counted; without a mask they go on after what the cache holds.
     """
-    given = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
+    given = tokens_of(kwargs)
     if kwargs.get("position_ids") is not None:
-        return kwargs["position_ids"]
+        return kwargs["position_ids"] if kwargs["position_ids"].ndim == 2 else None
     if kwargs.get("attention_mask") is not None:
         return positions_from_mask(kwargs["attention_mask"], given.shape[1])
+    if kwargs.get("cache_params") is not None:  # of a state space, which does not count
+        return None
     cache = kwargs.get("past_key_values")
     past = 0 if cache is None else cache.get_seq_length()
     return torch.arange(given.shape[1], device=given.device)[None] + past
 
 
-def positions_from_mask(mask: Tensor, length: int) -> Tensor | None:
+def whole_positions(mask: Any, ids: Tensor, length: int) -> Tensor | None:
+    """Return the ids (batch or 1, length) of all tokens that a decoder call sees, or None where they are not known.
+
+    mask: that of the call. ids: those of its own tokens, the last ones. What the cache holds was counted in the same
+    way, unless these ids say otherwise.
+    """
+    if mask is None:
+        whole = torch.arange(length, device=ids.device)[None]
+    elif (whole := positions_from_mask(mask, length)) is None or mask.shape[1] != length:
+        return None
+    rows = max(len(whole), len(ids))
+    known = torch.equal(whole[:, -ids.shape[1] :].expand(rows, -1), ids.expand(rows, -1))
+    return whole if known else None
+
+
+def tokens_of(kwargs: dict[str, Any]) -> Tensor:
+    """Return what a decoder call brings: ids (batch, seq) or embeddings (batch, seq, d)."""
+    return kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
+
+
+def positions_from_mask(mask: Any, length: int) -> Tensor | None:
     """Count real tokens only: ids (batch, length) of the last `length` tokens under a (batch, past + length) mask.
 
-    Padding on the left gets 0, on the right the last real id. A mask of another shape says nothing of positions: None.
+    Padding on the left gets 0, on the right the last real id. Any other mask says nothing of positions: None.
     """
-    if mask.ndim != 2:
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
         return None
     return (mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
 
 
@@ -150,7 +151,7 @@ def find_embeddings(base_model: nn.Module) -> dict[str, nn.Embedding]:
     Raises:
         HyLoRADAError: the token embedding is not among them, or is wrapped already.
     """
-    decoder, token_embedding = base_model.get_decoder(), base_model.get_input_embeddings()
+    decoder, token_embedding = decoder_of(base_model), base_model.get_input_embeddings()
     inside = {
         module for blocks in decoder.modules() if isinstance(blocks, nn.ModuleList) for module in blocks.modules()
     }
@@ -170,7 +171,7 @@ def find_norms(base_model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         HyLoRADAError: there is none, or they are wrapped already.
     """
-    own = set(base_model.get_decoder().modules())
+    own = set(decoder_of(base_model).modules())
     norms = {n: m for n, m in base_model.named_modules() if m in own and _is_norm(m)}
     if not norms or any(name.endswith(".base_layer") for name in norms):
         raise HyLoRADAError(

@@ -1,9 +1,8 @@
 """The parts of an adapter in the modules of its base: put in, taken out, and told of each pass that runs.
 
-Positions come from two kinds of hooks. One on the decoder runs once a pass: it derives ids from the padding mask and
-the cache, which the base alone does not. One on each attention module hands the ids of *its* call to the layers of its
-block: activation checkpointing runs a block again long after the pass, when only the arguments of that call still tell
-its positions.
+Positions come from a hook on the decoder, once a pass: it derives ids from the padding mask and the cache, which the
+base alone does not, and lets go of them when the pass ends. Activation checkpointing runs a block again long after the
+pass; `recompute` gives the block the positions of its own pass then.
 """
 
 import inspect
@@ -21,15 +20,17 @@ from hylorada import daa, guarded_base, rope, s2_attention
 from hylorada.attention_interface import attention_name
 from hylorada.build import Parts
 from hylorada.config import HyLoRADAConfig
+from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
-from hylorada.find import find_attentions_by_name, find_blocks, find_feed_forwards, find_final_norm
+from hylorada.find import find_blocks, find_feed_forwards
 from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
 from hylorada.last_hidden_state import LastHiddenState
 from hylorada.layer_choice import chosen_layers
 from hylorada.lora import AtPosition
 from hylorada.positions import PositionIds
-from hylorada.running_pass import RunningPass, is_next_token, positions_of
+from hylorada.recompute import leave_as_it_was, take_positions_along
+from hylorada.running_pass import RunningPass, is_next_token, positions_of, tokens_of, whole_positions
 
 
 class Wiring:
@@ -43,6 +44,7 @@ class Wiring:
         self.positions, self.running = PositionIds(), RunningPass(base_model.config)
         self.sequence = RunningSequence()
         self._hooks: list[RemovableHandle] = []
+        self._checkpointing: list[nn.Module] = []  # modules that can run again in the backward pass
         self._trained_before = [p for p in base_model.parameters() if p.requires_grad]
 
     def scale_rope(self) -> None:
@@ -76,7 +78,7 @@ class Wiring:
 
     def attach(self, training: bool) -> None:
         """Set the parts' layers into the base, in training mode or not, and hook everything else to it."""
-        parts, decoder = self.parts, self.base_model.get_decoder()
+        parts, decoder = self.parts, decoder_of(self.base_model)
         for name, layer in parts.layers.items():
             layer.train(training)  # the base may have been switched while they were out
             self.base_model.set_submodule(name, layer)
@@ -84,17 +86,22 @@ class Wiring:
             decoder.register_forward_pre_hook(self._begin_pass, with_kwargs=True),
             decoder.register_forward_hook(self._end_pass),
         ]
+        self._checkpointing = [module for module in decoder.modules() if hasattr(module, "gradient_checkpointing")]
         self._group_attention()
         if parts.daa is not None:  # around what S²-Attn does
             daa.enable(self.base_model, parts.daa)
-        if parts.position_bias is not None:
-            self._hooks += self._deliver_positions(decoder)
+        if parts.position_bias is not None and not self.config.lora_enabled:  # no adapted layer applies it
+            scale = AtPosition(parts.position_bias, self.positions)
+            targets = chosen_layers(self.base_model, self.config)
+            self._hooks += [layer.register_forward_hook(partial(_after, scale)) for layer in targets.values()]
         if parts.sparse is not None:
             blocks = zip(find_feed_forwards(decoder), parts.sparse, strict=True)
             self._hooks += [block.register_forward_hook(partial(_after, part)) for block, part in blocks]
         self._hooks += self._hook_landmark(decoder)
         self._hooks += LastHiddenState().attach(self.base_model)
         guarded_base.guard(self.base_model)
+        if self.base_model.config.get_text_config() is not self.base_model.config:  # multimodal
+            self._hooks.append(self.base_model.register_forward_pre_hook(self._begin_call, with_kwargs=True))
 
     def detach(self) -> None:
         """Take out what `attach` put in (HyLoRADAError where other attention has come into its place)."""
@@ -103,6 +110,7 @@ class Wiring:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        leave_as_it_was(self.base_model.modules())
         for name, layer in self.parts.layers.items():
             self.base_model.set_submodule(name, layer.base_layer)
         guarded_base.release(self.base_model)
@@ -118,15 +126,6 @@ class Wiring:
             )
         s2_attention.enable(self.base_model, group_size, self.config.s2_sink_tokens)
 
-    def _deliver_positions(self, decoder: nn.Module) -> list[RemovableHandle]:
-        receivers = find_attentions_by_name(decoder)
-        hooks = [r.register_forward_pre_hook(self._enter_attention, with_kwargs=True) for r in receivers]
-        if not self.config.lora_enabled:  # then no adapted layer applies the bias
-            scale = AtPosition(self.parts.position_bias, self.positions)
-            targets = chosen_layers(self.base_model, self.config)
-            hooks += [layer.register_forward_hook(partial(_after, scale)) for layer in targets.values()]
-        return hooks
-
     def _hook_landmark(self, decoder: nn.Module) -> list[RemovableHandle]:
         match landmark := self.parts.landmark:
             case None:
@@ -135,25 +134,40 @@ class Wiring:
                 pairs = enumerate(zip(find_blocks(decoder), landmark, strict=True))
                 return [b.register_forward_hook(partial(self._leave_pooled, part, slot)) for slot, (b, part) in pairs]
             case PooledLandmark():
-                return [find_final_norm(decoder).register_forward_hook(partial(self._leave_pooled, landmark, 0))]
+                return [self._final_norm().register_forward_hook(partial(self._leave_pooled, landmark, 0))]
             case _:
-                return [find_final_norm(decoder).register_forward_hook(self._leave_final_norm)]
+                return [self._final_norm().register_forward_hook(self._leave_final_norm)]
+
+    def _final_norm(self) -> nn.Module:
+        return self.base_model.get_submodule(self.parts.landmark_place)
+
+    def _begin_call(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Count positions before a multimodal model makes masks of its own, which no longer tell them."""
+        names = inspect.signature(model.forward).parameters
+        kwargs = dict(zip(names, args, strict=False)) | kwargs
+        if "position_ids" in names:
+            kwargs["position_ids"] = positions_of(kwargs)
+        return (), kwargs
 
     def _begin_pass(self, decoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         names = inspect.signature(decoder.forward).parameters
         kwargs = dict(zip(names, args, strict=False)) | kwargs
         self._check_attention()
-        self.positions.set(positions_of(kwargs))
+        ids = positions_of(kwargs)
+        self.positions.set(ids, len(tokens_of(kwargs)), partial(whole_positions, kwargs.get("attention_mask"), ids))
+        if decoder.training and self.parts.position_bias is not None:
+            take_positions_along(self._checkpointing, self.positions)
         if not torch.compiler.is_compiling():  # a graph keeps nothing
             self.sequence.begin_pass(is_next_token(kwargs), keeps=not decoder.training)
-        if kwargs.get("attention_mask") is not None:  # without a mask the decoder counts as we do
-            kwargs["position_ids"] = positions_of(kwargs)
+        if ids is not None and kwargs.get("attention_mask") is not None and "position_ids" in names:
+            kwargs["position_ids"] = ids  # without a mask the decoder counts as we do
         if isinstance(self.parts.landmark, PooledLandmark | PerLayerLandmark):
             self.running.begin(kwargs, decoder.training)
         return (), kwargs
 
     def _end_pass(self, *call: Any) -> None:
         self.running.end()
+        self.positions.set(None)
         if not torch.compiler.is_compiling():
             self.sequence.end_pass()
 
@@ -166,14 +180,6 @@ class Wiring:
                 f"the attention of this model was set to {current!r} after it was adapted, and {wanted!r} does not act "
                 f"there; set it before, or back to {wanted!r}."
             )
-
-    def _enter_attention(self, attention: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if kwargs.get("position_ids") is None:
-            raise HyLoRADAError(
-                f"{type(attention).__name__} gets no position_ids from its model, so a position bias cannot act here; "
-                "set position_bias_enabled=False."
-            )
-        self.positions.set(kwargs["position_ids"])
 
     def _leave_final_norm(self, norm: nn.Module, args: tuple, hidden: Tensor) -> Tensor:
         return self.parts.landmark(hidden, self.positions.get())

@@ -13,8 +13,8 @@ from hylorada import load
 from hylorada.baselines import METHODS, get_baseline_model
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
-from hylorada.find import TARGETS
 from hylorada.rope import usable_context
+from hylorada.targets import find_layers, shortest_names
 
 BASE = "base"
 PROMPT, NEW_TOKENS = 64, 16  # of generation
@@ -89,7 +89,7 @@ def theirs(method: str, setting: Setting, float32_masters: bool = True) -> nn.Mo
         r=setting.rank,
         lora_alpha=2 * setting.rank,
         lora_dropout=0.0,
-        target_modules=list(setting.targets or TARGETS[base.config.model_type]),
+        target_modules=shortest_names(base, find_layers(base, setting.targets)),
         task_type="CAUSAL_LM",
         **PEFT[method],
     )

@@ -7,11 +7,11 @@ import pytest
 import torch
 from bases import FAMILIES, adapt, gpt2, llama, qwen2, tokens, without_zeros
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaModel
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, LandmarkLoRA, LearnableBucketLandmark
-from hylorada.find import find_layers
 from hylorada.study.plan.ablation import STAGES
+from hylorada.targets import find_layers
 
 PLAIN = HyLoRADAConfig(position_bias_enabled=False, landmark_enabled=False)
 
@@ -168,16 +168,6 @@ def test_a_model_that_cannot_be_made_leaves_the_base_as_it_was():
     assert [name for name, _ in base.named_modules()] == [name for name, _ in llama().named_modules()]
     assert base.config.to_dict() == llama().config.to_dict()
     assert adapt(base, PLAIN)(ids).logits.isfinite().all()
-
-
-def test_an_unknown_family_must_name_its_layers():
-    base = GPTNeoXForCausalLM(
-        GPTNeoXConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=50)
-    )
-    with pytest.raises(HyLoRADAError, match="'gpt_neox' model are not known; set lora_target_modules"):
-        HyLoRADAModel(base, HyLoRADAConfig())
-    named = HyLoRADAConfig(lora_target_modules=("query_key_value",), landmark_enabled=False)
-    assert HyLoRADAModel(base, named).count_params()["lora"] == 8 * (32 + 96)
 
 
 def test_what_is_no_causal_language_model_is_refused():
