@@ -228,7 +228,7 @@ def changing(request) -> PreTrainedModel:
 def test_a_model_that_changes_its_logits_gives_the_loss_and_gradients_of_those(changing):
     model, ids = without_zeros(adapt(changing, HyLoRADAConfig(lora_rank=2, lora_dropout=0.0))), tokens() % 50
     trained = model.trainable_parameters()
-    own = whole_nll(model(ids).logits[:, :-1], ids[:, 1:])
+    own = whole_nll(model(input_ids=ids).logits[:, :-1], ids[:, 1:])
     nll = causal_lm_nll(model, ids, chunk_tokens=5)
     torch.testing.assert_close(nll, own)
     wanted, got = (torch.autograd.grad(loss.mean(), trained) for loss in (own, nll))
@@ -238,7 +238,7 @@ def test_a_model_that_changes_its_logits_gives_the_loss_and_gradients_of_those(c
 def test_the_parameters_of_a_head_that_caps_are_trained_too():
     model, ids = gemma2(), tokens() % 50
     head = model.get_output_embeddings().weight
-    own, nll = whole_nll(model(ids).logits[:, :-1], ids[:, 1:]), causal_lm_nll(model, ids, chunk_tokens=5)
+    own, nll = whole_nll(model(input_ids=ids).logits[:, :-1], ids[:, 1:]), causal_lm_nll(model, ids, chunk_tokens=5)
     wanted, got = (torch.autograd.grad(loss.mean(), head)[0] for loss in (own, nll))
     torch.testing.assert_close(got, wanted)
 
