@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hylorada.card import CARD_FILE, is_own_card
 from hylorada.errors import HyLoRADAError
 from hylorada.files import as_new, check_only, read_json, write_json, written_beside
 
@@ -17,20 +18,24 @@ INDEX_FILE = "model.safetensors.index.json"  # as transformers names it: in whic
 FORMAT = 1
 
 
-def write_adapter(folder: Path, config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def write_adapter(
+    folder: Path, config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor], card: str | None = None
+) -> None:
     """Write an adapter folder; config and base (what the base model must look like) hold plain values.
+
+    card: the text of a model card, which stands beside it (`hylorada.card`).
 
     Raises:
         HyLoRADAError: there is no tensor or one is not finite, the folder holds other things, or the disk refuses; it
             is then as it was.
     """
-    if not tensors:
-        raise HyLoRADAError(f"this adapter holds no tensor, so nothing is written to {folder}; adapt a base anew.")
     check_only_adapter(Path(folder))
     with written_beside(Path(folder)) as beside:
         beside.mkdir()
         write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
         write_tensors(beside / TENSOR_FILE, tensors)
+        if card is not None:
+            (beside / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def write_adapter_into(folder: Path, config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -51,9 +56,10 @@ def check_only_adapter(folder: Path) -> None:
     """Hold a folder to write to against what is in it, for the new adapter takes its place.
 
     Raises:
-        HyLoRADAError: it is there and holds more than an earlier adapter.
+        HyLoRADAError: it is there and holds more than an earlier adapter and its card.
     """
-    check_only(folder, (CONFIG_FILE, TENSOR_FILE), "adapter")
+    own = [CARD_FILE] if is_own_card(folder / CARD_FILE) else []
+    check_only(folder, (CONFIG_FILE, TENSOR_FILE, *own), "adapter")
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
@@ -81,8 +87,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """Write a safetensors file.
 
     Raises:
-        HyLoRADAError: a tensor is not finite, or the disk refuses.
+        HyLoRADAError: there is none, one is not finite, or the disk refuses.
     """
+    if not tensors:
+        raise HyLoRADAError(f"there is no tensor to write to {path.name}; the adapter is not saved.")
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; the adapter is not saved.")

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from hylorada import build, checkpoint, merge, rope
+from hylorada import build, checkpoint, hub, merge, rope
 from hylorada.as_pretrained import AsPretrained, check_save_options
+from hylorada.card import Card, card_text
 from hylorada.config import HyLoRADAConfig
 from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
@@ -43,6 +44,7 @@ class HyLoRADAModel(AsPretrained):
         _check_arguments(base_model, config)
         super().__init__(base_model)
         self.hylorada_config = config
+        self.card = Card()
         self.state = "on"  # or "disabled" for the length of a block, or "merged" for good
         self.wiring = Wiring(base_model, config)
         try:
@@ -210,18 +212,36 @@ class HyLoRADAModel(AsPretrained):
         tensors = self.adapter_tensors()
         if state_dict is not None:
             tensors = {name: state_dict[name] for name in tensors}
-        base = checkpoint.describe_base(self.base_model)
-        write = checkpoint.write_adapter if is_main_process is None else checkpoint.write_adapter_into
-        if is_main_process is not False:
-            write(Path(folder), self.hylorada_config.to_dict(), base, tensors)
+        base, settings = checkpoint.describe_base(self.base_model), self.hylorada_config.to_dict()
+        if is_main_process is None:
+            card = card_text(self.card, self.base_model, settings, self.adapter_tensors())
+            checkpoint.write_adapter(Path(folder), settings, base, tensors, card)
+        elif is_main_process:
+            checkpoint.write_adapter_into(Path(folder), settings, base, tensors)
 
-    @classmethod
-    def from_pretrained(cls, base_model: PreTrainedModel, folder: str | Path) -> "HyLoRADAModel":
-        """Adapt a fresh base model with what `save_pretrained` wrote.
+    def push_to_hub(self, repo_id: str, private: bool | None = None, **commit: Any) -> str:
+        """Put the adapter and its card into a repository of the hub; return the address of the commit.
+
+        repo_id: OWNER/NAME. commit: as `hylorada.hub.push_adapter`, such as `commit_message` or `token`.
 
         Raises:
-            HyLoRADAError: the folder is not whole, is for another base, or lacks or adds a tensor.
+            HyLoRADAError: as `save_pretrained`, or the hub refuses or does not answer.
         """
+        return hub.push_adapter(self.save_pretrained, repo_id, private, **commit)
+
+    @classmethod
+    def from_pretrained(
+        cls, base_model: PreTrainedModel, folder: str | Path, revision: str | None = None
+    ) -> "HyLoRADAModel":
+        """Adapt a fresh base model with what `save_pretrained` wrote.
+
+        folder: where that is, or OWNER/NAME of a repository of the hub, then at a `revision` or as it is now.
+
+        Raises:
+            HyLoRADAError: there is no such folder or repository, it is not whole, is for another base, or lacks or adds
+                a tensor.
+        """
+        folder = hub.adapter_folder(folder, revision)
         config, base, tensors = checkpoint.read_adapter(Path(folder))
         checkpoint.check_same_base(base, checkpoint.describe_base(base_model), Path(folder))
         model = cls(base_model, HyLoRADAConfig.from_dict(config))

@@ -107,7 +107,9 @@ def node(folder: Path) -> Iterator[None]:
         path.chmod(mode)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     facts = dict(folder=folder, host=socket.gethostname().split(".")[0], user="root", cores=os.cpu_count())
-    (folder / "slurm.conf").write_text(CONFIGURATION.format(**facts, memory=memory * 9 // 10, ports=free_ports(2)))
+    (folder / "slurm.conf").write_text(
+        CONFIGURATION.format(**facts, memory=memory * 9 // 10, ports=free_ports(2)), encoding="utf-8"
+    )
     CONFIGURED.parent.mkdir(exist_ok=True)
     CONFIGURED.symlink_to(folder / "slurm.conf")
     munge = [
@@ -135,7 +137,7 @@ def node(folder: Path) -> Iterator[None]:
 @contextmanager
 def running(command: list[str], folder: Path) -> Iterator[None]:
     """Keep a daemon running for the length of a block."""
-    with (folder / f"{command[0]}.out").open("w") as out:
+    with (folder / f"{command[0]}.out").open("w", encoding="utf-8") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
         try:
             yield
@@ -147,7 +149,9 @@ def running(command: list[str], folder: Path) -> Iterator[None]:
 def wait_for_node() -> None:
     """Return when the node takes jobs."""
     for _ in range(PATIENCE):
-        told = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True)
+        told = subprocess.run(
+            ["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, encoding="utf-8", errors="replace"
+        )
         if told.stdout.strip() == "idle":
             return
         time.sleep(1)
@@ -161,7 +165,7 @@ def through_slurm(folder: Path) -> str:
     command += ["--profile", str(ROOT / "profiles" / "slurm"), "--config", "scale=smoke"]
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = os.environ | {"PATH": path, "HYLORADA_TEX": "none"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     return done.stdout + done.stderr

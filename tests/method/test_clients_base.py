@@ -18,7 +18,7 @@ from hylorada.as_pretrained import ADAPTERS_OF_PEFT, ANSWERED_BY_BASE
 PLAIN = HyLoRADAConfig(position_bias_enabled=False, landmark_enabled=False)
 SERVES_AS_IT_IS = {  # what PreTrainedModel does for any module with a configuration, or no tool asks of an instance
     *("num_parameters", "get_memory_footprint", "get_parameter_or_buffer", "named_non_persistent_buffers"),
-    *("warn_if_padding_and_no_attention_mask", "is_custom_code", "push_to_hub", "dequantize"),
+    *("warn_if_padding_and_no_attention_mask", "is_custom_code", "dequantize"),
     "dummy_inputs",
     *("can_record_outputs", "retrieve_modules_from_names", "register_for_auto_class", "get_init_context"),
     *(

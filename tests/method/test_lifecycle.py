@@ -88,7 +88,7 @@ def test_freezing_reaches_the_adapter_alone_and_a_base_that_trains_is_refused(tm
 def test_no_empty_adapter_takes_the_place_of_a_good_one(tmp_path):
     model = adapt(llama(), PLAIN)
     model.save_pretrained(tmp_path / "a")
-    with pytest.raises(HyLoRADAError, match="holds no tensor"):
+    with pytest.raises(HyLoRADAError, match="there is no tensor to write to hylorada.safetensors"):
         write_adapter(tmp_path / "a", model.hylorada_config.to_dict(), describe_base(model.base_model), {})
     HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
 

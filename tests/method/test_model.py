@@ -245,7 +245,8 @@ def test_a_model_can_be_copied_whole():
 def test_an_adapter_folder_holds_the_adapter_alone(family, tmp_path):
     model = without_zeros(adapt(FAMILIES[family](), HyLoRADAConfig()))
     model.save_pretrained(tmp_path / "a")
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {"hylorada_config.json", "hylorada.safetensors"}
+    names = {"README.md", "hylorada_config.json", "hylorada.safetensors"}
+    assert {p.name for p in (tmp_path / "a").iterdir()} == names
     held = load_file(tmp_path / "a" / "hylorada.safetensors")
     assert sum(t.numel() for t in held.values()) == model.count_params()["trainable"]
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
