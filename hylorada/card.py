@@ -32,6 +32,19 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known as JSON can hold it; nothing where nothing is."""
+        tables = {name: _plain(values) for name in ("training", "metrics") if (values := getattr(self, name))}
+        return ({"data": str(self.data)} if self.data else {}) | tables
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Card":
+        """Read what `to_json` gave; of anything else, what can be read: no adapter fails to load for its card."""
+        values = values if isinstance(values, dict) else {}
+        data, training, metrics = (values.get(name) for name in ("data", "training", "metrics"))
+        tables = (table if isinstance(table, dict) else {} for table in (training, metrics))
+        return cls(data if isinstance(data, str) else None, *tables)
+
 
 def card_text(
     card: Card, base_model: PreTrainedModel, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
@@ -57,8 +70,8 @@ def card_text(
         ],
         "## Settings": _table("setting", settings),
         "## Data": [card.data] if card.data else [],
-        "## Training": _table("what", card.training) if card.training else [],
-        "## Metrics": _table("metric", card.metrics) if card.metrics else [],
+        "## Training": _table("what", _plain(card.training)) if card.training else [],
+        "## Metrics": _table("metric", _plain(card.metrics)) if card.metrics else [],
     }
     told = [line for title, lines in sections.items() if lines for line in (title, "", *lines, "")]
     return "\n".join([*header, "tags:", "- hylorada", "---", MARK, "", *told])
@@ -84,6 +97,17 @@ def _numbers_by_part(base_model: PreTrainedModel, tensors: Mapping[str, Tensor])
         part = inside.get(tensor, name.partition(".")[0])  # what lies outside the base is named for its part
         counts[part] = counts.get(part, 0) + tensor.numel()
     return counts
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by name as JSON can hold them: numbers of other libraries as floats, what is no number in words."""
+    plain: dict[str, Any] = {}
+    for name, value in sorted(values.items(), key=lambda item: str(item[0])):  # as they come back from a folder
+        try:
+            plain[str(name)] = value if isinstance(value, str | int | float | None) else float(value)
+        except (TypeError, ValueError, RuntimeError):
+            plain[str(name)] = str(value)
+    return plain
 
 
 def _table(head: str, values: Mapping[str, Any]) -> list[str]:

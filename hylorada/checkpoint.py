@@ -19,11 +19,16 @@ FORMAT = 1
 
 
 def write_adapter(
-    folder: Path, config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor], card: str | None = None
+    folder: Path,
+    config: dict[str, Any],
+    base: dict[str, Any],
+    tensors: dict[str, Tensor],
+    card: str | None = None,
+    about: dict[str, Any] | None = None,
 ) -> None:
     """Write an adapter folder; config and base (what the base model must look like) hold plain values.
 
-    card: the text of a model card, which stands beside it (`hylorada.card`).
+    card: the text of a model card, which stands beside it (`hylorada.card`). about: what it says of data and results.
 
     Raises:
         HyLoRADAError: there is no tensor or one is not finite, the folder holds other things, or the disk refuses; it
@@ -32,7 +37,8 @@ def write_adapter(
     check_only_adapter(Path(folder))
     with written_beside(Path(folder)) as beside:
         beside.mkdir()
-        write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
+        told = {"about": about} if about else {}
+        write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base} | told)
         write_tensors(beside / TENSOR_FILE, tensors)
         if card is not None:
             (beside / CARD_FILE).write_text(card, encoding="utf-8")
@@ -81,6 +87,11 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str
         if not isinstance(description.get(name), dict):
             raise HyLoRADAError(f"{folder / CONFIG_FILE} says nothing of {name!r}; save the adapter again.")
     return description["adapter"], description["base"], read_tensors(folder / TENSOR_FILE)
+
+
+def read_about(folder: Path) -> Any:
+    """Return what a whole adapter folder says of data and results; None where it says nothing."""
+    return read_json(Path(folder) / CONFIG_FILE).get("about")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

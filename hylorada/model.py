@@ -215,7 +215,7 @@ class HyLoRADAModel(AsPretrained):
         base, settings = checkpoint.describe_base(self.base_model), self.hylorada_config.to_dict()
         if is_main_process is None:
             card = card_text(self.card, self.base_model, settings, self.adapter_tensors())
-            checkpoint.write_adapter(Path(folder), settings, base, tensors, card)
+            checkpoint.write_adapter(Path(folder), settings, base, tensors, card, self.card.to_json())
         elif is_main_process:
             checkpoint.write_adapter_into(Path(folder), settings, base, tensors)
 
@@ -245,6 +245,7 @@ class HyLoRADAModel(AsPretrained):
         config, base, tensors = checkpoint.read_adapter(Path(folder))
         checkpoint.check_same_base(base, checkpoint.describe_base(base_model), Path(folder))
         model = cls(base_model, HyLoRADAConfig.from_dict(config))
+        model.card = Card.from_json(checkpoint.read_about(Path(folder)))
         try:
             model.load_adapter_tensors(tensors, folder)
         except HyLoRADAError:

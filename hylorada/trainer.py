@@ -151,6 +151,7 @@ class HyLoRADATrainer:
                     if self.on_step is not None:
                         self.on_step(row, self.total_steps)
         self.model.eval()
+        self._tell_card(self.history)
         if self.best is not None and self.config.load_best_model_at_end:
             self.model.load_adapter_tensors(self.best, "the best adapter")
         return TrainingResult(self.history, time.perf_counter() - self.started)
@@ -240,7 +241,17 @@ class HyLoRADATrainer:
             return
         self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.adapter_tensors().items()}
         if self.output_dir is not None and self.accelerator.is_main_process:
+            self._tell_card([*self.history, row])
             self.model.save_pretrained(self.output_dir / BEST_FOLDER)
+
+    def _tell_card(self, rows: list[dict[str, float]]) -> None:
+        """Say on the adapter's card how it was trained, and how well the one that is kept scored."""
+        card, taken = self.model.card, {"steps": len(rows), "loss": rows[-1]["loss"]}
+        card.training = asdict(self.config) | taken
+        if scored := [row for row in rows if "eval_loss" in row]:
+            best = min(scored, key=lambda row: row["eval_loss"])
+            kept = best if self.config.load_best_model_at_end else scored[-1]
+            card.metrics = card.metrics | {name: kept[name] for name in ("eval_loss", "eval_perplexity")}
 
     def _share_of_rate(self, step: int) -> float:
         return share_of_rate(self.config.lr_schedule, self.config.warmup_ratio, step, self.total_steps)

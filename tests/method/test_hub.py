@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,7 +13,7 @@ from bases import adapt, gpt2, llama, tokens, without_zeros
 from hub_cache import put_in_cache
 from safetensors.torch import load_file
 
-from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADATrainer, TrainingConfig
 from hylorada.card import MARK, Card, card_text
 from hylorada.export import export_peft
 
@@ -152,6 +153,29 @@ def test_a_card_says_what_is_known_and_no_more(tmp_path):
     text = (tmp_path / "bare" / "README.md").read_text(encoding="utf-8")
     assert "## Data\n\nAll of it.\n" in text and "| steps | 3 |" in text
     assert "| perplexity | 12.3457 |" in text and "| texts | 4 |" in text
+
+
+def test_a_card_tells_how_the_adapter_was_trained_and_still_does_when_it_is_saved_again(tmp_path):
+    model, rows = adapt(llama(), HyLoRADAConfig()), [{"input_ids": row} for row in tokens(4, 12).tolist()]
+    model.card.data = "Twelve tokens a row."
+    config = TrainingConfig(learning_rate=3e-4, num_epochs=2)
+    result = HyLoRADATrainer(model, config, rows, tmp_path, progress=False, eval_dataset=rows[:2]).train()
+    assert model.card.training["steps"] == 2 and model.card.training["learning_rate"] == 3e-4
+    losses = [row["eval_loss"] for row in result.history]
+    assert model.card.metrics["eval_loss"] == min(losses)
+    assert "| eval_perplexity |" in (tmp_path / "best_adapter" / "README.md").read_text(encoding="utf-8")
+    model.card.metrics |= {"numpy": np.float32(0.5), "tensor": torch.tensor(2.0), "words": ["a"], "none": None}
+    model.save_pretrained(tmp_path / "first")
+    loaded = HyLoRADAModel.from_pretrained(llama(), tmp_path / "first")
+    loaded.save_pretrained(tmp_path / "second")
+    for name in FILES:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    text = (tmp_path / "second" / "README.md").read_text(encoding="utf-8")
+    assert all(f"| {told} |" in text for told in ("numpy | 0.5", "tensor | 2", "words | ['a']", "none | null"))
+    path = tmp_path / "second" / "hylorada_config.json"
+    for about in (None, 3, {"data": 3, "metrics": []}):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"about": about}))
+        assert HyLoRADAModel.from_pretrained(llama(), tmp_path / "second").card == Card()
 
 
 @pytest.mark.parametrize("name", ["", "/home/somebody/models/base", r"C:\Users\somebody\base", "../somebody/base"])
