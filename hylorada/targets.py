@@ -72,9 +72,13 @@ def shortest_names(base_model: PreTrainedModel, layers: dict[str, nn.Module]) ->
     """
     inside = {inner for layer in layers.values() for inner in layer.modules()} - set(layers.values())
     others = [n for n, m in base_model.named_modules() if n not in layers and m not in inside]
-    names = {full.rsplit(".", 1)[-1] for full in layers}
-    unclear = {end for end in names if any(other == end or other.endswith("." + end) for other in others)}
-    return sorted((names - unclear) | {full for full in layers if full.rsplit(".", 1)[-1] in unclear})
+    dotted = {"." + other for other in others}
+    clear: dict[str, bool] = {}  # whether no other name has this end
+    for full in layers:
+        for end in _own_ends(full):
+            if end not in clear:
+                clear[end] = not any(other.endswith("." + end) for other in dotted)
+    return sorted({next((end for end in _own_ends(full) if clear[end]), full) for full in layers})
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -120,6 +124,12 @@ def _named(modules: dict[str, nn.Module], head: nn.Module, names: tuple[str, ...
             "lora_target_modules: this model has no %s; adapted are the others.", ", ".join(absent)
         )
     return found
+
+
+def _own_ends(full: str) -> list[str]:
+    """Return the dotted ends of a name, shortest first; none begins with the number of a block."""
+    parts = full.split(".")
+    return [".".join(parts[-n:]) for n in range(1, len(parts) + 1) if not parts[-n].isdigit()]
 
 
 def _ends(named) -> list[str]:

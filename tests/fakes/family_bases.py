@@ -32,6 +32,23 @@ LATENT = EXPERTS | dict(
     topk_group=1,
     first_k_dense_replace=1,
 )
+FAMILIES = (  # by `model_type`
+    *("llama", "gpt2", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "gemma3", "smollm3"),
+    *("olmo", "olmo2", "olmo3", "phi", "phi3", "gpt_neox", "gpt_neo", "gptj", "gpt_bigcode", "codegen", "opt", "xglm"),
+    *("bloom", "mpt", "falcon", "starcoder2", "stablelm", "persimmon", "nemotron", "seed_oss", "biogpt"),
+    *("glm", "glm4", "granite", "cohere", "cohere2", "lfm2", "mamba"),
+    *(
+        "mixtral",
+        "qwen2_moe",
+        "qwen3_moe",
+        "olmoe",
+        "granitemoe",
+        "gpt_oss",
+        "llama4_text",
+        "deepseek_v2",
+        "deepseek_v3",
+    ),
+)
 OWN = {  # by `model_type`: what its configuration wants, which is that of `LLAMA` for those not named
     "gpt2": SIZES | dict(n_positions=CONTEXT, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0),
     "gpt_neo": dict(
@@ -85,7 +102,7 @@ OWN = {  # by `model_type`: what its configuration wants, which is that of `LLAM
         vision_config=dict(
             hidden_size=16,
             intermediate_size=16,
-            num_hidden_layers=1,
+            num_hidden_layers=2,
             num_attention_heads=2,
             image_size=28,
             patch_size=14,
