@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, send_to_device
+from accelerate.utils import broadcast, gather_object, send_to_device
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -24,11 +24,12 @@ from hylorada import checkpoint
 from hylorada.batches import Collate, mixed, pad_right
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import evaluating
-from hylorada.loss import IGNORED, causal_lm_loss, causal_lm_nll
+from hylorada.loss import IGNORED, causal_lm_loss, causal_lm_nll, real_targets
 from hylorada.model import HyLoRADAModel
 from hylorada.packing import check_keeps_apart, is_packed
 from hylorada.precision import Precision
 from hylorada.rates import parameter_groups, share_of_rate
+from hylorada.rows import NAMES
 from hylorada.training_config import TrainingConfig
 from hylorada.training_data import batches_of
 from hylorada.training_state import TrainingState, last_state, load_state, save_state
@@ -164,7 +165,14 @@ class HyLoRADATrainer:
             yield micro_batches
 
     def _ready(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a batch where the model is; before the first packed one, ask whether the model keeps texts apart."""
+        """Return what a batch holds for the loss, where the model is, labels always among it.
+
+        Before the first one of packed texts, the model is asked whether it keeps them apart.
+        """
+        batch = {name: batch[name] for name in NAMES if batch.get(name) is not None}
+        if "labels" not in batch:  # a collate function of the caller's own may leave them out
+            ids = batch["input_ids"]
+            batch["labels"] = real_targets(ids, batch.get("attention_mask", torch.ones_like(ids)))
         if is_packed(batch) and not self.keeps_apart:
             check_keeps_apart(self.model)
             self.keeps_apart = True
@@ -222,14 +230,15 @@ class HyLoRADATrainer:
 
     def _evaluate(self) -> dict[str, float]:
         """Return the mean loss over all targets of the data for evaluation, and its perplexity."""
-        sums = torch.zeros(2, dtype=torch.float64)  # of the loss, of the targets
+        total, targets = 0.0, 0
         with evaluating(self.model), torch.no_grad():
             for batch in map(self._ready, self.eval_batches.epoch(0)):
                 nll = causal_lm_nll(self.model, **batch, chunk_tokens=self.config.loss_chunk_tokens, fp32_logits=True)
-                sums += torch.stack([nll.sum(), (batch["labels"][:, 1:] != IGNORED).sum()]).cpu()
-        total, targets = self.accelerator.reduce(sums.to(self.accelerator.device), "sum").tolist()
+                total += nll.sum().item()
+                targets += (batch["labels"][:, 1:] != IGNORED).sum().item()
+        total, targets = (sum(each) for each in zip(*gather_object([(total, targets)]), strict=True))
         if targets == 0 or not math.isfinite(total):
-            raise HyLoRADAError(f"the loss on the data for evaluation is {total} over {targets:.0f} targets; no mean.")
+            raise HyLoRADAError(f"the loss on the data for evaluation is {total} over {targets} targets; no mean.")
         loss = total / targets
         perplexity = math.exp(loss) if loss < 700 else math.inf  # beyond what a float can hold
         LOG.info("after step %d: eval_loss %.4f, eval_perplexity %.3f", len(self.history) + 1, loss, perplexity)
