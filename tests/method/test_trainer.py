@@ -15,6 +15,7 @@ from short_training import FULL, ORDER, SHORT, order_of, sequences
 from torch.nn import functional as F
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADATrainer, TrainingConfig
+from hylorada.rates import share_of_rate
 from hylorada.trainer import pad_right, parameter_groups
 
 
@@ -129,12 +130,13 @@ def test_every_part_trains_at_its_own_rate():
 
 
 def test_the_rate_warms_up_falls_along_a_cosine_and_is_never_zero():
-    data = sequences(100, 4)
-    config = TrainingConfig(batch_size=1, warmup_ratio=0.03, learning_rate=1e-3)
-    rates = [row["learning_rate"] for row in train(config, data=data)[1]]
-    assert rates[:4] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
-    assert rates[3:] == sorted(rates[3:], reverse=True) and 0 < rates[-1] < 1e-5
-    constant = train(replace(config, lr_schedule="constant", warmup_ratio=0.0), data=data)[1]
+    shares = [share_of_rate("cosine", 0.03, step, 100) for step in range(100)]
+    assert shares[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert shares[3:] == sorted(shares[3:], reverse=True) and 0 < shares[-1] < 0.01
+    config = TrainingConfig(batch_size=1, warmup_ratio=0.5, learning_rate=1e-3)
+    rates = [row["learning_rate"] for row in train(config, data=sequences(4))[1]]
+    assert rates == pytest.approx([1e-3 * share_of_rate("cosine", 0.5, step, 4) for step in range(4)])
+    constant = train(replace(config, lr_schedule="constant", warmup_ratio=0.0), data=sequences(4))[1]
     assert {row["learning_rate"] for row in constant} == {1e-3}
 
 
