@@ -7,7 +7,7 @@ from its identity (settings, data, code), so a result of other settings, data or
 import shutil
 
 from hylorada.study.sources.encode import tokens_path
-from hylorada.study.figures.rows import FIGURES, figures_of
+from hylorada.study.figures.rows import figure_row, figures_of
 from hylorada.study.plan.runs import cells
 from hylorada.study.plan.digest import code_digest
 from hylorada.study.plan.scales import load_settings
@@ -24,6 +24,7 @@ MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by t
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
 TABLES = tables_of(SETTINGS)
+FIGURES = {name: figure_row(SETTINGS, name) for name in figures_of(SETTINGS)}
 BESIDE = ["floats", "absent"]  # further files of paper/tables that `hylorada table` writes
 TABLE_CODE = ["hylorada.study.paper.generated", *sorted({table_row(SETTINGS, table).module for table in TABLES})]
 SECTIONS = [
@@ -58,7 +59,7 @@ if TEX is None:
 rule all:
     input:
         "paper/tables/ablation.tex",
-        expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
+        expand("figures/{figure}.pdf", figure=FIGURES),
         "paper/main.pdf" if TEX else [],
         "results/index.html",
 
@@ -166,24 +167,26 @@ rule table:
 
 
 rule figure:
-    """One figure, as PDF for the paper and PNG for the report; seconds."""
+    """Every figure, as PDF for the paper and PNG for the report; seconds, most of them spent once for all."""
     input:
         expand("results/cells/{cell}.json", cell=CELLS),
         workflow.source_path("benchmarks/cpu.json"),
     output:
-        pdf="figures/{figure}.pdf",
-        png=report("figures/{figure}.png", category="Figures", caption="report/figure.rst"),
+        expand("figures/{figure}.pdf", figure=FIGURES),
+        [
+            report(f"figures/{name}.png", category="Figures", labels={"figure": name, "shows": row.caption})
+            for name, row in FIGURES.items()
+        ],
     log:
-        "logs/figure/{figure}.log",
+        "logs/figure.log",
     conda:
         ENVIRONMENT
     params:
         scale=SCALE,
         records=RECORDS,
-        code=lambda wildcards: code_digest(FIGURES[wildcards.figure].module),
-        caption=lambda wildcards: FIGURES[wildcards.figure].caption,  # report/figure.rst shows it
+        code=[code_digest(module) for module in sorted({row.module for row in FIGURES.values()})],
     shell:
-        "hylorada figure {wildcards.figure} --scale {params.scale:q} --records {params.records:q} > {log} 2>&1"
+        "hylorada figure --scale {params.scale:q} --records {params.records:q} > {log} 2>&1"
 
 
 rule claims:
@@ -216,7 +219,7 @@ rule page:
         "results/claims.json",
         workflow.source_path("paper/claims.yaml"),
         expand("results/tables/{table}.csv", table=TABLES),
-        expand("figures/{figure}.png", figure=[*figures_of(SETTINGS), "published_numbers"]),
+        expand("figures/{figure}.png", figure=[*FIGURES, "published_numbers"]),
         [workflow.source_path(f"report/page.{part}") for part in ("html", "css", "js")],
     output:
         report("results/index.html", category="Page", caption="report/page.rst"),
@@ -235,7 +238,7 @@ rule page:
 rule paper:
     """The paper; seconds, with latexmk, the tinytex package or tectonic."""
     input:
-        expand("figures/{figure}.pdf", figure=figures_of(SETTINGS)),
+        expand("figures/{figure}.pdf", figure=FIGURES),
         expand("paper/tables/{table}.tex", table=[*TABLES, *BESIDE, *JUDGED, "claims_numbers"]),
         "figures/published_numbers.pdf",
         "paper/numbers.tex",

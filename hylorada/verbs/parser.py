@@ -62,10 +62,11 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--csv", type=Path, default=csv, help=f"the table unrounded ({csv})")
 
     figure = _verb(
-        verbs, "figure", results.do_figure, "draw one figure, as PDF and PNG", "scale records", folders="out"
+        verbs, "figure", results.do_figure, "draw figures, each as PDF and PNG", "scale records", folders="out"
     )
-    figure.add_argument("name", help="a row of hylorada/study/figures/rows.py, or a study of the scale")
-    figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figure (figures)")
+    named = "a row of hylorada/study/figures/rows.py, or a study of the scale (default: every figure that it has)"
+    figure.add_argument("names", nargs="*", metavar="NAME", help=named)
+    figure.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figures (figures)")
 
     choosing = "say the best learning rate of each arm by the sweep of the scale, as the setting tuned_rates"
     _verb(verbs, "rates", results.do_rates, choosing, "scale records")

@@ -26,22 +26,25 @@ def do_table(options: argparse.Namespace) -> None:
 
 
 def do_figure(options: argparse.Namespace) -> None:
-    """Draw one figure."""
+    """Draw figures, those of one study from records that are read once."""
+    from functools import cache
+
     from hylorada.files import read_json
     from hylorada.study.checkout import project_root
-    from hylorada.study.figures.rows import BENCHMARK, figure_row
+    from hylorada.study.figures.rows import BENCHMARK, figure_row, figures_of
     from hylorada.study.figures.style import save_figure
     from hylorada.study.records.records import study_records
 
     settings = settings_of(options)
-    row = figure_row(settings, options.name)
-    if row.reads == BENCHMARK:
-        drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
-    else:
-        records = study_records(settings, row.reads, options.records)
-        drawn = row.draw(records, settings.rows(row.reads))
-    save_figure(drawn, options.out / options.name)
-    print(options.out / f"{options.name}.pdf")
+    rows = {name: figure_row(settings, name) for name in options.names or figures_of(settings)}
+    records = cache(lambda study: study_records(settings, study, options.records))
+    for name, row in rows.items():
+        if row.reads == BENCHMARK:
+            drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
+        else:
+            drawn = row.draw(records(row.reads), settings.rows(row.reads))
+        save_figure(drawn, options.out / name)
+        print(options.out / f"{name}.pdf", flush=True)
 
 
 def do_claims(options: argparse.Namespace) -> None:

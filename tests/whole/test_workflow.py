@@ -106,7 +106,7 @@ def test_figures_tables_report_and_logs_are_there_and_filled(finished):
     assert FIGURES["position_nll"].caption.split("?")[0] in report
     assert "AF-050" in (finished / "results" / "index.html").read_text()
     logs = list(finished.glob("logs/**/*.log"))
-    fetched, made = 2 + 1, len(cells(smoke)) + len(figures_of(smoke)) + len(("table", "claims", "paper", "page"))
+    fetched, made = 2 + 1, len(cells(smoke)) + len(("table", "figure", "claims", "paper", "page"))
     assert len(logs) == fetched + made + 1  # the report's
     assert all(log.stat().st_size for log in logs), [log for log in logs if not log.stat().st_size]
 
