@@ -45,7 +45,7 @@ class HyLoRADAModel(AsPretrained):
         super().__init__(base_model)
         self.hylorada_config = config
         self.card = Card()
-        self.state = "on"  # or "disabled" for the length of a block, or "merged" for good
+        self.state = "on"  # or "disabled" for the length of a block, or "merged" or "unloaded" for good
         self.wiring = Wiring(base_model, config)
         try:
             self.wiring.scale_rope()  # first: buckets spread over the context length that it sets
@@ -181,6 +181,17 @@ class HyLoRADAModel(AsPretrained):
         self.wiring.attach(self.training)
         return self
 
+    def unload(self) -> PreTrainedModel:
+        """Take the adapter out for good and return the base model as it was before, in the mode that it is in.
+
+        Raises:
+            HyLoRADAError: the adapter is disabled or merged, or other attention has come into its place.
+        """
+        self._require_on()
+        self.wiring.give_back()
+        self.state = "unloaded"
+        return self.base_model
+
     def adapter_tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the adapter by name, as a folder holds it, those too that are kept from training.
 
@@ -274,7 +285,7 @@ class HyLoRADAModel(AsPretrained):
         if self.state != "on":
             raise HyLoRADAError(
                 f"the adapter is {self.state}, so its tensors are not in the model; do this "
-                f"{'after the block that disables it' if self.state == 'disabled' else 'before merging'}."
+                f"{'after the block that disables it' if self.state == 'disabled' else 'before that'}."
             )
 
     def _require_frozen_base(self) -> None:

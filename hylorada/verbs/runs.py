@@ -55,6 +55,7 @@ def do_train(options: argparse.Namespace) -> None:
     """Train one stage outside the records."""
     from hylorada.checkpoint import check_only_adapter
     from hylorada.study.run import execute
+    from hylorada.study.run.inputs import load_base
     from hylorada.study.run.memory import told_when_full, what_to_lower
     from hylorada.study.sources.tokens import read_tokens
 
@@ -63,7 +64,7 @@ def do_train(options: argparse.Namespace) -> None:
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
     execute.check_sources(run.specification, model, text)
-    base = execute.load_base(model, run.specification.dtype)
+    base = load_base(model, run.specification.dtype)
     with (
         told_when_full(what_to_lower(run.specification)),
         execute.work_folder(options.out) as work,
@@ -79,12 +80,11 @@ def do_evaluate(options: argparse.Namespace) -> None:
     """Score an adapter or the base on the scale's test articles."""
     import json
 
-    from transformers import AutoTokenizer
-
     from hylorada.checkpoint import read_adapter
     from hylorada.metrics import all_metrics
     from hylorada.model import HyLoRADAModel
     from hylorada.study.run import execute
+    from hylorada.study.run.inputs import load_base, load_tokenizer
     from hylorada.study.run.memory import told_when_full, what_to_lower
     from hylorada.study.run.score import score
     from hylorada.study.sources.tokens import read_tokens
@@ -95,10 +95,10 @@ def do_evaluate(options: argparse.Namespace) -> None:
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
     execute.check_sources(run.specification, model, text)
-    subject = execute.load_base(model, run.specification.dtype)
+    subject = load_base(model, run.specification.dtype)
     if options.adapter is not None:
         subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    tokenizer = load_tokenizer(model)
     with told_when_full(what_to_lower(run.specification)):
         nll = score(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:

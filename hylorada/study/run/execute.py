@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from accelerate import Accelerator
 from torch.utils.data import default_collate
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel
 
 from hylorada.allocator import in_use
 from hylorada.errors import HyLoRADAError
@@ -39,9 +37,10 @@ from hylorada.model import HyLoRADAModel
 from hylorada.study.plan.record import Data, Machine, Moved, Record, Trained, read_record
 from hylorada.study.plan.specification import Specification
 from hylorada.study.run.follow import follow, padding_share, published_batches
+from hylorada.study.run.inputs import IN_PROCESS, Inputs, load_tokenizer
 from hylorada.study.run.inside import magnitude_quantiles, movement, parameters_named, readable_tensors
 from hylorada.study.run.machine import add_up_in_one_order, describe_machine, device_name, git_state, peak_memory_gib
-from hylorada.study.run.score import evaluate, probe_nll
+from hylorada.study.run.score import evaluate
 from hylorada.study.sources.tokens import Tokens, read_tokens
 from hylorada.trainer import HyLoRADATrainer, TrainingConfig
 from hylorada.typed import plain
@@ -51,12 +50,18 @@ OnStep = Callable[[dict[str, float], int], None]
 
 
 def execute(
-    run: Any, folder: Path, model: Path, tokens: Path, progress: bool = True, watch: OnStep | None = None
+    run: Any,
+    folder: Path,
+    model: Path,
+    tokens: Path,
+    progress: bool = True,
+    watch: OnStep | None = None,
+    inputs: Inputs = IN_PROCESS,
 ) -> Record:
     """Train and evaluate `run` (a `plan.Run`) and write its record to `folder`; return the record.
 
     model: a fetched model. tokens: its token file. watch: called after each step of training, as by `HyLoRADATrainer`.
-    A stopped run goes on from its last checkpoint.
+    inputs: what earlier runs have read already. A stopped run goes on from its last checkpoint.
 
     Raises:
         HyLoRADAError: another process is at work on this run, or an input is missing.
@@ -73,50 +78,53 @@ def execute(
         git = git_state(Path(__file__).parents[2])  # of the code that is loaded, whatever changes while it runs
         used = {"threads": torch.get_num_threads(), "device": device_name(), "allocator": in_use()}
         machine = Machine(**describe_machine(), **used)
-        text = read_tokens(tokens)
-        weights = check_sources(run.specification, model, text)
-        base = load_base(model, run.specification.dtype)
-        probe = probe_nll(base, run.specification, text)
-        trained, subject = None, base
-        if run.specification.adapter is not None:
-            subject, trained = train(base, run.specification, text, work, progress, watch)
-        start = time.perf_counter()
-        scored = evaluate(
-            subject, run.specification, text, AutoTokenizer.from_pretrained(model, trust_remote_code=False), progress
-        )
-        seconds = time.perf_counter() - start
-        record = Record(
-            name=run.name,
-            identity=run.identity,
-            specification=run.specification,
-            results=scored.results | {"base_probe_nll": probe},
-            views=scored.views,
-            measures=scored.measures,
-            parameters=trained.parameters if trained else {"trainable": 0, "total": base.num_parameters()},
-            training=trained.training if trained else None,
-            evaluation_seconds=seconds,
-            moved=trained.moved if trained else {},
-            learned=readable_tensors(subject) if trained else {},
-            magnitudes=magnitude_quantiles(subject) if trained else {},
-            data=Data(tokens_digest=text.digest, model_sha256=weights),
-            machine=machine,
-            git=git,
-            started=started,
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            peak_memory_gib=peak_memory_gib(),
-        )
-        with written_beside(folder) as beside:
-            beside.mkdir()
-            for name, store in scored.stores.items():
-                store.save(beside / f"{name}.npz")
+        text = inputs.once(read_tokens, tokens)
+        weights = check_sources(run.specification, model, text, partial(inputs.once, sha256_of))
+        tokenizer = inputs.once(load_tokenizer, model)
+        with inputs.base(model, run.specification.dtype) as base:
+            probe = base.probe(run.specification, text)
+            trained, subject = None, base.model
+            if run.specification.adapter is not None:
+                subject, trained = train(base.model, run.specification, text, work, progress, watch)
+            start = time.perf_counter()
+            scored = evaluate(subject, run.specification, text, tokenizer, progress)
+            seconds = time.perf_counter() - start
+            record = Record(
+                name=run.name,
+                identity=run.identity,
+                specification=run.specification,
+                results=scored.results | {"base_probe_nll": probe},
+                views=scored.views,
+                measures=scored.measures,
+                parameters=trained.parameters if trained else {"trainable": 0, "total": base.model.num_parameters()},
+                training=trained.training if trained else None,
+                evaluation_seconds=seconds,
+                moved=trained.moved if trained else {},
+                learned=readable_tensors(subject) if trained else {},
+                magnitudes=magnitude_quantiles(subject) if trained else {},
+                data=Data(tokens_digest=text.digest, model_sha256=weights),
+                machine=machine,
+                git=git,
+                started=started,
+                finished=datetime.now(UTC).isoformat(timespec="seconds"),
+                peak_memory_gib=peak_memory_gib(),
+            )
+            with written_beside(folder) as beside:
+                beside.mkdir()
+                for name, store in scored.stores.items():
+                    store.save(beside / f"{name}.npz")
+                if trained:
+                    subject.save_pretrained(beside / "adapter")
+                write_json(beside / "record.json", record.to_json())
             if trained:
-                subject.save_pretrained(beside / "adapter")
-            write_json(beside / "record.json", record.to_json())
+                subject.unload().eval()  # for the next run
         LOG.info("%s: perplexity %.3f", run.name, record.results["perplexity"])
     return record
 
 
-def check_sources(specification: Specification, model: Path, text: Tokens) -> str:
+def check_sources(
+    specification: Specification, model: Path, text: Tokens, digest: Callable[[Path], str] = sha256_of
+) -> str:
     """Hold the model folder and the tokens to what a specification names; return the SHA-256 of the weights.
 
     Raises:
@@ -124,7 +132,7 @@ def check_sources(specification: Specification, model: Path, text: Tokens) -> st
     """
     if not (Path(model) / "source.json").is_file():
         raise HyLoRADAError(f"{model} holds no fetched model; run `hylorada fetch` first.")
-    source, weights = read_json(model / "source.json"), sha256_of(model / "model.safetensors")
+    source, weights = read_json(model / "source.json"), digest(model / "model.safetensors")
     if source["identity"] != specification.base:
         raise HyLoRADAError(f"{model} is not the base model asked for, or of an older pin; run `hylorada fetch`.")
     if source["files"]["model.safetensors"] != weights:
@@ -132,15 +140,6 @@ def check_sources(specification: Specification, model: Path, text: Tokens) -> st
     if text.sources != {"base": specification.base, "corpus": specification.corpus}:
         raise HyLoRADAError("the tokens are of another model or text; run `hylorada fetch` and `hylorada tokens`.")
     return weights
-
-
-def load_base(model: Path, dtype: str) -> PreTrainedModel:
-    """Load a fetched model on the device that accelerate chooses."""
-    transformers_logging.disable_progress_bar()  # a bar for a second of loading would only fill the logs
-    base = AutoModelForCausalLM.from_pretrained(
-        model, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
-    )
-    return base.to(Accelerator().device).eval()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A measure is asked for with an amount, which a scale sets; its result goes into 
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def views(nll: TokenNLL, tokenizer: Any) -> Views:
     first = nll.first_windows()
     texts, shares = nll.worst_texts()
     by_text = dict(zip(*(column.tolist() for column in nll.text_means()[:2]), strict=True))
-    kinds = nll.nll_by_kind(token_kinds(tokenizer))
+    kinds = nll.nll_by_kind(_kinds(tokenizer))
     absent = {kind: row | {"mean_nll": None} for kind, row in kinds.items() if not row["tokens"]}  # JSON has no NaN
     return Views(
         kinds={kind: KindOfToken(**row) for kind, row in (kinds | absent).items()},
@@ -50,6 +51,11 @@ def views(nll: TokenNLL, tokenizer: Any) -> Views:
         ],
         deciles=first.decile_perplexities(MIDDLE_TOKENS).tolist() if has_middle(first) else None,
     )
+
+
+@lru_cache(maxsize=4)  # one tokenizer serves many runs, and more than one text of each
+def _kinds(tokenizer: Any) -> np.ndarray:
+    return token_kinds(tokenizer)
 
 
 def score_lines(
