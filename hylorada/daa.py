@@ -55,6 +55,9 @@ class DirectAttention(nn.Module):
         return torch.addcmul(scaled, average[:, :, :, None], share).flatten(2, 3)
 
 
+DirectAttentionAdapter = DirectAttention  # its published name
+
+
 def enable(base_model: PreTrainedModel, adapters: Iterable[DirectAttention]) -> None:
     """Let each adapter act in the self-attention of one layer; S²-Attn, where wanted, is enabled before.
 

@@ -54,6 +54,11 @@ class LearnableBucketLandmark(PositionGatedLandmark):
         edges = torch.cat([ones, passed, torch.zeros_like(ones)], dim=-1)  # (..., n+1), falling from 1 to 0
         return edges[..., :-1] - edges[..., 1:]
 
+    @property
+    def bucket_boundaries(self) -> nn.Parameter:
+        """The published name of `boundaries`, (num_buckets - 1,), shares of `max_positions`, not sorted."""
+        return self.boundaries
+
     def get_learned_boundaries(self) -> Tensor:
         """Return the boundaries in tokens, ascending, (num_buckets - 1,)."""
         return self.boundaries.detach().sort().values * self.max_positions

@@ -37,8 +37,14 @@ class PositionGatedLandmark(nn.Module, ABC):
         self.scale = nn.Parameter(torch.tensor(LANDMARK_SCALE))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor, positions: Tensor) -> Tensor:
-        """Add each token's mix of landmarks; hidden (batch, seq, d), positions (batch or 1, seq), index from 0."""
+    def forward(self, hidden: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Add each token's mix of landmarks; hidden (batch, seq, d), positions (batch or 1, seq), index from 0.
+
+        Without positions the tokens stand at 0 to seq-1: right for whole rows without padding on the left, as in a hook
+        of one's own; a `HyLoRADAModel` says them.
+        """
+        if positions is None:
+            positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
         by_place = self.gates_at(positions)  # (batch or 1, seq, K)
         by_content = hidden @ self.content_gate.T.to(hidden.dtype)  # (batch, seq, K)
         mix = (by_place + by_content.float()).softmax(dim=-1)  # (batch, seq, K), each token's weights sum to 1

@@ -119,6 +119,26 @@ def grouped_attention(
     return torch.cat(out, dim=1)
 
 
+class ShiftedSparseAttention(nn.Module):
+    """The grouped attention of one layer, for a model of one's own; one of transformers takes `enable`.
+
+    group_size, sink_tokens: as for `enable`. layer_idx: an odd layer's groups lie half a group later.
+
+    Raises:
+        HyLoRADAError: a size that is not allowed.
+    """
+
+    def __init__(self, group_size: int = 2048, sink_tokens: int = 0, layer_idx: int = 0) -> None:
+        super().__init__()
+        check_sizes(group_size, sink_tokens)
+        self.group_size, self.sink_tokens = group_size, sink_tokens
+        self.shift = group_size // 2 if layer_idx % 2 else 0
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend causally within groups; the shapes are those of `grouped_attention`."""
+        return grouped_attention(query, key, value, self.group_size, self.shift, self.sink_tokens)
+
+
 def _groups(length: int, group_size: int, shift: int, sink_tokens: int) -> Iterator[tuple[int, int, int]]:
     """Cut a row into stretches of equal groups, (start, number of groups, tokens in each), in order.
 

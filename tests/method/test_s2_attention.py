@@ -11,7 +11,7 @@ from transformers import AttentionInterface, PreTrainedModel, StaticCache
 from transformers.masking_utils import create_causal_mask
 
 from hylorada import HyLoRADAConfig
-from hylorada.s2_attention import NAME, disable, enable, grouped_attention
+from hylorada.s2_attention import NAME, ShiftedSparseAttention, disable, enable, grouped_attention
 
 sizes = pytest.mark.parametrize("group_size, sinks", [(8, 0), (8, 3), (8, 7), (2, 1), (22, 0)])
 
@@ -62,6 +62,13 @@ def test_groups_are_the_block_mask_forward_and_backward(length, group_size, sink
     fast_gradients = torch.autograd.grad((fast * weights).sum(), states)
     for mine, theirs in zip(fast_gradients, torch.autograd.grad((slow * weights).sum(), states), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer_idx", [0, 1, 2, 3])
+def test_a_layer_of_ones_own_is_the_block_mask_of_its_place(layer_idx):
+    states = random_states(29, 4, 2)
+    slow = slow_attention(*states, visible(29, 8, 4 * (layer_idx % 2), 3))
+    torch.testing.assert_close(ShiftedSparseAttention(8, sink_tokens=3, layer_idx=layer_idx)(*states), slow)
 
 
 @pytest.mark.parametrize("shift", [0, 4])
