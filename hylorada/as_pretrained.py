@@ -8,6 +8,7 @@ ADAPTERS_OF_PEFT what is refused. Saving, loading and generating are the model's
 
 import inspect
 from collections.abc import Callable
+from functools import wraps
 from types import MethodType
 from typing import Any
 
@@ -54,7 +55,7 @@ class AsPretrained(PreTrainedModel):
     def __init__(self, base_model: PreTrainedModel) -> None:
         nn.Module.__init__(self)
         self.base_model = base_model  # a module, so it is registered and the property below returns it
-        self.forward = MethodType(_with_arguments_of(base_model), self)
+        self.forward = MethodType(_with_arguments_of(base_model, type(self).forward), self)
 
     @property
     def base_model(self) -> PreTrainedModel:
@@ -70,6 +71,13 @@ class AsPretrained(PreTrainedModel):
     def loss_type(self) -> str:
         """The base's, by which Trainer counts targets; where it has none (GPT-2), that of the loss it then takes."""
         return self.base_model.loss_type or "ForCausalLM"
+
+    def _get_name(self) -> str:
+        """The base's, by which Trainer knows a causal language model, whose labels a smoothed loss shifts."""
+        return plain_class(self.base_model).__name__
+
+    def __repr__(self) -> str:
+        return type(self).__name__ + super().__repr__().removeprefix(self._get_name())
 
     @property
     def _keys_to_ignore_on_save(self) -> set[str]:
@@ -92,7 +100,7 @@ class AsPretrained(PreTrainedModel):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.forward = MethodType(_with_arguments_of(self.base_model), self)
+        self.forward = MethodType(_with_arguments_of(self.base_model, type(self).forward), self)
 
     def _replicate_for_data_parallel(self) -> nn.Module:
         raise HyLoRADAError(
@@ -143,16 +151,18 @@ def check_save_options(options: dict[str, Any]) -> None:
             raise HyLoRADAError(f"save_pretrained knows no {name}; {near(name, WITHOUT_EFFECT)}.")
 
 
-def _with_arguments_of(base_model: PreTrainedModel) -> Callable[..., Any]:
-    """Return a forward that takes what the base takes, in its order: tools read the names from the signature.
+def _with_arguments_of(base_model: PreTrainedModel, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `plain`, a forward by names, as one that takes what the base takes, in its order, and says so.
 
     Each family has arguments of its own (GPT-2 `token_type_ids`); Trainer removes the columns that are not among them.
     """
     signature = inspect.signature(plain_class(base_model).forward)
-    names = list(signature.parameters)[1:]
+    names = [name for name, each in signature.parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD][1:]
 
+    @wraps(plain)
     def forward(self: AsPretrained, *args: Any, **kwargs: Any) -> Any:
-        return type(self).forward(self, **dict(zip(names, args, strict=False)), **kwargs)
+        named = dict(zip(names, args, strict=False))
+        return plain(self, *args[len(names) :], **named, **kwargs)  # Python refuses what is too many, or given twice
 
-    forward.__signature__, forward.__doc__ = signature, AsPretrained.forward.__doc__
+    forward.__signature__ = signature
     return forward

@@ -47,7 +47,7 @@ def _check_in_memory(base_model: PreTrainedModel) -> None:
     """Raise where weights are elsewhere; a model whose every weight is a shape alone is for counting, and may be."""
     tensors: dict[str, Tensor] = dict(base_model.named_parameters())
     absent = [name for name, tensor in tensors.items() if tensor.is_meta]
-    if absent and (len(absent) < len(tensors) or hasattr(base_model, "hf_device_map")):
+    if absent and (len(absent) < len(tensors) or any(hasattr(module, "_hf_hook") for module in base_model.modules())):
         raise HyLoRADAError(
             f"{len(absent)} weights of this base model are not in memory ({absent[0]} first), so nothing can be "
             "adapted there; load it whole, without offloading: device_map={'': 'cpu'} or one GPU."

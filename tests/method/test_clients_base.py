@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from accelerate.state import AcceleratorState
 from bases import FAMILIES, adapt, families, llama, tokens, without_zeros
 from peft import LoraConfig, get_peft_model
@@ -194,6 +195,10 @@ def test_a_base_with_weights_elsewhere_is_refused_in_one_line(tmp_path):
         HyLoRADAError, match=r"\d+ weights of this base model are not in memory .model.layers.1.*device_map"
     ):
         HyLoRADAModel(spread, PLAIN)
+    offloaded = llama()
+    cpu_offload(offloaded, torch.device("cpu"))
+    with pytest.raises(HyLoRADAError, match="21 weights of this base model are not in memory"):
+        HyLoRADAModel(offloaded, PLAIN)
     half = llama()
     half.model.layers[1].to("meta")
     with pytest.raises(HyLoRADAError, match="not in memory") as refusal:

@@ -104,6 +104,20 @@ def test_a_neutral_adapter_has_the_losses_of_its_base_under_trainer(side, tmp_pa
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
+def test_a_smoothed_loss_is_the_formulas(tmp_path):
+    """(1-a)·NLL + a·mean of -log p over the vocabulary; Trainer shifts labels where it knows the class by its name."""
+    data, model = rows(4), without_zeros(adapt(llama(), HyLoRADAConfig(use_dora_magnitude=True)))
+    even = 0.0
+    for row in data:
+        log_p = model(torch.tensor([row["input_ids"]])).logits[0, :-1].log_softmax(dim=-1)
+        even -= sum(log_p[t].mean() for t, target in enumerate(row["labels"][1:]) if target != -100)
+    nll = sum(nll_by_the_formula(model, row) for row in data)
+    wanted = ((0.9 * nll + 0.1 * even) / targets_of(data)).item()
+    run = trainer(model, tmp_path, data, per_device_eval_batch_size=4, label_smoothing_factor=0.1)
+    assert run.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5)
+    assert repr(model).startswith("HyLoRADAModel(\n  (base_model): LlamaForCausalLM(")
+
+
 @families
 def test_trainer_keeps_the_columns_that_the_base_takes(family, tmp_path):
     base = FAMILIES[family]()
@@ -117,6 +131,9 @@ def test_trainer_keeps_the_columns_that_the_base_takes(family, tmp_path):
     position = wanted.index("attention_mask")  # second or third, by family
     given = [ids, *[None] * (position - 1), torch.ones_like(ids)]
     assert torch.equal(model(*given).logits, model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits)
+    for wrong in (lambda: model(ids, input_ids=ids), lambda: model(*[None] * 20)):
+        with pytest.raises(TypeError, match="multiple values"):
+            wrong()
 
 
 def tied(family: str) -> PreTrainedModel:
