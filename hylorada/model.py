@@ -32,21 +32,24 @@ class HyLoRADAModel(AsPretrained):
 
     base_model: a causal language model of transformers; its layers are wrapped in place. It stays usable through
     `.base_model`, adapters included. To the tools of transformers this is a model like the base itself
-    (`hylorada.as_pretrained`); what they save of it is the adapter.
+    (`hylorada.as_pretrained`); what they save of it is the adapter. compile_pieces: run its norms, rotary positions and
+    SwiGLU as compiled loops while the adapter is on (`hylorada.pieces`); a matter of speed that no adapter tells of.
 
     Raises:
-        HyLoRADAError: the base is no causal language model, a named layer matches nothing, a part finds no place; the
-            base is then as it was.
+        HyLoRADAError: the base is no causal language model, a named layer matches nothing, a part finds no place,
+            nothing can be compiled here; the base is then as it was.
     """
 
-    def __init__(self, base_model: PreTrainedModel, config: HyLoRADAConfig | None = None) -> None:
+    def __init__(
+        self, base_model: PreTrainedModel, config: HyLoRADAConfig | None = None, compile_pieces: bool = False
+    ) -> None:
         config = HyLoRADAConfig() if config is None else config
         _check_arguments(base_model, config)
         super().__init__(base_model)
         self.hylorada_config = config
         self.card = Card()
         self.state = "on"  # or "disabled" for the length of a block, or "merged" or "unloaded" for good
-        self.wiring = Wiring(base_model, config)
+        self.wiring = Wiring(base_model, config, compile_pieces)
         try:
             self.wiring.scale_rope()  # first: buckets spread over the context length that it sets
             parts = build.make_parts(base_model, config, self.wiring.positions, self.wiring.sequence)
@@ -242,11 +245,16 @@ class HyLoRADAModel(AsPretrained):
 
     @classmethod
     def from_pretrained(
-        cls, base_model: PreTrainedModel, folder: str | Path, revision: str | None = None
+        cls,
+        base_model: PreTrainedModel,
+        folder: str | Path,
+        revision: str | None = None,
+        compile_pieces: bool = False,
     ) -> "HyLoRADAModel":
         """Adapt a fresh base model with what `save_pretrained` wrote.
 
         folder: where that is, or OWNER/NAME of a repository of the hub, then at a `revision` or as it is now.
+        compile_pieces: as for a new model.
 
         Raises:
             HyLoRADAError: there is no such folder or repository, it is not whole, is for another base, or lacks or adds
@@ -255,7 +263,7 @@ class HyLoRADAModel(AsPretrained):
         folder = hub.adapter_folder(folder, revision)
         config, base, tensors = checkpoint.read_adapter(Path(folder))
         checkpoint.check_same_base(base, checkpoint.describe_base(base_model), Path(folder))
-        model = cls(base_model, HyLoRADAConfig.from_dict(config))
+        model = cls(base_model, HyLoRADAConfig.from_dict(config), compile_pieces)
         model.card = Card.from_json(checkpoint.read_about(Path(folder)))
         try:
             model.load_adapter_tensors(tensors, folder)

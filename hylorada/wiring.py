@@ -28,6 +28,7 @@ from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
 from hylorada.last_hidden_state import LastHiddenState
 from hylorada.layer_choice import chosen_layers
 from hylorada.lora import AtPosition
+from hylorada.pieces import Pieces
 from hylorada.positions import PositionIds
 from hylorada.recompute import leave_as_it_was, take_positions_along
 from hylorada.running_pass import RunningPass, is_next_token, positions_of, tokens_of, whole_positions
@@ -37,12 +38,14 @@ class Wiring:
     """What is changed in a base model for as long as an adapter acts in it, and how to undo it.
 
     positions, running, sequence: what the parts are told of the pass that runs. parts: none until `put_in`.
+    compile_pieces: for as long, the base's own pieces are compiled.
     """
 
-    def __init__(self, base_model: PreTrainedModel, config: HyLoRADAConfig) -> None:
+    def __init__(self, base_model: PreTrainedModel, config: HyLoRADAConfig, compile_pieces: bool = False) -> None:
         self.base_model, self.config, self.parts = base_model, config, Parts()
         self.positions, self.running = PositionIds(), RunningPass(base_model.config)
         self.sequence = RunningSequence()
+        self.compile_pieces, self._pieces = compile_pieces, Pieces()
         self._hooks: list[RemovableHandle] = []
         self._checkpointing: list[nn.Module] = []  # modules that can run again in the backward pass
         self._trained_before = [p for p in base_model.parameters() if p.requires_grad]
@@ -79,6 +82,8 @@ class Wiring:
     def attach(self, training: bool) -> None:
         """Set the parts' layers into the base, in training mode or not, and hook everything else to it."""
         parts, decoder = self.parts, decoder_of(self.base_model)
+        if self.compile_pieces:
+            self._pieces.swap_in(self.base_model)
         for name, layer in parts.layers.items():
             layer.train(training)  # the base may have been switched while they were out
             self.base_model.set_submodule(name, layer)
@@ -107,6 +112,7 @@ class Wiring:
         """Take out what `attach` put in (HyLoRADAError where other attention has come into its place)."""
         daa.disable(self.base_model)  # these two may refuse, so they come first
         s2_attention.disable(self.base_model)
+        self._pieces.swap_out()
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
