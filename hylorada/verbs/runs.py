@@ -69,6 +69,7 @@ def do_train(options: argparse.Namespace) -> None:
         told_when_full(what_to_lower(run.specification)),
         execute.work_folder(options.out) as work,
         _watched(options, options.out.name, run.specification) as watch,
+        execute.as_compiled(base, run.specification),
     ):
         model, adapted = execute.train(base, run.specification, text, work, not options.quiet, watch)
         model.save_pretrained(options.out)
@@ -95,11 +96,11 @@ def do_evaluate(options: argparse.Namespace) -> None:
     model, tokens = _inputs(options)
     text = read_tokens(tokens)
     execute.check_sources(run.specification, model, text)
-    subject = load_base(model, run.specification.dtype)
+    subject = base = load_base(model, run.specification.dtype)
     if options.adapter is not None:
-        subject = HyLoRADAModel.from_pretrained(subject, options.adapter)
+        subject = HyLoRADAModel.from_pretrained(base, options.adapter)
     tokenizer = load_tokenizer(model)
-    with told_when_full(what_to_lower(run.specification)):
+    with told_when_full(what_to_lower(run.specification)), execute.as_compiled(base, run.specification):
         nll = score(subject, run.specification, text, tokenizer, not options.quiet)
     if options.out is not None:
         nll.save(options.out)

@@ -32,6 +32,8 @@ from hylorada.study.results.statistics import (
 from hylorada.study.results.words import count, fixed, joined, plural, scientific, thousands
 from hylorada.study.sources.registry import find_corpus, find_model
 
+COMPILED = {"no": "", "pieces": ", with its norms, rotary positions and SwiGLU as compiled loops"}  # by setting
+
 
 def write_numbers(results: Results, path: Path) -> None:
     """Write the macros of one scale; the first line names the records of the ablation that they came from."""
@@ -103,7 +105,7 @@ def _training(settings: Settings, records: Records) -> dict[str, str]:
     blocks = trained.targets // (settings.block_tokens - 1)  # a block's first token is no target
     return {
         "HyTrainTokens": thousands(blocks * settings.block_tokens),
-        "HyPrecision": settings.dtype,
+        "HyPrecision": settings.dtype + COMPILED[settings.compile],
         "HyBlock": thousands(settings.block_tokens),
         "HyBatchBlocks": str(settings.batch_size * settings.gradient_accumulation_steps),
         "HySteps": thousands(trained.steps),

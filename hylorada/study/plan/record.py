@@ -132,7 +132,8 @@ class Data:
 class Machine:
     """Where a run ran. device: the accelerator's name, or "cpu". threads: of one process. versions: by library.
 
-    allocator: as `hylorada.allocator.in_use` names it; None in records of before it was told.
+    allocator: as `hylorada.allocator.in_use` names it; None in records of before it was told. compiled: which pieces of
+    the base, and by what compiler; None where nothing was.
     """
 
     versions: dict[str, str]
@@ -142,6 +143,7 @@ class Machine:
     threads: int
     device: str
     allocator: str | None = field(default=None, metadata=QUIET)
+    compiled: str | None = field(default=None, metadata=QUIET)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,6 +139,7 @@ def _specification(
         corpus=_identity("corpus", settings.corpus),
         code=_code(),
         dtype=settings.dtype,
+        compile="pieces" if settings.compile == "pieces" else None,
         protocol=NamedProtocol(name=settings.protocol, **vars(protocol)),
         block_tokens=block_tokens,
         evaluation=_evaluation(settings, protocol),

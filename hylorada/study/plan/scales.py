@@ -39,6 +39,8 @@ def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Setti
         values[name] = value
         if isinstance(values["studies"], dict):  # else `Settings` says what is wrong with it
             values["studies"] = {study: _without(budget, name) for study, budget in values["studies"].items()}
+    if values["compile"] is False:  # how YAML reads a plain no
+        values["compile"] = "no"
     kinds = get_type_hints(Settings)
     values = {
         name: _as_number(value) if kinds[name] in (float, float | None) else value for name, value in values.items()

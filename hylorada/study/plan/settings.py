@@ -48,6 +48,7 @@ class Settings:
     bases: list[str]
     corpus: str
     dtype: Literal["bfloat16", "float32"]
+    compile: Literal["pieces", "no"]
     target_modules: list[str]
     adapter: dict[str, Any]
     protocol: str

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.study.plan.protocol import Protocol
@@ -76,7 +76,8 @@ class Specification:
 
     base, corpus: what their names stand for (`hylorada.study.sources.identity.source_identity`). code: the digest of
     the code that runs. measures: by name, how much of each (see `hylorada.study.plan.settings.AMOUNTS`). adapter and
-    training: None for the untouched base. train_tokens: None where a run takes all its text, or lines.
+    training: None for the untouched base. train_tokens: None where a run takes all its text, or lines. compile: what of
+    the base is compiled (`hylorada.pieces`), or nothing.
     """
 
     stage: str
@@ -91,6 +92,7 @@ class Specification:
     train_tokens: int | None
     protocol: NamedProtocol | None = None  # with the next one younger than the first records
     measures: dict[str, int | None | LinesAsked] = field(default_factory=dict)
+    compile: Literal["pieces"] | None = field(default=None, metadata=QUIET)
 
     @classmethod
     def from_json(cls, values: Any) -> "Specification":

@@ -105,7 +105,8 @@ def _machine(machine: Machine) -> str:
     processor = f"{machine.processor}, {machine.cores} cores, {threads} thread{'s' * (threads != 1)}"
     device = "" if machine.device == "cpu" else f"{machine.device} beside "
     memory = f", memory by {machine.allocator}" if machine.allocator else ""
-    return f"{device}{processor}, {machine.system}{memory}"
+    compiled = f", compiled: {machine.compiled}" if machine.compiled else ""
+    return f"{device}{processor}, {machine.system}{memory}{compiled}"
 
 
 def _time(record: Record) -> str:

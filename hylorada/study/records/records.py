@@ -22,7 +22,16 @@ from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.archive import Archive, read_archive
 from hylorada.typed import plain
 
-SHARED = ("base", "corpus", "protocol", "block_tokens", "evaluation", "measures", "dtype")  # alike in all runs
+SHARED = (
+    "base",
+    "corpus",
+    "protocol",
+    "block_tokens",
+    "evaluation",
+    "measures",
+    "dtype",
+    "compile",
+)  # alike in all runs
 KEPT = "kept.json"  # in a folder of records that are kept while the code goes on
 PROBE_TOLERANCE = 1e-3  # relative, between machines
 Key = tuple[str, int | None]
@@ -188,9 +197,9 @@ def load_folder(folder: Path) -> Records:
 def check_alike(by_run: dict[Key, Record], varies: tuple[str, ...] = ()) -> None:
     """Hold all records against the first, so that nothing but stage and seed, and what `varies`, tells two runs apart.
 
-    Sources, tokens, windows and training settings must be equal. The untouched base's score of one window must be equal
-    between runs of equal dtype, threads, device, processor and versions, where the same work gives the same bits;
-    other machines add up in another order, and there it may differ by 1e-3 of itself.
+    Sources, tokens, windows, training settings and what is compiled must be equal. The untouched base's score of one
+    window must be equal between runs of equal dtype, threads, device, processor, compiler and versions, where the same
+    work gives the same bits; other machines add up in another order, and there it may differ by 1e-3 of itself.
 
     Raises:
         HyLoRADAError: two runs differ; both are named, and in what.
@@ -263,7 +272,7 @@ def _equal(records: Iterable[tuple[Key, Record]], of: Callable[[Record], Any], n
 def machine_key(record: Record) -> str:
     """Tell in one string all of a machine on which the same work gives the same bits."""
     machine = record.machine
-    settings = [machine.versions, machine.processor, machine.threads, machine.device]
+    settings = [machine.versions, machine.processor, machine.threads, machine.device, machine.compiled]
     return json.dumps([*settings, record.specification.dtype], sort_keys=True)
 
 

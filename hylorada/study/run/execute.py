@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,6 +34,8 @@ from hylorada.files import (
     written_beside,
 )
 from hylorada.model import HyLoRADAModel
+from hylorada.pieces import compiled as pieces_compiled
+from hylorada.pieces import describe_pieces
 from hylorada.study.plan.record import Data, Machine, Moved, Record, Trained, read_record
 from hylorada.study.plan.specification import Specification
 from hylorada.study.run.follow import follow, padding_share, published_batches
@@ -76,12 +78,13 @@ def execute(
             add_up_in_one_order()
         started = datetime.now(UTC).isoformat(timespec="seconds")
         git = git_state(Path(__file__).parents[2])  # of the code that is loaded, whatever changes while it runs
-        used = {"threads": torch.get_num_threads(), "device": device_name(), "allocator": in_use()}
-        machine = Machine(**describe_machine(), **used)
         text = inputs.once(read_tokens, tokens)
         weights = check_sources(run.specification, model, text, partial(inputs.once, sha256_of))
         tokenizer = inputs.once(load_tokenizer, model)
-        with inputs.base(model, run.specification.dtype) as base:
+        with inputs.base(model, run.specification.dtype) as base, as_compiled(base.model, run.specification):
+            used = {"threads": torch.get_num_threads(), "device": device_name(), "allocator": in_use()}
+            compiled = (describe_pieces(base.model) or "nothing") if run.specification.compile else None
+            machine = Machine(**describe_machine(), **used, compiled=compiled)
             probe = base.probe(run.specification, text)
             trained, subject = None, base.model
             if run.specification.adapter is not None:
@@ -140,6 +143,11 @@ def check_sources(
     if text.sources != {"base": specification.base, "corpus": specification.corpus}:
         raise HyLoRADAError("the tokens are of another model or text; run `hylorada fetch` and `hylorada tokens`.")
     return weights
+
+
+def as_compiled(base: PreTrainedModel, specification: Specification) -> AbstractContextManager:
+    """Return a context in which of a base is compiled what a specification says, with an adapter in it or not."""
+    return pieces_compiled(base) if specification.compile == "pieces" else nullcontext()
 
 
 @dataclass(frozen=True)

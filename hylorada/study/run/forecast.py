@@ -13,7 +13,7 @@ def forecast(wanted: Sequence[Run], done: Collection[str], records: Path, refere
 
     The seconds of what is done are those of its record. For the rest they are tokens by the median pace of the trained
     records in `records`, or, before there is one, of those in `reference`, whose machine is named. A pace knows neither
-    a longer context nor another base.
+    a longer context nor another base, nor what is compiled.
     """
     took = {run.name: read_record(run.folder(records) / "record.json").seconds for run in wanted if run.name in done}
     pace, source = _pace(records), "by what is done here"

@@ -38,7 +38,7 @@ class Base:
 
     def probe(self, specification: Specification, text: Tokens) -> float:
         """Return `probe_nll`, scored once for each text and way of scoring it; before the base is adapted."""
-        key = text.digest, specification.evaluation
+        key = text.digest, specification.evaluation, specification.compile
         if key not in self.probes:
             self.probes[key] = probe_nll(self.model, specification, text)
         return self.probes[key]

@@ -103,6 +103,7 @@ def test_runs_scored_on_other_tokens_are_refused_by_name(own):
         ({"results__base_probe_nll": 3.26, "machine__threads": 2}, "more than two machines may differ"),
         ({"data__tokens_digest": "0" * 64}, "differ in data"),
         ({"specification__evaluation__stride": 3}, "differ in evaluation"),
+        ({"specification__compile": "pieces"}, r"differ in compile \(None and pieces\), so they cannot be compared"),
         ({"specification__training__weight_decay": 0.5}, "differ in training settings"),
     ],
 )

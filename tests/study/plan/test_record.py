@@ -52,6 +52,7 @@ def test_essence_forgets_the_code_and_a_row_its_seed_and_nothing_else():
     some = next(run.specification for run in runs if run.seed == 1)
     assert replace(some, code="other").essence == some.essence != some.identity
     assert replace(some, dtype="float32").essence != some.essence
+    assert some.compile is None and replace(some, compile="pieces").essence != some.essence
     other_seed = replace(some, training=replace(some.training, seed=7))
     assert other_seed.essence != some.essence and other_seed.but_for_seed == some.but_for_seed
 

@@ -41,6 +41,8 @@ def test_scales_explain_every_setting_in_micro():
         ({"evaluation_stride": 65}, "evaluation_stride: 65"),
         ({"test_tokens_per_article": 1}, "scores nothing"),
         ({"dtype": "float16"}, "dtype"),
+        ({"compile": "all"}, "compile='all' is of the wrong kind; give one of 'pieces', 'no'"),
+        ({"compile": True}, "compile=True"),
         ({"seeds": [1, 1]}, "each once"),
         ({"studies": {"desings": {}}}, "did you mean 'designs'"),
         ({"studies": {"direct": {"seed": [0]}}}, "'seed' is no budget; did you mean 'seeds'"),
@@ -85,6 +87,17 @@ def test_numbers_may_be_written_as_people_write_them_and_a_key_once(tmp_path):
     scale.write_text(scale.read_text() + "\nthreads: 2\n")
     with pytest.raises(HyLoRADAError, match="'threads' is given twice"):
         load_settings(str(scale))
+
+
+def test_what_is_compiled_is_part_of_a_run_and_no_is_a_word_here(tmp_path):
+    plain = load_settings(small_scale(tmp_path))
+    for said in ("no", '"no"', "false"):
+        assert load_settings(small_scale(tmp_path), read_changes([f"compile={said}"])) == plain
+    pieces = load_settings(small_scale(tmp_path), read_changes(["compile=pieces"]))
+    before, after = (plan(settings, "ablation")["base"][0].specification for settings in (plain, pieces))
+    assert (before.compile, after.compile) == (None, "pieces") and before.identity != after.identity
+    assert "compile" not in before.to_json() and after.to_json()["compile"] == "pieces"
+    assert [load_settings(scale).compile for scale in SCALES] == ["no", "no", "pieces", "no"]
 
 
 def test_missing_keys_and_unknown_scales_are_told(tmp_path):

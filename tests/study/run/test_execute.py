@@ -8,14 +8,18 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from small_runs import SMOKE, run_stage, small_scale
 
+from hylorada import loops
 from hylorada.allocator import in_use
 from hylorada.files import read_json
 from hylorada.nll import TokenNLL
+from hylorada.study.plan.record import read_record
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import AMOUNTS
+from hylorada.study.records.lineage import lineage
 from hylorada.study.run.execute import execute
 from hylorada.study.sources.encode import tokens_path
 from hylorada.study.sources.identity import model_folder
@@ -43,6 +47,28 @@ def test_a_record_says_what_it_is_and_what_made_it(data, tmp_path):
     before = (folder / "record.json").stat().st_mtime_ns
     assert run_stage(scale, "learned_buckets", data, results) == 0
     assert (folder / "record.json").stat().st_mtime_ns == before, "a record is written once"
+
+
+def test_a_table_of_compiled_pieces_scores_its_base_with_them_and_its_records_say_so(data, tmp_path, monkeypatch):
+    """The loops run as they are written: what they come to is held to the model's own in tests/method."""
+    monkeypatch.setattr(loops, "_graph", lambda formula: formula)
+    monkeypatch.setattr(loops, "check_compiler", lambda device: "no compiler")
+    scale = small_scale(tmp_path, compile="pieces", measures={})
+    for stage in ("base", "rslora"):
+        assert run_stage(scale, stage, data, tmp_path / "results") == 0
+    planned = plan(load_settings(scale), "ablation")
+    base, arm = (
+        read_record(planned[stage][0].folder(tmp_path / "results") / "record.json") for stage in ("base", "rslora")
+    )
+    for record in (base, arm):
+        assert record.specification.compile == "pieces"
+        assert record.machine.compiled == "RMSNorm, SwiGLU, rotary positions by no compiler"
+        assert "compiled: RMSNorm" in lineage(record)["machine"]
+    assert base.results["base_probe_nll"] == arm.results["base_probe_nll"]
+    monkeypatch.undo()
+    loops.check_compiler.cache_clear()
+    with torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        assert run_stage(small_scale(tmp_path, compile="pieces"), "magnitude", data, tmp_path / "results") == 2
 
 
 def test_equal_runs_give_equal_bits(data, tmp_path):
