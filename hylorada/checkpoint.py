@@ -16,6 +16,7 @@ CONFIG_FILE = "hylorada_config.json"
 TENSOR_FILE = "hylorada.safetensors"
 INDEX_FILE = "model.safetensors.index.json"  # as transformers names it: in which file each tensor of a model is
 FORMAT = 1
+IN_WORDS = {"merged": "adapter merged into it:"}  # of what `describe_base` tells
 
 
 def write_adapter(
@@ -77,7 +78,9 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str
     folder = Path(folder)
     for name in (CONFIG_FILE, TENSOR_FILE):
         if not (folder / name).is_file():
-            raise HyLoRADAError(f"{folder} is no adapter folder: {name} is not in it; give one that was saved whole.")
+            is_pefts = (folder / "adapter_config.json").is_file()
+            advice = "PEFT's adapters are read by import_peft" if is_pefts else "give one that was saved whole"
+            raise HyLoRADAError(f"{folder} is no adapter folder: {name} is not in it; {advice}.")
     description = read_json(folder / CONFIG_FILE)
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise HyLoRADAError(
@@ -137,7 +140,7 @@ def check_same_base(there: dict[str, Any], here: dict[str, Any], folder: Path) -
     """
     if there != here:
         differing = ", ".join(
-            f"{name} {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} here"
+            f"{IN_WORDS.get(name, name)} {there.get(name, 'none')} there, {here.get(name, 'none')} here"
             for name in sorted(here.keys() | there.keys())
             if there.get(name) != here.get(name)
         )

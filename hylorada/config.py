@@ -202,9 +202,6 @@ class HyLoRADAConfig:
                 f"init_lora_weights={self.init_lora_weights!r} is not known; {near(self.init_lora_weights, STARTS)}, "
                 "or leave it out and set orthogonal_init."
             )
-        for setting in ("rank_pattern", "alpha_pattern", "init_lora_weights"):
-            if getattr(self, setting) and not self.lora_enabled:
-                raise HyLoRADAError(f"{setting} is of the low-rank update; it needs lora_enabled=True.")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "HyLoRADAConfig":

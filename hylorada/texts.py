@@ -32,6 +32,8 @@ def texts_of(dataset: Any, count: int | None = None) -> list[str]:
     for item, text in zip(items, texts, strict=True):
         if not isinstance(text, str):
             raise HyLoRADAError(f"the dataset holds {_shown(item)}, which is no text; {WANTED}.")
+        if not _is_unicode(text):
+            raise HyLoRADAError(f"the dataset holds {_shown(text)}: half a character, which is no Unicode text.")
     return [str(text) for text in texts]  # of a subclass, such as numpy's, plain ones
 
 
@@ -49,6 +51,14 @@ def _column(dataset: Any, columns: list[str]) -> Any:
     if isinstance(column, Mapping) or getattr(column, "columns", None) is not None:
         raise HyLoRADAError(f"'text' of the dataset is itself a {type(column).__name__}; {WANTED}.")
     return [column] if isinstance(column, str) else column
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a surrogate, as JSON with a cut escape gives
+        return False
+    return True
 
 
 def _shown(value: Any) -> str:

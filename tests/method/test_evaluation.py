@@ -307,6 +307,11 @@ def test_what_holds_no_texts_is_refused_and_no_name_is_scored(kind):
     assert "\n" not in str(told.value)
 
 
+def test_half_a_character_is_told():
+    with pytest.raises(HyLoRADAError, match="half a character"):
+        texts_of(["a whole one", "half of one: \ud83c"])
+
+
 def test_a_stream_is_read_as_far_as_it_is_asked_for():
     read = iter(f"text {number}" for number in itertools.count())
     assert texts_of(read, 2) == ["text 0", "text 1"] and next(read) == "text 2"

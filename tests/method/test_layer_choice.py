@@ -72,7 +72,6 @@ def test_layers_are_chosen_by_names_patterns_exclusions_and_blocks():
         ({"alpha_pattern": {"q_proj": float("inf")}}, "alpha_pattern: 'q_proj' has inf"),
         ({"alpha_pattern": [3]}, "alpha_pattern=.* is of the wrong kind"),
         ({"init_lora_weights": "pisa"}, "did you mean 'pissa'"),
-        ({"init_lora_weights": "pissa", "lora_enabled": False, "landmark_enabled": True}, "needs lora_enabled=True"),
     ],
     ids=str,
 )

@@ -154,7 +154,7 @@ def test_an_adapter_of_a_merged_base_is_refused_on_another(tmp_path):
     model = without_zeros(adapt(llama(), HyLoRADAConfig()))
     kept = model.merge_and_unload(keep_dynamic=True)
     kept.save_pretrained(tmp_path / "a")
-    with pytest.raises(HyLoRADAError, match="for another base model: merged"):
+    with pytest.raises(HyLoRADAError, match="for another base model: adapter merged"):
         HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
 
 
@@ -166,7 +166,7 @@ def test_an_adapter_is_refused_on_the_model_that_it_was_merged_into(tmp_path):
     merged.save_pretrained(tmp_path / "merged")
     reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     for base in (merged, reloaded):
-        with pytest.raises(HyLoRADAError, match="another base model: merged nothing there, [0-9a-f]{16} here"):
+        with pytest.raises(HyLoRADAError, match="adapter merged into it: none there, [0-9a-f]{16} here"):
             HyLoRADAModel.from_pretrained(base, tmp_path / "first")
     second = without_zeros(adapt(merged, PLAIN, seed=1))
     second.save_pretrained(tmp_path / "second")
@@ -174,7 +174,7 @@ def test_an_adapter_is_refused_on_the_model_that_it_was_merged_into(tmp_path):
     torch.testing.assert_close(on_reloaded(tokens()).logits, second(tokens()).logits)
     again = HyLoRADAModel.from_pretrained(llama(), tmp_path / "first").merge_and_unload()  # as any machine would
     HyLoRADAModel.from_pretrained(again, tmp_path / "second")
-    with pytest.raises(HyLoRADAError, match="another base model: merged [0-9a-f]{16} there, nothing here"):
+    with pytest.raises(HyLoRADAError, match="adapter merged into it: [0-9a-f]{16} there, none here"):
         HyLoRADAModel.from_pretrained(llama(), tmp_path / "second")
 
 
