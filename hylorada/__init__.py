@@ -15,7 +15,7 @@ _HOMES = {
     "LandmarkLoRA": "landmarks",
     "LearnableBucketLandmark": "landmark_redesigns",
     "PositionBias": "lora",
-    "TrainingConfig": "trainer",
+    "TrainingConfig": "training_config",
     "evaluate_lost_in_the_middle": "evaluation",
     "evaluate_perplexity": "evaluation",
     "export_lora": "export",

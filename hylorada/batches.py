@@ -29,13 +29,15 @@ class DatasetBatches:
         self,
         dataset: Sequence,
         digest: str,
+        limits: Limits,
         batch_size: int,
         collate: Collate,
         seed: int | None,
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        self.dataset, self.digest, self.batch_size, self.collate = dataset, digest, batch_size, collate
+        self.dataset, self.digest, self.limits = dataset, digest, limits
+        self.batch_size, self.collate = batch_size, collate
         self.seed, self.process, self.processes = seed, process, processes
 
     def __len__(self) -> int:
@@ -49,7 +51,10 @@ class DatasetBatches:
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         mine = batches[self.process :: self.processes][first:]
         loader = DataLoader(self.dataset, batch_sampler=mine, collate_fn=self.collate)
-        for _, batch in drawn(loader, first, self.seed or 0, epoch):
+        for index, batch in drawn(loader, first, self.seed or 0, epoch):
+            if self.collate is not pad_right:  # its padding may lie beyond the vocabulary
+                check_batch(batch, f"batch {index + 1} of this collate function")
+                self.limits.check(batch, f"batch {index + 1} of this collate function")
             yield batch
 
     def generator_states(self, within_epoch: bool) -> list[Tensor]:
@@ -123,9 +128,7 @@ class LoaderBatches:
 
     def _read(self, batch: Any, where: str) -> dict[str, Tensor]:
         """Return a batch as the arguments of `causal_lm_loss`, labels always among them."""
-        if not isinstance(batch, Mapping) or batch.get("input_ids") is None:
-            held = f"holds {sorted(map(str, batch))}" if isinstance(batch, Mapping) else f"is a {type(batch).__name__}"
-            raise HyLoRADAError(f"{where} {held}; a batch needs 'input_ids' by name, of shape (batch, tokens).")
+        check_batch(batch, where)
         read = {name: batch[name] for name in NAMES if batch.get(name) is not None}
         read = {name: whole_numbers(values, f"{name} of {where}") for name, values in read.items()}
         ids = read["input_ids"]
@@ -162,6 +165,13 @@ def pad_right(items: list[dict[str, Any]]) -> dict[str, Tensor]:
             filler = IGNORED if name == "labels" else 0
             values.append(nn.functional.pad(full[name], (0, longest - len(ids)), value=filler))
     return keep_apart({name: torch.stack(values) for name, values in batch.items()})
+
+
+def check_batch(batch: Any, where: str) -> None:
+    """Raise HyLoRADAError unless a batch holds ids by name."""
+    if not isinstance(batch, Mapping) or batch.get("input_ids") is None:
+        held = f"holds {sorted(map(str, batch))}" if isinstance(batch, Mapping) else f"is a {type(batch).__name__}"
+        raise HyLoRADAError(f"{where} {held}; a batch needs 'input_ids' by name, of shape (batch, tokens).")
 
 
 def drawn(batches: Iterable, first: int, *seeds: int) -> Iterator[tuple[int, Any]]:

@@ -77,7 +77,7 @@ def survey(name: str, dataset: Any, limits: Limits) -> Survey:
     _check_dataset(name, dataset)
     longest, is_packed, seen = 0, False, sha256()
     for index in range(len(dataset)):
-        item = dataset[index]
+        item = _item(name, dataset, index)
         row = read_row(item, f"{name}[{index}]")
         limits.check(row, f"{name}[{index}]")
         longest = max(longest, len(row["input_ids"]))
@@ -160,6 +160,16 @@ def _positions_in(row: dict[str, Tensor]) -> int:
         return int(row["position_ids"].max()) + 1
     mask = row.get("attention_mask")
     return row["input_ids"].shape[-1] if mask is None or mask.ndim > 2 else int(mask.bool().sum(dim=-1).max())
+
+
+def _item(name: str, dataset: Any, index: int) -> Any:
+    try:
+        return dataset[index]
+    except (KeyError, IndexError, TypeError) as error:  # a frame is asked for columns, another thing for slices
+        raise HyLoRADAError(
+            f"a {type(dataset).__name__} has no item {index} ({type(error).__name__}), so {name} is no sequence of "
+            "items; give a list of them, or a Dataset."
+        ) from error
 
 
 def _check_dataset(name: str, dataset: Any) -> None:

@@ -50,10 +50,10 @@ def batches_of(
                 f"leave collate out, or give the batches it makes as {use}_dataloader."
             )
     if use == "eval":
-        return DatasetBatches(dataset, found.digest, config.batch_size, collate, None, *share)
+        return DatasetBatches(dataset, found.digest, limits, config.batch_size, collate, None, *share)
     _check_groups(model, found.longest)
     _check_divides(len(dataset), "sequences", share[1], config.batch_size)
-    return DatasetBatches(dataset, found.digest, config.batch_size, collate, config.seed, *share)
+    return DatasetBatches(dataset, found.digest, limits, config.batch_size, collate, config.seed, *share)
 
 
 def _check_groups(model: HyLoRADAModel, longest: int) -> None:

@@ -119,6 +119,16 @@ def test_absent_values_and_rows_of_two_dimensions_are_read():
     assert step([as_tensors])[0] == plain
 
 
+class Columns:
+    """Of a length, and asked for by name, as pandas' frames are."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, name):
+        return {"input_ids": [[1, 2], [3, 4]]}[name]
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         yield from sequences()
@@ -138,6 +148,7 @@ class Stream(IterableDataset):
         ([{"input_ids": [1, 2, 3], "labels": [1, 2]}], "3 input_ids and 2 labels"),
         (["a text"], "is a str; each needs 'input_ids'"),
         ({"input_ids": [[1, 2], [3, 4]]}, "is a dict, and no sequence of items"),
+        (Columns(), r"a Columns has no item 0 .KeyError., so train_dataset is no sequence"),
         (Stream(), "can neither be counted nor asked for by number"),
         (DataLoader(sequences()), "or a DataLoader as train_dataloader"),
     ],
@@ -165,6 +176,20 @@ def test_what_no_model_can_train_on_is_refused_at_construction(data, message, us
 def test_a_loader_of_something_else_is_refused(loader, message):
     with pytest.raises(HyLoRADAError, match=message):
         HyLoRADATrainer(adapt(llama(), QUIET), SHORT, train_dataloader=loader, progress=False).train()
+
+
+@pytest.mark.parametrize(
+    ("makes", "message"),
+    [
+        ({"input_ids": torch.full((2, 3), 97)}, "input_ids of batch 1 of this collate function go from 97 to 97"),
+        ({"ids": 1}, r"batch 1 of this collate function holds \['ids'\]"),
+        ([1], "batch 1 of this collate function is a list"),
+    ],
+    ids=str,
+)
+def test_what_a_collate_of_ones_own_makes_is_held_to_the_model_too(makes, message):
+    with pytest.raises(HyLoRADAError, match=message):
+        step(sequences(4), collate=lambda items: makes)
 
 
 def test_data_are_looked_at_once_however_many_checkpoints(tmp_path):
