@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="backslashreplace")  # a sign that the terminal's encoding lacks stops nothing
+            encoding = stream.encoding if stream.isatty() else "utf-8"  # a log is a file of text like any other
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")  # a sign that it lacks stops nothing
     given = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
     for name, value in BASE_ENVIRONMENT.items():
