@@ -150,6 +150,17 @@ def test_a_merged_adapter_is_gone_and_leaves_the_base_to_others(tmp_path):
     assert torch.equal(second(tokens()).logits, before)
 
 
+def test_an_unloaded_adapter_leaves_the_base_as_it_was_and_is_gone(tmp_path):
+    base = llama()
+    model = without_zeros(adapt(base, HyLoRADAConfig.from_dict(WIDE.to_dict() | {"gradient_checkpointing": True})))
+    model.train()(tokens(), labels=tokens()).loss.backward()
+    assert model.unload() is base and untouched(base.eval()) and not base.is_activation_checkpointing
+    for act in (lambda: model.save_pretrained(tmp_path / "a"), model.merge_and_unload, model.unload):
+        with pytest.raises(HyLoRADAError, match="the adapter is unloaded"):
+            act()
+    assert without_zeros(adapt(base, WIDE)).count_params()["trainable"] > 0
+
+
 def test_an_adapter_of_a_merged_base_is_refused_on_another(tmp_path):
     model = without_zeros(adapt(llama(), HyLoRADAConfig()))
     kept = model.merge_and_unload(keep_dynamic=True)
