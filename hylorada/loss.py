@@ -10,7 +10,6 @@ The decoder and what follows it are called one after the other; of a model that 
 than its output layer (`own_head.py`).
 """
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from hylorada.decoder import decoder_of
+from hylorada.decoder import decoder_of, takes_positions
 from hylorada.errors import HyLoRADAError
 from hylorada.own_head import head_of
 from hylorada.vocabulary import float32_nll, is_plain, nll_and_slope
@@ -75,10 +74,10 @@ def causal_lm_nll(
     """
     lm = causal_lm(model)
     decoder, head = decoder_of(lm), head_of(lm)
-    takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
-    if position_ids is not None and not takes_positions:
-        raise HyLoRADAError(f"a {type(decoder).__name__} takes no position_ids: leave them out")
-    if takes_positions and position_ids is None and attention_mask is not None and not attention_mask[:, 0].all():
+    if position_ids is not None and not takes_positions(decoder):
+        raise HyLoRADAError(f"a {type(decoder).__name__} takes no position_ids from 0: leave them out")
+    left_padded = attention_mask is not None and not attention_mask[:, 0].all()
+    if position_ids is None and left_padded and takes_positions(decoder):
         position_ids = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
     given = {} if position_ids is None else {"position_ids": position_ids}
     output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given)

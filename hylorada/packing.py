@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hylorada.config import POOLED_DESIGNS
-from hylorada.decoder import decoder_of
+from hylorada.decoder import decoder_of, takes_positions
 from hylorada.errors import HyLoRADAError
 from hylorada.loss import IGNORED
 from hylorada.model import HyLoRADAModel
@@ -63,6 +63,11 @@ def check_keeps_apart(model: HyLoRADAModel) -> None:
             "give each text a row, or use another design."
         )
     decoder, device = decoder_of(model.base_model), model.base_model.get_input_embeddings().weight.device
+    if not takes_positions(decoder):
+        raise HyLoRADAError(
+            f"a {type(model.base_model).__name__} takes no position_ids, which tell packed texts apart; give each text "
+            "a row of its own."
+        )
     first, other = torch.tensor([[[0, 1, 2, 3]], [[2, 0, 2, 3]]], device=device)  # the first of two texts differs
     was_training = model.training
     model.eval()

@@ -20,7 +20,7 @@ from hylorada import daa, guarded_base, rope, s2_attention
 from hylorada.attention_interface import attention_name
 from hylorada.build import Parts
 from hylorada.config import HyLoRADAConfig
-from hylorada.decoder import decoder_of
+from hylorada.decoder import decoder_of, takes_positions
 from hylorada.errors import HyLoRADAError
 from hylorada.find import find_blocks, find_feed_forwards
 from hylorada.idle import RunningSequence
@@ -47,6 +47,7 @@ class Wiring:
         self.sequence = RunningSequence()
         self.compile_pieces, self._pieces = compile_pieces, Pieces()
         self._hooks: list[RemovableHandle] = []
+        self._takes_positions = True
         self._checkpointing: list[nn.Module] = []  # modules that can run again in the backward pass
         self._trained_before = [p for p in base_model.parameters() if p.requires_grad]
 
@@ -91,6 +92,7 @@ class Wiring:
             decoder.register_forward_pre_hook(self._begin_pass, with_kwargs=True),
             decoder.register_forward_hook(self._end_pass),
         ]
+        self._takes_positions = takes_positions(decoder)
         self._checkpointing = [module for module in decoder.modules() if hasattr(module, "gradient_checkpointing")]
         self._group_attention()
         if parts.daa is not None:  # around what S²-Attn does
@@ -165,7 +167,7 @@ class Wiring:
             take_positions_along(self._checkpointing, self.positions)
         if not torch.compiler.is_compiling():  # a graph keeps nothing
             self.sequence.begin_pass(is_next_token(kwargs), keeps=not decoder.training)
-        if ids is not None and kwargs.get("attention_mask") is not None and "position_ids" in names:
+        if ids is not None and kwargs.get("attention_mask") is not None and self._takes_positions:
             kwargs["position_ids"] = ids  # without a mask the decoder counts as we do
         if isinstance(self.parts.landmark, PooledLandmark | PerLayerLandmark):
             self.running.begin(kwargs, decoder.training)
@@ -190,13 +192,13 @@ class Wiring:
     def _leave_final_norm(self, norm: nn.Module, args: tuple, hidden: Tensor) -> Tensor:
         return self.parts.landmark(hidden, self.positions.get())
 
-    def _leave_pooled(self, part: PooledLandmark, slot: int, *call: Any) -> Tensor:
-        hidden = call[-1]  # of (module, arguments, output)
-        if not isinstance(hidden, Tensor):
-            raise HyLoRADAError(
-                f"the blocks of this {self.base_model.config.model_type!r} model return a {type(hidden).__name__}, so "
-                "landmark_design='per_layer' cannot act there; use another design."
-            )
+    def _leave_pooled(self, part: PooledLandmark, slot: int, *call: Any) -> Tensor | tuple:
+        output = call[-1]  # of (module, arguments, output)
+        if isinstance(output, tuple):  # a block may return more than states; they come first
+            return self._pooled(part, slot, output[0]), *output[1:]
+        return self._pooled(part, slot, output)
+
+    def _pooled(self, part: PooledLandmark, slot: int, hidden: Tensor) -> Tensor:
         if part.causal:
             return part(hidden, *self.running.look_back(hidden, slot))
         if self.running.past:

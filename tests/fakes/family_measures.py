@@ -24,6 +24,7 @@ WHOLE = HyLoRADAConfig(lora_rank=2, lora_dropout=0.0, use_dora_magnitude=True)
 IN_WEIGHTS = HyLoRADAConfig(
     lora_rank=2, lora_dropout=0.0, use_dora_magnitude=True, position_bias_enabled=False, landmark_enabled=False
 )
+NEUTRAL = HyLoRADAConfig(lora_rank=2, use_dora_magnitude=True, landmark_enabled=False)
 CLOSE = dict(rtol=1e-3, atol=1e-4)
 NEW = 4  # tokens
 
@@ -41,10 +42,14 @@ def left_padded() -> tuple[Tensor, Tensor]:
 
 
 def builds(family: str) -> str:
-    """A fresh adapter is made, and a trained one acts."""
-    base = family_base(family)
+    """A fresh adapter leaves logits as they were, under a mask too, and a trained one acts."""
+    base, all_real = family_base(family), torch.ones_like(ids())
     bare = base(ids()).logits
-    model = without_zeros(adapt(base, WHOLE))
+    with_mask = base(input_ids=ids(), attention_mask=all_real).logits
+    model = adapt(base, NEUTRAL)
+    assert_close(model(ids()).logits, bare, **CLOSE)
+    assert_close(model(input_ids=ids(), attention_mask=all_real).logits, with_mask, **CLOSE)
+    model = without_zeros(adapt(family_base(family), WHOLE))
     assert model(ids()).logits.isfinite().all() and not torch.allclose(model(ids()).logits, bare, **CLOSE)
     return "yes"
 

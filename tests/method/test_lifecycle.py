@@ -11,8 +11,6 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
-    BloomConfig,
-    BloomForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -252,19 +250,6 @@ def test_a_model_can_be_copied_after_a_pass_with_gradients():
 def test_models_that_do_not_go_from_left_to_right_are_refused(make, said):
     with pytest.raises(HyLoRADAError, match=f"a {said}.* is no causal language model"):
         HyLoRADAModel(make(), HyLoRADAConfig(lora_target_modules=["q"]))
-
-
-def test_blocks_that_return_more_than_states_are_told():
-    base = BloomForCausalLM(BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=97))
-    config = HyLoRADAConfig(
-        lora_target_modules=["query_key_value"],
-        position_bias_enabled=False,
-        landmark_design="per_layer",
-        max_positions=64,
-    )
-    model = HyLoRADAModel(base, config)
-    with pytest.raises(HyLoRADAError, match="return a tuple"):
-        model(tokens())
 
 
 def test_every_rate_reaches_its_part():

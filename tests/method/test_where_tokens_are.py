@@ -125,3 +125,30 @@ def test_a_decoder_that_does_not_end_in_a_norm_has_no_place_for_landmarks():
 def test_landmarks_that_pool_are_refused_in_a_multimodal_model_at_construction():
     with pytest.raises(HyLoRADAError, match="'per_layer' pools under the padding mask"):
         HyLoRADAModel(family_base("gemma3"), HyLoRADAConfig(landmark_design="per_layer"))
+
+
+@pytest.mark.parametrize("family", ["bloom", "mpt", "falcon"])
+def test_pooled_landmarks_act_after_blocks_that_return_more_than_states(family):
+    """Cached and uncached steps agree, and a trained landmark moves the logits."""
+    config = HyLoRADAConfig(lora_rank=2, position_bias_enabled=False, landmark_design="per_layer")
+    model, rows = without_zeros(adapt(family_base(family), config)), ids(2, 9)
+    whole = model(rows).logits
+    cache = model(rows[:, :8], use_cache=True).past_key_values
+    torch.testing.assert_close(model(rows[:, 8:], past_key_values=cache, use_cache=True).logits[:, 0], whole[:, 8])
+    with torch.no_grad():
+        for part in model.landmark.modules():
+            if hasattr(part, "scale"):
+                part.scale.zero_()
+    assert not torch.allclose(model(rows).logits, whole, atol=1e-3)
+
+
+def test_a_model_that_counts_positions_from_its_padding_index_goes_on_to_do_so():
+    """RoBERTa's first token stands at padding index + 1; ids from 0 would move every token."""
+    base = family_base("roberta", is_decoder=True, type_vocab_size=1)
+    rows, mask = ids() + 1, torch.ones_like(ids())
+    bare = base(input_ids=rows, attention_mask=mask).logits
+    fresh = HyLoRADAConfig(landmark_enabled=False, max_positions=32)
+    model = adapt(base, fresh)
+    torch.testing.assert_close(model(input_ids=rows, attention_mask=mask).logits, bare)
+    with pytest.raises(HyLoRADAError, match="takes no position_ids from 0"):
+        causal_lm_loss(model, rows, position_ids=torch.arange(12)[None])
