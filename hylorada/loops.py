@@ -167,5 +167,12 @@ def _compiler(device: torch.device) -> str:
         return f"triton {version('triton')}"
     from torch._inductor.cpp_builder import get_cpp_compiler
 
-    told = subprocess.run([get_cpp_compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [get_cpp_compiler(), "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
+        errors="replace",
+    ).stdout
     return told.splitlines()[0]
