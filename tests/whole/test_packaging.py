@@ -23,19 +23,21 @@ LOCK = (ROOT / "requirements.lock").read_text()
 PINS = dict(line.split("==") for line in LOCK.splitlines() if not line.startswith("#"))
 ENVIRONMENT = (ROOT / "environment.yml").read_text()
 LAYERS = {  # a layer's file -> what it may import beside the standard library and the error type
+    "constants": set(),
+    "decoder": {"torch"},
     "positions": {"torch"},
     "fused": {"torch"},
     "norm": {"torch"},
     "idle": {"torch"},
-    "lora": {"torch", "hylorada.positions", "hylorada.fused", "hylorada.norm", "hylorada.idle"},
-    "landmarks": {"torch", "hylorada.positions"},
-    "landmark_redesigns": {"torch", "hylorada.positions", "hylorada.landmarks"},
+    "lora": {"torch", "hylorada.positions", "hylorada.fused", "hylorada.norm", "hylorada.idle", "hylorada.constants"},
+    "landmarks": {"torch", "hylorada.positions", "hylorada.constants"},
+    "landmark_redesigns": {"torch", "hylorada.positions", "hylorada.landmarks", "hylorada.constants"},
     "attention_interface": {"torch", "transformers"},
     "s2_attention": {"torch", "transformers", "hylorada.attention_interface"},
     "daa": {"torch", "transformers", "hylorada.attention_interface", "hylorada.s2_attention"},  # which it wraps
     "sparse_mlp": {"torch"},
-    "trained_weights": {"torch"},
-    "rope": {"torch", "transformers"},
+    "trained_weights": {"torch", "hylorada.decoder"},
+    "rope": {"torch", "transformers", "hylorada.decoder"},
 }
 STUDY_ONLY = {"snakemake", "datasets", "pandas", "matplotlib", "seaborn", "scipy", "gguf", "mwparserfromhell"}
 
