@@ -22,20 +22,22 @@ import torch
 import hylorada
 from hylorada.allocator import KEEPING, in_use
 from hylorada.bench.competitors import Setting
-from hylorada.bench.timing import interleaved, ratio
+from hylorada.bench.timing import Seconds, interleaved, ratio
 from hylorada.errors import HyLoRADAError
 
 NOW, BEFORE = "this code", "the code before"
-PARTS = {  # what both are asked for, by kind and method, as `worker.py` knows them
-    "a training step of rsLoRA": ("step", "rslora"),
-    "a training step of DoRA": ("step", "dora"),
-    "a training step of HyLoRADA": ("step", "hylorada"),
-    "a scored window of the base": ("window", "base"),
-    "a scored window of HyLoRADA": ("window", "hylorada"),
-    "generation by the base": ("generation", "base"),
-    "generation by rsLoRA": ("generation", "rslora"),
-    "generation by DoRA": ("generation", "dora"),
-    "generation by HyLoRADA": ("generation", "hylorada"),
+PARTS = {  # what both are asked for, by kind and method, as `worker.py` knows them; and whether ours compiles pieces
+    "a training step of rsLoRA": ("step", "rslora", False),
+    "a training step of DoRA": ("step", "dora", False),
+    "a training step of HyLoRADA": ("step", "hylorada", False),
+    "a training step of HyLoRADA, compiled pieces": ("step", "hylorada", True),
+    "a scored window of the base": ("window", "base", False),
+    "a scored window of HyLoRADA": ("window", "hylorada", False),
+    "a scored window of HyLoRADA, compiled pieces": ("window", "hylorada", True),
+    "generation by the base": ("generation", "base", False),
+    "generation by rsLoRA": ("generation", "rslora", False),
+    "generation by DoRA": ("generation", "dora", False),
+    "generation by HyLoRADA": ("generation", "hylorada", False),
 }
 
 
@@ -46,10 +48,10 @@ class Worker:
     process: subprocess.Popen
     told: IO[str]  # what it writes to stderr
 
-    def ask(self, kind: str, method: str, peak: bool = False) -> float:
+    def ask(self, kind: str, method: str, pieces: bool = False, peak: bool = False) -> float:
         """Return the seconds of one call, or with `peak` the MiB that it allocates at most (HyLoRADAError: it died)."""
         try:
-            self.tell({"kind": kind, "method": method, "peak": peak})
+            self.tell({"kind": kind, "method": method, "pieces": pieces, "peak": peak})
             return float(json.loads(self.process.stdout.readline()))
         except (OSError, ValueError) as error:
             self.process.kill()
@@ -69,25 +71,22 @@ def before(setting: Setting, told: Callable[[int], None]) -> list[dict[str, Any]
     here = Path(hylorada.__file__).parents[1]
     with worker(setting, here) as ours, worker(setting, Path(setting.against), untouched=True) as theirs:
         rows = []
-        for name, part in PARTS.items():
-            sides = {NOW: ours, BEFORE: theirs}
-            seconds = measured(sides, part, setting.rounds, told)
+        for name, (kind, method, pieces) in PARTS.items():
+            sides = {NOW: partial(ours.ask, kind, method, pieces), BEFORE: partial(theirs.ask, kind, method)}
+            seconds = measured(sides, setting.rounds, told)
             rows.append({"name": name, "milliseconds": 1e3 * median(seconds[NOW]), "against": BEFORE})
             rows[-1]["ratio"] = ratio(seconds, NOW, BEFORE)
-            if part[0] == "step":
-                peaks = {side: process.ask(*part, peak=True) for side, process in sides.items()}
+            if kind == "step":
+                peaks = {side: ask(peak=True) for side, ask in sides.items()}
                 rows[-1] |= {"peak_mib": peaks[NOW], "memory_ratio": peaks[NOW] / peaks[BEFORE]}
         return rows
 
 
-def measured(sides: dict[str, Worker], part: tuple[str, str], rounds: int, told: Callable[[int], None]) -> Any:
-    """Return the seconds that each side's own clock gave for a part, round by round."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-
-    def ask(name: str) -> None:
-        seconds[name].append(sides[name].ask(*part))
-
-    interleaved({name: partial(ask, name) for name in sides}, rounds, told)
+def measured(sides: dict[str, Callable[[], float]], rounds: int, told: Callable[[int], None]) -> Seconds:
+    """Return the seconds that each side's own clock gave, round by round."""
+    seconds: Seconds = {name: [] for name in sides}
+    calls = {name: lambda name=name: seconds[name].append(sides[name]()) for name in sides}
+    interleaved(calls, rounds, told)
     return {name: each[1:] for name, each in seconds.items()}  # the first round loads the model
 
 

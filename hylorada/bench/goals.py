@@ -37,7 +37,9 @@ GOALS = (
     Goal("before", "a training step of rsLoRA", BEFORE, "ratio", 0.70),
     Goal("before", "a training step of HyLoRADA", BEFORE, "ratio", 0.70),
     Goal("before", "a training step of HyLoRADA", BEFORE, "memory_ratio", 1.0),
+    Goal("before", "a training step of HyLoRADA, compiled pieces", BEFORE, "ratio", 0.60),
     Goal("before", "a scored window of HyLoRADA", BEFORE, "ratio", 0.58),
+    Goal("before", "a scored window of HyLoRADA, compiled pieces", BEFORE, "ratio", 0.45),
 )
 
 

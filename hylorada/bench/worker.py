@@ -40,18 +40,22 @@ class Calls:
         targets = None if targets is None else tuple(targets)
         settings = dict(lora_rank=rank, lora_alpha=2.0 * rank, lora_dropout=0.0, lora_target_modules=targets)
         self.config = HyLoRADAConfig(**settings, max_positions=tokens)
-        self.made: dict[tuple[str, str], Callable[[], object]] = {}
+        self.made: dict[tuple[str, str, bool], Callable[[], object]] = {}
 
-    def call(self, kind: str, method: str) -> Callable[[], object]:
-        """Return what does one training step, scores one window or generates once."""
-        if (kind, method) not in self.made:
-            self.made[kind, method] = getattr(self, f"_{kind}")(self._adapted(method))
-        return self.made[kind, method]
+    def call(self, kind: str, method: str, pieces: bool) -> Callable[[], object]:
+        """Return what does one training step, scores one window or generates once. pieces: compiled ones."""
+        if (kind, method, pieces) not in self.made:
+            self.made[kind, method, pieces] = getattr(self, f"_{kind}")(self._adapted(method, pieces))
+        return self.made[kind, method, pieces]
 
-    def _adapted(self, method: str) -> torch.nn.Module:
+    def _adapted(self, method: str, pieces: bool) -> torch.nn.Module:
         base = AutoModelForCausalLM.from_pretrained(
             self.folder, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
         ).eval()
+        if pieces:  # asked for by its own code alone: older code has none
+            from hylorada.pieces import Pieces
+
+            Pieces().swap_in(base)
         if method == "base":
             return base
         model, generator = get_baseline_model(method, base, self.config), torch.Generator().manual_seed(0)
@@ -90,7 +94,7 @@ def main() -> None:
     calls = Calls(**json.loads(sys.stdin.readline()))
     for line in sys.stdin:
         request = json.loads(line)
-        call = calls.call(request["kind"], request["method"])
+        call = calls.call(request["kind"], request["method"], request["pieces"])
         if request["peak"]:
             answer = peak_mib(call)
         else:
