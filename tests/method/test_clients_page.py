@@ -27,7 +27,8 @@ def test_every_block_runs_as_it_stands(tmp_path, monkeypatch):
     Path(tmp_path / "tasks").mkdir()
     Path(tmp_path / "tasks" / "prose.yaml").write_text(task)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # the graph, without a compiler
     names: dict = {}
     for block in BLOCKS:

@@ -35,6 +35,13 @@ def forget_the_device():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.fixture(autouse=True)
+def stay_offline(tmp_path, monkeypatch):
+    """Tell nobody of the run, and keep no data outside."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
 def base_of(family: str) -> PreTrainedModel:
     """One token a byte, tied weights."""
     config = {"llama": llama_config, "gpt2": gpt2_config}[family](32, 2, 4, CONTEXT)
@@ -138,8 +145,7 @@ def harness(model, folder, texts: list[str], length: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_the_harness_gives_the_numbers_of_a_full_evaluation(family, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+def test_the_harness_gives_the_numbers_of_a_full_evaluation(family, tmp_path):
     model = without_zeros(adapt(base_of(family), ALL_PARTS))
     there = harness(model, tmp_path, TEXTS, length=32)
     ours = dict(max_length=33, add_bos=True, progress=False)
