@@ -156,13 +156,12 @@ def token_nll(
 
     Raises HyLoRADAError if window or stride do not fit the model, an id is not in its vocabulary, or nothing is scored.
     """
-    context, vocabulary = context_length(model), causal_lm(model).get_input_embeddings().weight.shape[0]
-    max_length = context if max_length is None else max_length
+    max_length = context_length(model) if max_length is None else max_length
+    context, vocabulary = usable_context(causal_lm(model).config), len(causal_lm(model).get_input_embeddings().weight)
     stride = max_length if stride is None else stride
-    if not 2 <= max_length <= context:
-        raise HyLoRADAError(
-            f"max_length={max_length} is not possible: this model takes windows of 2 to {context} tokens"
-        )
+    if max_length < 2 or (context is not None and max_length > context):
+        allowed = "2 tokens or more" if context is None else f"2 to {context} tokens"
+        raise HyLoRADAError(f"max_length={max_length} is not possible: this model takes windows of {allowed}")
     if not 1 <= stride <= max_length or batch_size < 1:
         raise HyLoRADAError(
             f"stride={stride}, batch_size={batch_size} is not possible: the stride is 1 to max_length={max_length} "
@@ -228,9 +227,7 @@ def context_length(model: nn.Module) -> int:
     config = causal_lm(model).config
     limit = usable_context(config)
     if limit is None:
-        raise HyLoRADAError(
-            f"{type(config).__name__} names no max_position_embeddings, so no window can be checked against it"
-        )
+        raise HyLoRADAError(f"{type(config).__name__} names no context length: give max_length, the window in tokens")
     return limit
 
 

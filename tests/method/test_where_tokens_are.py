@@ -7,8 +7,9 @@ from family_bases import family_base
 from family_measures import ids, left_padded
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
+from hylorada.evaluation import token_nll
 from hylorada.find import find_final_norm
-from hylorada.loss import causal_lm_loss
+from hylorada.loss import causal_lm_loss, causal_lm_nll
 
 BIAS = HyLoRADAConfig(lora_rank=2, lora_dropout=0.0, landmark_enabled=False)
 
@@ -152,3 +153,12 @@ def test_a_model_that_counts_positions_from_its_padding_index_goes_on_to_do_so()
     torch.testing.assert_close(model(input_ids=rows, attention_mask=mask).logits, bare)
     with pytest.raises(HyLoRADAError, match="takes no position_ids from 0"):
         causal_lm_loss(model, rows, position_ids=torch.arange(12)[None])
+
+
+def test_a_model_without_a_stated_context_is_scored_in_windows_that_are_given():
+    base = family_base("bloom", seq_length=None)
+    rows = ids().tolist()
+    scored = token_nll(base, rows, max_length=12, progress=False).nll
+    torch.testing.assert_close(torch.from_numpy(scored).view(2, 11), causal_lm_nll(base, ids()))
+    with pytest.raises(HyLoRADAError, match="give max_length, the window in tokens"):
+        token_nll(base, rows, progress=False)
