@@ -141,5 +141,5 @@ def _same(one: object, other: FunctionType) -> bool:
 
 
 def _is_short(x: Tensor) -> bool:
-    """Whether x (..., seq, d) is of one token, too little to be worth a loop, or a graph is made around all of it."""
-    return x.shape[-2] == 1 or torch.compiler.is_compiling()
+    """Whether x (..., seq, d) is of one token or none, not worth a loop, or a graph is made around all of it."""
+    return x.shape[-2] <= 1 or torch.compiler.is_compiling()

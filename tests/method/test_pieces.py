@@ -166,6 +166,12 @@ def test_a_base_that_cannot_be_adapted_gets_its_pieces_back():
     assert not swapped(base)
 
 
+def test_a_block_that_no_token_reaches_computes_nothing():
+    block, none = llama().model.layers[0].mlp, torch.empty(0, 32)
+    with pieces.compiled(block):
+        assert block(none).shape == (0, 32)
+
+
 def test_a_forward_of_somebody_else_stays():
     base = llama()
     own = base.model.norm.forward = lambda hidden: 2 * hidden
