@@ -21,7 +21,7 @@ _HOMES = {
     "export_lora": "export",
     "export_peft": "export",
     "get_baseline_model": "baselines",
-    "import_peft": "export",
+    "import_peft": "peft_import",
     "run_full_evaluation": "evaluation",
 }
 __all__ = sorted(_HOMES)

@@ -1,18 +1,16 @@
-"""Adapters in PEFT's layout: `adapter_config.json` + `adapter_model.safetensors`, written and read; PEFT is not needed.
+"""Adapters written in PEFT's layout, `adapter_config.json` + `adapter_model.safetensors`; PEFT is not needed.
 
 W (d_out, d_in), A (r, d_in), B (d_out, r), s and c as in `hylorada.lora`. PEFT's DoRA computes m'/||W + sBA|| where we
 have c, so gate and blend leave through the magnitude:
 
-    m' = c·||W + sBA||                               export_peft, row by row
-    c  = m'/||W + sBA||  as without gate and blend   import_peft
-    B'A' ≈ c∘(W + sBA) - W                           export_lora: the nearest matrix of rank r (Eckart and Young, 1936)
+    m' = c·||W + sBA||          export_peft, row by row
+    B'A' ≈ c∘(W + sBA) - W      export_lora: the nearest matrix of rank r (Eckart and Young, 1936)
 
 Trained embeddings and norms leave whole, as PEFT's `modules_to_save`; an output layer tied to the embedding leaves as a
 second copy, because PEFT would go on using the base's.
 """
 
 import math
-import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,42 +18,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from hylorada.checkpoint import check_same_names, read_tensors, write_tensors
+from hylorada.checkpoint import write_tensors
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
-from hylorada.files import check_only, read_json, write_json, written_beside
-from hylorada.layer_choice import block_number, by_pattern, is_meant, matches
+from hylorada.files import check_only, write_json, written_beside
+from hylorada.layer_choice import by_pattern
 from hylorada.lora import HyLoRADAUnified, weight_rows
 from hylorada.model import HyLoRADAModel
 from hylorada.parts import owners
-from hylorada.targets import find_layers, shortest_names
+from hylorada.targets import shortest_names
 from hylorada.trained_weights import TrainedWeights
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 SVD_FILE = "svd_error.json"
-
-UNDERSTOOD = {
-    *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"),
-    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
-}
-WITHOUT_EFFECT = {  # on what a finished adapter computes; the kind of layer tells how a weight is stored
-    *("peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"),
-    *("fan_in_fan_out", "megatron_core", "qalora_group_size"),
-}
-NEUTRAL = {  # else a setting says nothing when it is null, false or empty
-    "bias": ("none",),
-    "task_type": ("CAUSAL_LM", None),
-    "init_lora_weights": (
-        True,
-        False,
-        "gaussian",
-        "orthogonal",
-        "pissa",
-    ),  # others change the base weights, or the ranks
-}
 
 
 def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) -> None:
@@ -77,7 +54,7 @@ def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) ->
         for own, weight in layer.masters.items()
     }
     for name, layer in layers.items():
-        tensors |= _low_rank_tensors(name, layer.lora.whole_A, layer.lora.whole_B)
+        tensors |= low_rank_tensors(name, layer.lora.whole_A, layer.lora.whole_B)
         if config.use_dora_magnitude:
             magnitude = folded_magnitude(layer)
             if not magnitude.all():  # PEFT would compute 0/0 there
@@ -119,61 +96,12 @@ def export_lora(model: HyLoRADAModel, folder: str | Path, rank: int, drop: bool 
         left, sizes, right = torch.linalg.svd(added, full_matrices=False)
         root = sizes[:rank].sqrt()  # shared out, so that neither factor is much larger than the other
         A, B = root[:, None] * right[:rank], left[:, :rank] * root
-        tensors |= _low_rank_tensors(name, A, B)
+        tensors |= low_rank_tensors(name, A, B)
         size = added.norm().item()
         errors[name] = (B @ A - added).norm().item() / size if size else 0.0
     settings = _settings(model, layers, rank, float(rank))
     _write_folder(Path(folder), settings, tensors, {"rank": rank, "relative_frobenius_error": errors})
     return errors
-
-
-def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAModel:
-    """Adapt a fresh base model with the LoRA, rsLoRA or DoRA that PEFT saved.
-
-    Kept: the function, to float32 rounding (factors become float32), and rank, alpha, dropout and layers. An imported
-    magnitude has neither gate nor blend, so it also trains on as plain DoRA. Not kept: how A was
-    initialised, the base model's name, PEFT's way of applying DoRA's dropout (here it acts on the update alone).
-
-    Raises:
-        HyLoRADAError: another method, a setting we do not have (it is named), a tensor missing, unknown or of another
-            shape, or a damaged folder. The base model is then as it was.
-    """
-    settings, tensors = _read_folder(Path(folder))
-    _refuse_what_is_not_here(settings, Path(folder))
-    names = _named_layers(base_model, settings, Path(folder))
-    layers = find_layers(base_model, names)
-    ranks, alphas = (_by_first_match(settings, name, layers) for name in ("rank_pattern", "alpha_pattern"))
-    config = HyLoRADAConfig(
-        lora_rank=settings["r"],
-        lora_alpha=settings["lora_alpha"],
-        lora_dropout=settings.get("lora_dropout", 0.0),
-        lora_target_modules=names,
-        use_rslora=settings.get("use_rslora", False),
-        orthogonal_init=False,
-        init_lora_weights="pissa" if settings.get("init_lora_weights") == "pissa" else None,
-        rank_pattern=ranks or None,
-        alpha_pattern=alphas or None,
-        use_dora_magnitude=settings.get("use_dora", False),
-        magnitude_gated=not settings.get("use_dora", False),
-        position_bias_enabled=False,
-        landmark_enabled=False,
-    )
-    wanted = {}
-    for name, layer in layers.items():
-        (d_out, d_in), rank = weight_rows(layer).shape, ranks.get(name, config.lora_rank)
-        A, B = torch.empty(rank, d_in, device="meta"), torch.empty(d_out, rank, device="meta")
-        wanted |= _low_rank_tensors(name, A, B)
-        if config.use_dora_magnitude:
-            wanted[f"base_model.model.{name}.lora_magnitude_vector"] = torch.empty(d_out, device="meta")
-    check_same_names(tensors, wanted, Path(folder))  # before the base model is touched
-    model = HyLoRADAModel(base_model, config)
-    with torch.no_grad():
-        for name, layer in _adapted_layers(model).items():
-            layer.lora.A.copy_(tensors[f"base_model.model.{name}.lora_A.weight"])
-            layer.lora.B.copy_(tensors[f"base_model.model.{name}.lora_B.weight"])
-            if config.use_dora_magnitude:
-                layer.combine.magnitude.copy_(tensors[f"base_model.model.{name}.lora_magnitude_vector"])
-    return model
 
 
 @torch.no_grad()
@@ -182,7 +110,8 @@ def folded_magnitude(layer: HyLoRADAUnified) -> Tensor:
     return layer.combine.row_factor(layer.base_layer, layer.lora) * layer.dense_weight().norm(dim=1)
 
 
-def _adapted_layers(model: HyLoRADAModel) -> dict[str, HyLoRADAUnified]:
+def adapted_layers(model: HyLoRADAModel) -> dict[str, HyLoRADAUnified]:
+    """Return the adapted layers by their full names, in the model's order."""
     modules = model.base_model.named_modules()
     return {name: module for name, module in modules if isinstance(module, HyLoRADAUnified)}
 
@@ -194,7 +123,7 @@ def _exportable_layers(
 
     whole: what is written beside them.
     """
-    layers = _adapted_layers(model)
+    layers = adapted_layers(model)
     if not layers:
         raise HyLoRADAError(
             "this model has no adapted layer to export: merged, disabled, or made with lora_enabled=False."
@@ -220,7 +149,8 @@ def _exportable_layers(
     return layers
 
 
-def _low_rank_tensors(name: str, A: Tensor, B: Tensor) -> dict[str, Tensor]:
+def low_rank_tensors(name: str, A: Tensor, B: Tensor) -> dict[str, Tensor]:
+    """Return the two factors of a layer by the names that PEFT gives them."""
     return {f"base_model.model.{name}.lora_A.weight": A, f"base_model.model.{name}.lora_B.weight": B}
 
 
@@ -274,68 +204,3 @@ def _write_folder(
         if svd is not None:
             write_json(beside / SVD_FILE, svd)
         write_tensors(beside / TENSOR_FILE, tensors, {"format": "pt"})
-
-
-def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    for name in (CONFIG_FILE, TENSOR_FILE):
-        if not (folder / name).is_file():
-            raise HyLoRADAError(f"{folder} has no {name}; give a folder that PEFT saved (as safetensors, its default).")
-    settings = read_json(folder / CONFIG_FILE)
-    if not isinstance(settings, dict) or settings.keys().isdisjoint({"peft_type"}):
-        raise HyLoRADAError(f"{folder / CONFIG_FILE} names no peft_type; give a folder that PEFT saved.")
-    return settings, read_tensors(folder / TENSOR_FILE)
-
-
-def _refuse_what_is_not_here(settings: dict[str, Any], folder: Path) -> None:
-    if settings["peft_type"] != "LORA":
-        raise HyLoRADAError(f"{folder} is of peft_type {settings['peft_type']!r}; only 'LORA' can be imported.")
-    for name in ("r", "lora_alpha", "target_modules"):
-        if settings.get(name) is None:
-            raise HyLoRADAError(f"{folder / CONFIG_FILE} sets no {name}; save the adapter again with PEFT.")
-    if not isinstance(settings["target_modules"], str | list):
-        raise HyLoRADAError(f"{folder / CONFIG_FILE}: target_modules is neither a pattern nor a list of layer names.")
-    for name in sorted(settings.keys() - UNDERSTOOD - WITHOUT_EFFECT):
-        value = settings[name]
-        if value not in NEUTRAL[name] if name in NEUTRAL else value:
-            raise HyLoRADAError(
-                f"{folder} sets {name} to {value!r}, which has no counterpart here; "
-                "let PEFT merge it into the base model, or train without it."
-            )
-
-
-def _named_layers(base_model: PreTrainedModel, settings: dict[str, Any], folder: Path) -> tuple[str, ...]:
-    """Return layer names that mean here what PEFT's targets mean there: a pattern, or names and dotted ends."""
-    targets, excluded = settings["target_modules"], settings.get("exclude_modules") or []
-    names = [name for name, _ in base_model.named_modules() if name]
-    blocks = settings.get("layers_to_transform") if isinstance(targets, list) else None
-    blocks = [blocks] if isinstance(blocks, int) else blocks or None
-    if blocks:
-        names = [name for name in names if _block(name, settings.get("layers_pattern") or []) in blocks]
-    try:
-        layers = tuple(name for name in names if is_meant(name, targets) and not is_meant(name, excluded))
-    except re.error as error:
-        raise HyLoRADAError(
-            f"{folder / CONFIG_FILE}: target_modules or exclude_modules is no pattern: {error}."
-        ) from error
-    if not layers:
-        raise HyLoRADAError(f"{folder}: target_modules={targets!r} matches no layer of this model; give its own base.")
-    if isinstance(targets, str) or excluded or blocks:
-        return layers
-    return tuple(sorted(end for end in targets if any(is_meant(name, [end]) for name in layers)))
-
-
-def _block(name: str, patterns: str | list[str]) -> int | None:
-    """Return the number of the block of a layer: behind one of the names that PEFT's layers_pattern gives, if any."""
-    if not patterns:
-        return block_number(name)
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        if found := re.search(rf"(?:^|\.){pattern}\.(\d+)\.", name):
-            return int(found[1])
-    return None
-
-
-def _by_first_match(settings: dict[str, Any], setting: str, names: Iterable[str]) -> dict[str, Any]:
-    """Return what PEFT's pattern gives to layers, by full names: there the first key that matches one decides."""
-    pattern = settings.get(setting) or {}
-    found = {name: next((key for key in pattern if matches(key, name)), None) for name in names}
-    return {name: pattern[key] for name, key in found.items() if key is not None}

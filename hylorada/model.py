@@ -17,12 +17,10 @@ from hylorada import build, checkpoint, hub, merge, rope
 from hylorada.as_pretrained import AsPretrained, check_save_options
 from hylorada.card import Card, card_text
 from hylorada.config import HyLoRADAConfig
-from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
-from hylorada.find import find_experts
-from hylorada.lora import STARTS, HyLoRADAUnified
+from hylorada.lora import STARTS
 from hylorada.loss import real_targets
-from hylorada.parts import count_trained
+from hylorada.parts import count_trained, left_alone
 from hylorada.usable_base import check_base
 from hylorada.wiring import Wiring
 
@@ -128,17 +126,8 @@ class HyLoRADAModel(AsPretrained):
         counts = self.count_params()
         total, trainable = counts.pop("total"), counts.pop("trainable")
         parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
-        print(f"trainable {trainable:,} of {total:,} ({100 * trainable / total:.3f} %): {parts}{self._left_alone()}")
-
-    def _left_alone(self) -> str:
-        """Name the routed experts that have no adapter: the layers that are named may be those of shared ones alone."""
-        experts = find_experts(decoder_of(self.base_model))
-        alone = [e for e in experts if not any(isinstance(m, HyLoRADAUnified) for m in e.modules())]
-        if not alone:
-            return ""
-        numbers = sum(p.numel() for e in alone for p in e.parameters())
-        kinds = ", ".join(sorted({type(e).__name__ for e in alone}))
-        return f"; not adapted: the routed experts of {len(alone)} blocks ({kinds}, {numbers:,} numbers)"
+        share = f"{100 * trainable / total:.3f} %"
+        print(f"trainable {trainable:,} of {total:,} ({share}): {parts}{left_alone(self.base_model)}")
 
     @contextmanager
     def disable_adapter(self) -> Iterator[PreTrainedModel]:

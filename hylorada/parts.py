@@ -3,9 +3,11 @@
 from torch import nn
 
 from hylorada.daa import DirectAttention
+from hylorada.decoder import decoder_of
+from hylorada.find import find_experts
 from hylorada.landmark_redesigns import ConstantVector, PooledLandmark
 from hylorada.landmarks import PositionGatedLandmark
-from hylorada.lora import GatedMagnitude, LowRankUpdate, PositionBias
+from hylorada.lora import GatedMagnitude, HyLoRADAUnified, LowRankUpdate, PositionBias
 from hylorada.sparse_mlp import SparseMLP
 from hylorada.trained_weights import TrainedEmbedding, TrainedNorm
 
@@ -42,3 +44,14 @@ def count_trained(model: nn.Module) -> dict[str, int]:
     counts["trainable"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     counts["total"] = sum(p.numel() for p in model.parameters())
     return counts
+
+
+def left_alone(base_model: nn.Module) -> str:
+    """Say which routed experts have no adapter, if any: the layers that are named may be those of shared ones alone."""
+    experts = find_experts(decoder_of(base_model))
+    alone = [e for e in experts if not any(isinstance(m, HyLoRADAUnified) for m in e.modules())]
+    if not alone:
+        return ""
+    numbers = sum(p.numel() for e in alone for p in e.parameters())
+    kinds = ", ".join(sorted({type(e).__name__ for e in alone}))
+    return f"; not adapted: the routed experts of {len(alone)} blocks ({kinds}, {numbers:,} numbers)"

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, checkpoint
-from hylorada.export import export_lora, export_peft, import_peft
+from hylorada.export import export_lora, export_peft
+from hylorada.peft_import import import_peft
 
 # PEFT still asks transformers for a name that transformers is about to retire
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from hylorada import HyLoRADAError, HyLoRADAUnified
-from hylorada.export import import_peft
+from hylorada.peft_import import import_peft
 
 # PEFT still asks transformers for a name that transformers is about to retire
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

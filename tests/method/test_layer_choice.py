@@ -9,8 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft_pairs import PLAIN, adapted_names, pefts_trained
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, HyLoRADATrainer, TrainingConfig
-from hylorada.export import export_lora, export_peft, import_peft
+from hylorada.export import export_lora, export_peft
 from hylorada.layer_choice import chosen_layers
+from hylorada.peft_import import import_peft
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # in PEFT
 CLOSE = dict(rtol=1e-4, atol=1e-4)

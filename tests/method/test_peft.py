@@ -12,7 +12,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from hylorada import HyLoRADAUnified
-from hylorada.export import export_peft, folded_magnitude, import_peft
+from hylorada.export import export_peft, folded_magnitude
+from hylorada.peft_import import import_peft
 
 # PEFT still asks transformers for a name that transformers is about to retire
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
