@@ -64,7 +64,13 @@ class AsPretrained(PreTrainedModel):
 
     @property
     def accepts_loss_kwargs(self) -> bool:
-        """What the base's class says; where it says nothing, the signature of `forward` tells, which is the base's."""
+        """What the base's class says; where it says nothing, the signature of `forward` tells, which is the base's.
+
+        Raises:
+            HyLoRADAError: the adapter was taken out, and who asks (a trainer) would train the whole base.
+        """
+        if self.state == "unloaded":
+            raise HyLoRADAError("the adapter of this model was unloaded; give the base itself, or adapt it anew.")
         return plain_class(self.base_model).accepts_loss_kwargs
 
     @property

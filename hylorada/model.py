@@ -250,9 +250,11 @@ class HyLoRADAModel(AsPretrained):
                 a tensor.
         """
         folder = hub.adapter_folder(folder, revision)
-        config, base, tensors = checkpoint.read_adapter(Path(folder))
+        settings, base, tensors = checkpoint.read_adapter(Path(folder))
+        config = HyLoRADAConfig.from_dict(settings)
+        _check_arguments(base_model, config)
         checkpoint.check_same_base(base, checkpoint.describe_base(base_model), Path(folder))
-        model = cls(base_model, HyLoRADAConfig.from_dict(config), compile_pieces)
+        model = cls(base_model, config, compile_pieces)
         model.card = Card.from_json(checkpoint.read_about(Path(folder)))
         try:
             model.load_adapter_tensors(tensors, folder)

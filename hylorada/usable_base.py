@@ -19,6 +19,11 @@ def check_base(base_model: Any, config: HyLoRADAConfig) -> None:
         HyLoRADAError: it is no causal language model, is adapted already, here or by PEFT, lies in part elsewhere than
             in memory, or on several devices while a part is to act on all of them.
     """
+    if hasattr(base_model, "hylorada_config"):  # by what it has: its module imports this one
+        raise HyLoRADAError(
+            "a HyLoRADAModel is adapted already, and an adapter on it would be saved without the first; give a fresh "
+            "base, or what merge_and_unload() or unload() returns."
+        )
     if isinstance(base_model, nn.Module) and _holds_pefts_layers(base_model):
         raise HyLoRADAError(
             "this base model holds PEFT's layers, which an adapter saved here would not bring; give a fresh base, "

@@ -348,3 +348,20 @@ def test_a_folder_that_lacks_half_its_description_is_refused(tmp_path, broken):
     file.write_text(json.dumps(json.loads(file.read_text()) | broken))
     with pytest.raises(HyLoRADAError, match=f"says nothing of '{next(iter(broken))}'"):
         HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
+
+
+def test_no_adapter_goes_onto_another_and_none_that_was_unloaded_is_trained():
+    """What is saved would be the second alone; a trainer would train the base whole."""
+    first = HyLoRADAModel(llama(), HyLoRADAConfig())
+    for second in (HyLoRADAConfig(), HyLoRADAConfig(lora_enabled=False, position_bias_enabled=False)):
+        with pytest.raises(HyLoRADAError, match="a HyLoRADAModel is adapted already"):
+            HyLoRADAModel(first, second)
+    HyLoRADAModel(first.unload(), HyLoRADAConfig())
+    with pytest.raises(HyLoRADAError, match="was unloaded"):
+        _ = first.accepts_loss_kwargs
+
+
+def test_a_name_is_no_base_to_load_an_adapter_on(tmp_path):
+    HyLoRADAModel(llama(), HyLoRADAConfig()).save_pretrained(tmp_path / "a")
+    with pytest.raises(HyLoRADAError, match="a str is no causal language model"):
+        HyLoRADAModel.from_pretrained("a-name", tmp_path / "a")
