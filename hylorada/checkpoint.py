@@ -1,8 +1,11 @@
 """Adapter folders: `hylorada_config.json` + `hylorada.safetensors`, written whole or not at all, read strictly."""
 
+import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -14,6 +17,7 @@ from hylorada.files import as_new, check_only, read_json, write_json, written_be
 
 CONFIG_FILE = "hylorada_config.json"
 TENSOR_FILE = "hylorada.safetensors"
+SETTINGS_FILE, SETTINGS_TENSOR = "hylorada_settings.safetensors", "hylorada_settings"  # in a trainer's checkpoint
 INDEX_FILE = "model.safetensors.index.json"  # as transformers names it: in which file each tensor of a model is
 FORMAT = 1
 IN_WORDS = {"merged": "adapter merged into it:"}  # of what `describe_base` tells
@@ -48,7 +52,8 @@ def write_adapter(
 def write_adapter_into(folder: Path, config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write an adapter among the other files of a trainer's checkpoint, which stay, each of its own files whole.
 
-    With an index, by which transformers' Trainer finds the tensors to go on with.
+    With an index, by which transformers' Trainer finds the tensors to go on with. It shows a model nothing but tensors,
+    so one more says what settings and base the others belong to, as `settings_digest` has it.
 
     Raises:
         HyLoRADAError: a tensor is not finite, or the disk refuses.
@@ -56,7 +61,17 @@ def write_adapter_into(folder: Path, config: dict[str, Any], base: dict[str, Any
     with written_beside(folder / TENSOR_FILE) as beside:
         write_tensors(beside, tensors)
     write_json(folder / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
-    write_json(folder / INDEX_FILE, {"metadata": {}, "weight_map": dict.fromkeys(tensors, TENSOR_FILE)})
+    first = next(iter(tensors))  # lies in both files, so that the index names both and no tensor that a model has not
+    with written_beside(folder / SETTINGS_FILE) as beside:
+        write_tensors(beside, {SETTINGS_TENSOR: settings_digest(config, base), first: tensors[first]})
+    places = dict.fromkeys(tensors, TENSOR_FILE) | {first: SETTINGS_FILE}
+    write_json(folder / INDEX_FILE, {"metadata": {}, "weight_map": places})
+
+
+def settings_digest(config: dict[str, Any], base: dict[str, Any]) -> Tensor:
+    """Return the SHA-256 of an adapter's settings and of what its base looks like, as 32 bytes."""
+    text = json.dumps({"adapter": config, "base": base}, sort_keys=True)
+    return torch.tensor(list(sha256(text.encode()).digest()), dtype=torch.uint8)
 
 
 def check_only_adapter(folder: Path) -> None:
