@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import AutoTokenizer, PreTrainedModel
 
+from hylorada import load
 from hylorada.attention_interface import attention_name
 from hylorada.study.plan.specification import Specification
 from hylorada.study.run.score import probe_nll
@@ -77,11 +77,7 @@ class Inputs:
 
 def load_base(folder: Path, dtype: str) -> PreTrainedModel:
     """Load a fetched model on the device that accelerate chooses."""
-    transformers_logging.disable_progress_bar()  # a bar for a second of loading would only fill the logs
-    base = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
-    )
-    return base.to(Accelerator().device).eval()
+    return load.load_base(folder, getattr(torch, dtype)).to(Accelerator().device)
 
 
 def load_tokenizer(folder: Path) -> Any:
