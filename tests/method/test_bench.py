@@ -147,12 +147,12 @@ def test_the_share_of_the_machine_is_the_time_of_its_products_over_the_time_of_t
 
 def test_the_code_before_is_another_checkouts_process(setting, tmp_path):
     """A package of the same names stands for older code: what it answers is what comes back."""
-    for name in ("baselines", "config", "evaluation", "loss", "bench/timing"):
-        (tmp_path / "hylorada" / "bench").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "hylorada" / f"{name}.py").write_text("")
-    older = "get_baseline_model", "HyLoRADAConfig", "token_nll", "causal_lm_loss", "peak_mib"
-    for name, says in zip(("baselines", "config", "evaluation", "loss", "bench/timing"), older, strict=True):
-        (tmp_path / "hylorada" / f"{name}.py").write_text(f"def {says}(*a, **k):\n    raise ValueError('older code')\n")
+    package = tmp_path / "hylorada"
+    (package / "bench").mkdir(parents=True)
+    for name, says in (("evaluation", "token_nll"), ("loss", "causal_lm_loss"), ("bench/timing", "peak_mib")):
+        (package / f"{name}.py").write_text(f"{says} = None\n")
+    names = "BASE = NEW_TOKENS = PROMPT = load_base = random_ids = None\nSetting = dict\n"
+    (package / "bench" / "competitors.py").write_text(names + "def ours(*a):\n    raise ValueError('older code')\n")
     with worker(setting, tmp_path) as older, pytest.raises(HyLoRADAError, match="ended: ValueError: older code"):
         older.ask("step", "rslora")
 
