@@ -62,19 +62,25 @@ class Guarded:
 
 
 def guard(base_model: PreTrainedModel) -> None:
-    """Let the base refuse to be trained or saved by itself, until `release`."""
-    base_model.__class__ = _guarded(plain_class(base_model))
+    """Let the base, and each model inside it, refuse to be trained or saved by itself, until `release`."""
+    for model in _models_in(base_model):
+        model.__class__ = _guarded(plain_class(model))
 
 
 def release(base_model: PreTrainedModel) -> None:
-    """Give the base its class back."""
-    base_model.__class__ = plain_class(base_model)
+    """Give the base, and each model inside it, the class that it had."""
+    for model in _models_in(base_model):
+        model.__class__ = plain_class(model)
 
 
 def plain_class(base_model: PreTrainedModel) -> type[PreTrainedModel]:
     """Return the class that a base has without an adapter."""
     cls = type(base_model)
     return cls.__bases__[1] if issubclass(cls, Guarded) else cls
+
+
+def _models_in(base_model: PreTrainedModel) -> list[PreTrainedModel]:
+    return [module for module in base_model.modules() if isinstance(module, PreTrainedModel)]
 
 
 @cache

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from bases import FAMILIES, adapt, families, llama, tokens, without_zeros
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, LlamaModel, PreTrainedModel, Trainer, TrainingArguments
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
 from hylorada.as_pretrained import ADAPTERS_OF_PEFT, ANSWERED_BY_BASE
@@ -68,8 +68,10 @@ def refusals(model: HyLoRADAModel, folder) -> dict[str, str]:
     calls = {
         "train": lambda: Trainer(model.base_model, arguments),
         "save": lambda: model.base_model.save_pretrained(folder / "base"),
+        "save what is inside": lambda: model.base_model.get_decoder().save_pretrained(folder / "base"),
         "share": lambda: model.base_model.push_to_hub("nowhere"),
         "peft": lambda: get_peft_model(model.base_model, LoraConfig(target_modules=["gate_proj"])),
+        "peft inside": lambda: get_peft_model(model.base_model.get_decoder(), LoraConfig(target_modules=["gate_proj"])),
         "add": lambda: model.base_model.add_adapter(LoraConfig(target_modules=["gate_proj"])),
         "peft on it": lambda: get_peft_model(model, LoraConfig(target_modules=["gate_proj"])),
     }
@@ -87,9 +89,9 @@ def test_an_adapted_base_is_not_trained_saved_or_adapted_by_itself(tmp_path):
     before = model(tokens()).logits
     said = refusals(model, tmp_path)
     assert "give the HyLoRADAModel itself to the trainer" in said["train"]
-    for way in ("save", "share"):
+    for way in ("save", "save what is inside", "share"):
         assert "HyLoRADAModel.save_pretrained(" in said[way] and "merge_and_unload()" in said[way]
-    assert all("merge_and_unload() returns" in said[way] for way in ("peft", "add", "peft on it"))
+    assert all("merge_and_unload() returns" in said[way] for way in ("peft", "peft inside", "add", "peft on it"))
     assert not (tmp_path / "base").exists()
     assert torch.equal(model(tokens()).logits, before) and len(model.trainable_parameters()) > 10
     for name in ADAPTERS_OF_PEFT:
@@ -102,7 +104,7 @@ def test_a_base_is_itself_again_once_the_adapter_is_out(tmp_path):
     plain, adapted = llama()(ids).logits, model(ids).logits
     arguments = TrainingArguments(str(tmp_path / "run"), use_cpu=True, report_to=[])
     with model.disable_adapter() as base:
-        assert type(base) is LlamaForCausalLM
+        assert type(base) is LlamaForCausalLM and type(base.get_decoder()) is LlamaModel
         base.save_pretrained(tmp_path / "plain")
         Trainer(base, arguments)
     assert isinstance(model.base_model, LlamaForCausalLM) and type(model.base_model).__name__ == "LlamaForCausalLM"
