@@ -110,24 +110,6 @@ def test_ranks_and_alphas_by_layer_are_pefts(settings, tmp_path: Path):
     torch.testing.assert_close(ours.merge_and_unload()(ids).logits, theirs(ids).logits, **CLOSE)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        dict(layers_to_transform=[1]),
-        dict(layers_to_transform=0, layers_pattern="layers"),
-        dict(layers_to_transform=[0], layers_pattern=["h", "layers"]),
-        dict(layers_to_transform=[1], exclude_modules=["v_proj"]),
-    ],
-    ids=str,
-)
-def test_pefts_choice_of_blocks_means_the_same_layers_here(changes, tmp_path: Path):
-    theirs = pefts_trained("llama", "rslora", **changes)
-    theirs.save_pretrained(tmp_path / "theirs")
-    ours = import_peft(llama(), tmp_path / "theirs").eval()
-    assert adapted_names(ours.base_model, "combine") == adapted_names(theirs.base_model.model, "lora_A")
-    torch.testing.assert_close(ours(tokens()).logits, theirs(tokens()).logits, **CLOSE)
-
-
 def test_our_choice_of_layers_is_pefts_after_export(tmp_path: Path):
     for number, changes in enumerate(
         (dict(layers_to_transform=[1]), dict(exclude_modules=["v_proj"]), dict(lora_target_modules=r".*1\..*_proj"))

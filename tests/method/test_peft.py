@@ -199,6 +199,10 @@ def test_an_imported_dora_trains_on_as_dora(tmp_path: Path):
         dict(target_modules=["q_proj", "v_proj"], exclude_modules=r".*\.0\..*v_proj"),
         dict(target_modules=["q_proj", "query_of_another_family"]),
         dict(target_modules="all-linear"),
+        dict(layers_to_transform=[1]),
+        dict(layers_to_transform=0, layers_pattern="layers"),
+        dict(layers_to_transform=[0], layers_pattern=["h", "layers"]),
+        dict(layers_to_transform=[1], exclude_modules=["v_proj"]),
     ],
     ids=str,
 )
