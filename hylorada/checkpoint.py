@@ -132,9 +132,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file (HyLoRADAError when it is damaged)."""
+    """Read a safetensors file (HyLoRADAError when it is damaged or not there)."""
     try:
         return load_file(path)
+    except FileNotFoundError:
+        raise HyLoRADAError(f"{path} is not there; save the adapter again.") from None
     except SafetensorError as error:
         raise HyLoRADAError(f"{path} is damaged ({error}); save the adapter again.") from error
 

@@ -4,6 +4,7 @@ Exit status: 0 done; 1 a fault of ours, with a traceback; 2 bad input or a missi
 a difference; 130 interrupted.
 """
 
+import errno
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ KINDS = {  # what stands where a file or a folder of the other kind is asked for
     NotADirectoryError: "not in a folder",
     IsADirectoryError: "a folder, and a file is wanted there",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on a disk, in a quota, in a file
 BASE_ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # who read our lines, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         return 0
     except ModuleNotFoundError as error:
         if (extra := _extra_with(error.name)) is None:
@@ -69,13 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hylorada: {error.filename} is {KINDS[type(error)]}; name another place.", file=sys.stderr)
         return 2
     except OSError as error:  # of a place that may not be read or written
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None or (error.filename is None and error.errno not in FULL):
             raise
-        print(f"hylorada: {error.filename}: {error.strerror}; allow it, or name another place.", file=sys.stderr)
+        place, advice = error.filename or "what was to be written", "make room" if error.errno in FULL else "allow it"
+        print(f"hylorada: {place}: {error.strerror}; {advice}, or name another place.", file=sys.stderr)
+        if error.filename is None:
+            _let_go_of_output()
         return 2
     except KeyboardInterrupt:
         print("hylorada: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
+
+
+def _let_go_of_output() -> None:
+    """Have what was not yet written to standard output go nowhere, so that the end of the process writes nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_given(arguments: Sequence[str]) -> None:

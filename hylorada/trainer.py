@@ -32,7 +32,7 @@ from hylorada.rates import parameter_groups, share_of_rate
 from hylorada.rows import NAMES
 from hylorada.training_config import TrainingConfig
 from hylorada.training_data import batches_of
-from hylorada.training_state import TrainingState, last_state, load_state, save_state
+from hylorada.training_state import TrainingState, load_state, save_state
 
 __all__ = ["HyLoRADATrainer", "TrainingConfig", "TrainingResult", "pad_right", "parameter_groups"]
 LOG = logging.getLogger(__name__)
@@ -296,9 +296,8 @@ class HyLoRADATrainer:
 
     def _load_state(self) -> None:
         folder = self.output_dir / STATE_FOLDER
-        if last_state(folder) is None:
+        if not folder.is_dir() or (state := load_state(folder, self._settings, self.model)) is None:
             return
-        state = load_state(folder, self._settings, self.model)
         self.optimizer.load_state_dict(state.machinery["optimizer"])
         self.schedule.load_state_dict(state.machinery["schedule"])
         self.precision.scaler.load_state_dict(state.machinery["scaler"])

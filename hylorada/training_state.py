@@ -1,10 +1,14 @@
 """What a stopped training goes on from: a folder for each saved step, the last good one never replaced.
 
+One that is not whole is passed over, in words; the one before it serves, or the start.
+
 A folder holds the adapter, the best adapter so far where there are data for evaluation, `optimizer.pt` (the optimiser's
 moments, the schedule, the scale of the loss, the data's generators) and `state.json` (settings, history, seconds).
 """
 
+import logging
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,10 @@ from torch import Tensor
 
 from hylorada import checkpoint
 from hylorada.errors import HyLoRADAError
-from hylorada.files import discard, read_json, write_json, written_beside
+from hylorada.files import read_json, retire, write_json, written_beside
 from hylorada.model import HyLoRADAModel
 
+LOG = logging.getLogger(__name__)
 STATE_FILE, OPTIMIZER_FILE, ADAPTER_FOLDER = "state.json", "optimizer.pt", "adapter"
 BEST_FILE = "best.safetensors"
 
@@ -31,65 +36,63 @@ class TrainingState:
 
 
 def save_state(folder: Path, settings: dict[str, Any], model: HyLoRADAModel, state: TrainingState) -> None:
-    """Write the state of the last step of `state.history` below `folder`, and let go of the one before."""
-    older = last_state(folder)
-    with written_beside(folder / f"step-{len(state.history):08d}") as step:
+    """Write the state of the last step of `state.history` below `folder`, and let go of those before."""
+    new, machinery = folder / f"step-{len(state.history):08d}", BytesIO()
+    torch.save(state.machinery, machinery)  # not to the disk: a full one is no OSError there
+    with written_beside(new) as step:
         step.mkdir()
         model.save_pretrained(step / ADAPTER_FOLDER)
-        torch.save(state.machinery, step / OPTIMIZER_FILE)
+        (step / OPTIMIZER_FILE).write_bytes(machinery.getbuffer())
         if state.best is not None:
             checkpoint.write_tensors(step / BEST_FILE, state.best)
         write_json(step / STATE_FILE, {"settings": settings, "history": state.history, "seconds": state.seconds})
-    if older is not None:
-        discard(older)
+    for step in set(folder.glob("step-*")) - {new}:
+        retire(step)
 
 
-def load_state(folder: Path, settings: dict[str, Any], model: HyLoRADAModel) -> TrainingState:
-    """Return the newest state below `folder`, where there is one, and put its adapter into the model.
+def load_state(folder: Path, settings: dict[str, Any], model: HyLoRADAModel) -> TrainingState | None:
+    """Return the newest whole state below `folder`, None where there is none, and put its adapter into the model.
 
     Raises:
-        HyLoRADAError: it is of other settings or data, or damaged.
+        HyLoRADAError: it is of other settings or data.
     """
-    step = last_state(folder)
-    saved, machinery = _read(step)
-    if saved["settings"] != settings:
-        raise HyLoRADAError(f"{folder} was left by a run with other settings or data; remove it, or train elsewhere.")
-    _, _, tensors = checkpoint.read_adapter(step / ADAPTER_FOLDER)
-    best = _read_best(step) if any("eval_loss" in row for row in saved["history"]) else None
-    model.load_adapter_tensors(tensors, step)
-    return TrainingState(saved["history"], saved["seconds"], machinery, best)
+    for step in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            saved, machinery, tensors, best = _read(step)
+        except HyLoRADAError as error:
+            LOG.warning("%s is not whole, so training goes on from before it: %s", step, error)
+            continue
+        if saved["settings"] != settings:
+            raise HyLoRADAError(
+                f"{folder} was left by a run with other settings or data; remove it, or train elsewhere."
+            )
+        model.load_adapter_tensors(tensors, step)
+        return TrainingState(saved["history"], saved["seconds"], machinery, best)
+    return None
 
 
-def last_state(folder: Path) -> Path | None:
-    """Return the folder of the newest saved step, None where there is none."""
-    return max(folder.glob("step-*"), default=None)
-
-
-def _read_best(step: Path) -> dict[str, Tensor]:
-    if not (step / BEST_FILE).is_file():
-        raise HyLoRADAError(f"{step / BEST_FILE} is missing; remove {step} to go on from an older state.")
-    return checkpoint.read_tensors(step / BEST_FILE)
-
-
-def _read(step: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a saved state says of the run, and of its optimiser.
+def _read(step: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
+    """Return what a saved state says of the run, the machinery, the adapter, and the best one where there is one.
 
     Raises:
         HyLoRADAError: a file is missing or damaged, or does not hold what it should.
     """
-    advice = f"remove {step} to go on from an older state, or from the start"
+    saved = read_json(step / STATE_FILE)
+    _hold(saved, step / STATE_FILE, settings=dict, history=list, seconds=float | int)
     try:
-        state, file = read_json(step / STATE_FILE), STATE_FILE
-        missing = {"settings", "history", "seconds"} - state.keys()
-        if not missing:
-            file, machinery = OPTIMIZER_FILE, torch.load(step / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
-            missing = {"optimizer", "schedule", "scaler", "generators"} - machinery.keys()
+        machinery = torch.load(step / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
     except FileNotFoundError:
-        raise HyLoRADAError(f"{step / OPTIMIZER_FILE} is missing; {advice}.") from None
-    except HyLoRADAError as error:
-        raise HyLoRADAError(f"{error} Or {advice}.") from error
+        raise HyLoRADAError(f"{step / OPTIMIZER_FILE} is not there.") from None
     except Exception as error:  # what is damaged fails in as many ways as pickles and archives have
-        raise HyLoRADAError(f"{step / OPTIMIZER_FILE} is damaged ({type(error).__name__}); {advice}.") from error
-    if missing:
-        raise HyLoRADAError(f"{step / file} lacks {', '.join(sorted(missing))}; {advice}.")
-    return state, machinery
+        raise HyLoRADAError(f"{step / OPTIMIZER_FILE} is damaged ({type(error).__name__}).") from error
+    _hold(machinery, step / OPTIMIZER_FILE, optimizer=dict, schedule=dict, scaler=dict, generators=object)
+    _, _, tensors = checkpoint.read_adapter(step / ADAPTER_FOLDER)
+    has_best = any("eval_loss" in row for row in saved["history"])
+    return saved, machinery, tensors, checkpoint.read_tensors(step / BEST_FILE) if has_best else None
+
+
+def _hold(value: Any, file: Path, **kinds: Any) -> None:
+    """Hold what was read to the names, and the kinds of value, that it must have (HyLoRADAError)."""
+    held = value if isinstance(value, dict) else {}
+    if lacking := [name for name, kind in kinds.items() if name not in held or not isinstance(held[name], kind)]:
+        raise HyLoRADAError(f"{file} lacks {', '.join(lacking)}.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from hylorada.errors import HyLoRADAError
 from hylorada.files import write_json, written_beside
 from hylorada.study.checkout import project_root
-from hylorada.study.plan.runs import all_runs
+from hylorada.study.plan.runs import all_runs, unfinished
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.records import KEPT
 from hylorada.study.run.machine import git_state
@@ -26,7 +26,7 @@ def keep(scale: str, source: Path, target: Path) -> int:
         HyLoRADAError: a planned run has no record.
     """
     runs = all_runs(load_settings(scale)).values()
-    if missing := [run.name for run in runs if not run.is_finished(source)]:
+    if missing := [run.name for run in unfinished(runs, source)]:
         raise HyLoRADAError(
             f"{source} lacks {len(missing)} runs of {scale}, the first {missing[0]}; finish them first."
         )

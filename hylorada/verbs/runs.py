@@ -112,6 +112,7 @@ def do_run(options: argparse.Namespace) -> None:
     from hylorada.files import write_json
     from hylorada.study.checkout import project_root
     from hylorada.study.plan.record import read_record
+    from hylorada.study.plan.runs import unfinished
     from hylorada.study.run.forecast import forecast
     from hylorada.study.run.jobs import run_at_once
 
@@ -124,7 +125,7 @@ def do_run(options: argparse.Namespace) -> None:
         print("\n".join(forecast(wanted, done, options.records, reference)))
         return
     # killed at its very end, a run leaves its work beside its record
-    left = [run for run in wanted if not run.is_finished(options.records)]
+    left = unfinished(wanted, options.records)
     if options.jobs > 1 and left:
         run_at_once(left, partial(_make_beside_others, options, allocator.in_use()), options.jobs)
     else:

@@ -87,3 +87,11 @@ def test_a_models_own_code_never_runs_whoever_says_yes(capsys, tmp_path, monkeyp
         capsys.readouterr()
         told(arguments, capsys)
     assert not mark.exists()
+
+
+def test_a_full_disk_under_standard_output_is_one_line(capsys, monkeypatch):
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert main(["fetch", "--list"]) == 2
+    said = capsys.readouterr().err
+    assert said == "hylorada: what was to be written: No space left on device; make room, or name another place.\n"

@@ -2,6 +2,9 @@
 
 import copy
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -287,30 +290,46 @@ def test_every_method_trains_and_resumes_to_the_same_bits(method, tmp_path):
     assert all(not torch.equal(whole[name], start[name]) for name in whole)
 
 
-def test_a_broken_training_state_is_named_and_nothing_is_loaded_from_it(tmp_path):
-    data, settings = [{"input_ids": row} for row in tokens(2, 8).tolist()], TrainingConfig(checkpoint_every=1)
-    HyLoRADATrainer(adapt(llama(), PLAIN), settings, data, tmp_path, progress=False).train()
-    (state,) = (tmp_path / "training_state").iterdir()
-    model, whole = adapt(llama(), PLAIN), {path.name: path.read_bytes() for path in state.iterdir() if path.is_file()}
-    before = {name: tensor.clone() for name, tensor in model.adapter_tensors().items()}
-    optimizer, described = state / "optimizer.pt", state / "state.json"
+def test_a_state_that_is_not_whole_is_passed_over_in_words(tmp_path, caplog):
+    """Training then goes on from the state before it, or begins anew, and ends in the same adapter."""
+    data = [{"input_ids": row} for row in tokens(6, 8).tolist()]
+
+    def trained(folder: Path, steps: list[int]) -> dict[str, torch.Tensor]:
+        def noted(row: dict, total: int) -> None:
+            shutil.copytree(folder / "training_state", tmp_path / "kept", dirs_exist_ok=True)
+            steps.append(row["step"])
+
+        model, settings = adapt(llama(), PLAIN), TrainingConfig(checkpoint_every=1, batch_size=2)
+        HyLoRADATrainer(model, settings, data, folder, progress=False, on_step=noted).train()
+        return model.adapter_tensors()
+
+    whole = trained(tmp_path / "whole", [])
+    older, newest = (tmp_path / "kept" / name for name in ("step-00000002", "step-00000003"))
+    noise = b"noise"
     breaks = {
-        "optimizer.pt is missing": optimizer.unlink,
-        "optimizer.pt is damaged": lambda: optimizer.write_bytes(b"noise"),
-        "optimizer.pt is damaged .": lambda: optimizer.write_bytes(whole["optimizer.pt"][:-400]),
-        "optimizer.pt is damaged ..": lambda: optimizer.write_bytes(b""),
-        "optimizer.pt lacks generators, scaler, schedule": lambda: torch.save({"optimizer": {}}, optimizer),
-        "state.json lacks history, seconds": lambda: described.write_text('{"settings": {}}'),
-        "state.json is not readable JSON": lambda: described.write_text("{"),
+        "optimizer.pt is not there": ("optimizer.pt", None),
+        "optimizer.pt is damaged": ("optimizer.pt", noise),
+        "optimizer.pt is damaged .": ("optimizer.pt", (newest / "optimizer.pt").read_bytes()[:-400]),
+        "optimizer.pt is damaged ..": ("optimizer.pt", b""),
+        "state.json lacks settings, history, seconds": ("state.json", b"[]"),
+        "state.json lacks history, seconds": ("state.json", b'{"settings": {}}'),
+        "state.json is not readable JSON": ("state.json", b"{"),
+        "hylorada.safetensors is not in it": ("adapter/hylorada.safetensors", None),
+        "hylorada.safetensors is damaged": ("adapter/hylorada.safetensors", noise),
     }
-    for said, make in breaks.items():
-        make()
-        with pytest.raises(HyLoRADAError, match=said) as told:
-            HyLoRADATrainer(model, settings, data, tmp_path, progress=False).train()
-        assert f"remove {state}" in str(told.value) and "\n" not in str(told.value)
-        for name, held in whole.items():
-            (state / name).write_bytes(held)
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.adapter_tensors().items())
+    for number, (said, (name, content)) in enumerate(breaks.items()):
+        folder, there = tmp_path / str(number), [newest, older][: 1 + number % 2]
+        for state in there:
+            shutil.copytree(state, folder / "training_state" / state.name)
+        broken = folder / "training_state" / newest.name / name
+        broken.unlink() if content is None else broken.write_bytes(content)
+        caplog.clear()
+        steps = []
+        torch.testing.assert_close(trained(folder, steps), whole, rtol=0, atol=0)
+        assert steps == ([3] if older in there else [1, 2, 3])
+        (line,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+        assert re.search(said, line) and line.startswith(str(folder / "training_state" / newest.name))
+        assert [path.name for path in (folder / "training_state").iterdir()] == [newest.name]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ A run's identity is the hash of its resolved settings, its data and the code it 
 are the same run, and a record is never taken for one made with other settings, data or code.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.files import work_of
 from hylorada.study.plan.ablation import STAGES, arm_of
 from hylorada.study.plan.digest import code_digest
 from hylorada.study.plan.protocol import Protocol, adapter_config, fitted, training_config
@@ -64,11 +64,6 @@ class Run:
         """Where the record lies in a folder of records."""
         return Path(records) / self.name
 
-    def is_finished(self, records: Path) -> bool:
-        """Tell whether the record is there and nothing of the run's work is left beside it."""
-        folder = self.folder(records)
-        return (folder / "record.json").is_file() and not work_of(folder).exists()
-
 
 def plan(settings: Settings, study: str) -> dict[str, list[Run]]:
     """Return the runs of each row of a study, in the order of the table, with the budget that the scale gives it.
@@ -84,6 +79,13 @@ def all_runs(settings: Settings) -> dict[str, Run]:
     """Return every run of a scale by name, the ablation's first; what two studies share comes once."""
     plans = [plan(settings, study) for study in settings.tables]
     return {run.name: run for planned in plans for runs in planned.values() for run in runs}
+
+
+def unfinished(runs: Iterable[Run], records: Path) -> list[Run]:
+    """Return the runs that have no record yet, or of whose work something is left beside it."""
+    there = [path.name for path in Path(records).glob(".*.work*")]  # with what a killed process was removing
+    at_work = {name.lstrip(".").partition(".")[0] for name in there}
+    return [run for run in runs if run.name in at_work or not (run.folder(records) / "record.json").is_file()]
 
 
 def cells(settings: Settings) -> dict[str, list[Run]]:

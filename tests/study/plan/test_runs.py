@@ -7,7 +7,7 @@ from repository import printed
 from small_runs import SMOKE
 
 from hylorada import HyLoRADAError
-from hylorada.study.plan.runs import Run, all_runs, cell_name, cells, plan
+from hylorada.study.plan.runs import Run, all_runs, cell_name, cells, plan, unfinished
 from hylorada.study.plan.studies import STUDIES
 
 
@@ -107,3 +107,13 @@ def test_the_study_of_bases_has_rows_for_each_base_and_tokens_of_its_own():
     planned = plan(settings, "bases")
     assert list(planned)[:3] == ["base_tiny-gpt2", "rslora_tiny-gpt2", "landmarks_tiny-gpt2"] and len(planned) == 6
     assert {run.base for runs in planned.values() for run in runs} == set(settings.bases)
+
+
+def test_a_run_is_left_without_its_record_or_with_remains_of_its_work(tmp_path):
+    runs = list(all_runs(SMOKE).values())[:4]
+    for run in runs[:3]:
+        run.folder(tmp_path).mkdir()
+        (run.folder(tmp_path) / "record.json").touch()
+    (tmp_path / f".{runs[1].name}.work").mkdir()
+    (tmp_path / f"..{runs[2].name}.work.4194305.gone").mkdir()  # a killed process was removing it
+    assert unfinished(runs, tmp_path) == runs[1:] and unfinished(runs, tmp_path / "new") == runs
