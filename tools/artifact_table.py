@@ -42,7 +42,7 @@ def parts(settings: Settings, studies: dict[str, Records], judgement: Judgement)
     yield "runs", runs(settings, studies)
     yield "verdicts", verdicts(judgement)
     yield "scales", scales()
-    yield "deviations", deviations(settings, studies["ablation"])
+    yield "deviations", deviations(settings, studies)
     yield "licences", licences()
 
 
@@ -123,9 +123,9 @@ def scales() -> str:
     return _table(["scale", "base", "text", "seeds of the ablation", "runs", "sources from"], rows)
 
 
-def deviations(settings: Settings, records: Records) -> str:
+def deviations(settings: Settings, studies: dict[str, Records]) -> str:
     """Return what the kept records leave out of the full study, as a list."""
-    return "".join(f"- {sentence}\n" for sentence in absences(settings, records))
+    return "".join(f"- {sentence}\n" for sentence in absences(settings, studies))
 
 
 def licences() -> str:

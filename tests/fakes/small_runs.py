@@ -13,7 +13,7 @@ SMOKE = load_settings("smoke")
 
 def small_scale(tmp_path: Path, **changes) -> str:
     """A scale of one seed and four steps as a file, with changes."""
-    path, few = tmp_path / "small.yaml", {"studies": {}, "seeds": [0], "checkpoint_every": 1}
+    path, few = tmp_path / "small.yaml", {"studies": {}, "train_lines": None, "seeds": [0], "checkpoint_every": 1}
     path.write_text(yaml.safe_dump(scale_file("smoke") | few | changes))
     return str(path)
 

@@ -122,7 +122,8 @@ def test_downloaded_folders_run_by_their_paths(tmp_path):
     hub_cache.write_wikitext(tmp_path / "wikitext", ("wikitext-2-raw-v1", "wikitext-2-v1"), shards=2)
     base, corpus = f"local:{tmp_path / 'gpt2'}", f"local:{tmp_path / 'wikitext' / 'wikitext-2-raw-v1'}"
     scale = tmp_path / "mine.yaml"
-    scale.write_text(yaml.safe_dump(GPT2 | SMALL | dict(base=base, bases=[base], corpus=corpus, seeds=[0], studies={})))
+    own = dict(base=base, bases=[base], corpus=corpus, seeds=[0], studies={}, train_lines=None, line_tokens=None)
+    scale.write_text(yaml.safe_dump(GPT2 | SMALL | own))
     common = ["--scale", str(scale), "--data", str(tmp_path / "data")]
     assert main(["fetch", *common, "--quiet"]) == 0 and main(["tokens", *common]) == 0
     command = ["run", *common, "--stage", "rslora", "--records", str(tmp_path / "runs"), "--quiet"]

@@ -33,6 +33,12 @@ class Judgement:
         return self.evidence.settings
 
     @property
+    def published_cut(self) -> str:
+        """How far the records cut the published procedure, as `cut_words` says it."""
+        published = self.evidence.records("as_published")
+        return cut_words(published and published.asked)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the digests of all records that were read, in hexadecimal."""
         read = {study: records.digest for study, records in sorted(self.evidence.loaded.items())}
@@ -76,7 +82,7 @@ class Judgement:
         return {
             "scale": self.settings.scale,
             "records_digest": self.digest,
-            "published_cut": cut_words(self.settings),
+            "published_cut": self.published_cut,
             "base": self.settings.base,
             "corpus": self.settings.corpus,
             "counts": self.counts,

@@ -1,7 +1,7 @@
 """What this copy of the study leaves out, in sentences read off the settings and the records."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hylorada.files import written_beside
@@ -19,8 +19,8 @@ from hylorada.study.sources.registry import find_corpus, find_model
 OTHER_FAMILY = {"modules": "modules_gpt2", "modules_gpt2": "modules"}  # the same question for other layer names
 
 
-def absences(settings: Settings, records: Records) -> Iterator[str]:
-    """Yield, in sentences, what a reader may miss in this copy of the study."""
+def absences(settings: Settings, studies: Mapping[str, Records]) -> Iterator[str]:
+    """Yield, in sentences, what a reader may miss in this copy of the study; studies: the records of each."""
     base, corpus = find_model(settings.base), find_corpus(settings.corpus)
     if not _own(settings):
         yield (
@@ -28,7 +28,7 @@ def absences(settings: Settings, records: Records) -> Iterator[str]:
             f"{short_name(base)} and {short_name(corpus)}, so that of its numbers none repeats a published one, "
             "and each is judged as one on another base and text."
         )
-    if all(record.machine.device == "cpu" for record in records.by_run.values()):
+    if all(record.machine.device == "cpu" for record in studies["ablation"].by_run.values()):
         yield (
             "A GPU. All runs of this copy ran on a processor, which is what bounds their steps, seeds and lengths; "
             "memory and time on a GPU are not measured."
@@ -48,18 +48,20 @@ def absences(settings: Settings, records: Records) -> Iterator[str]:
     if left_out:
         counts = ", ".join(f"{title} ({number})" for title, number in left_out.items())
         yield f"Rows of tables, with their number: {counts}. The full scale has them all."
-    single = [name for name in settings.studies if len(settings.for_study(name).seeds) == 1]
+    single = [name for name in settings.studies if studies[name].most_seeds == 1]
     if single:
         yield (
             f"Seeds. {len(single)} of {len(settings.studies)} tables beside the ablation have one seed a row, which "
             "shows that each row runs and supports no conclusion about an effect."
         )
     published = PROTOCOLS["as_published"]
-    if settings.train_lines is not None and settings.train_lines < published.training_text.count:
+    here = studies["as_published"].asked.protocol if "as_published" in studies else published
+    if here.training_text.count < published.training_text.count:
+        scored, all_lines = here.evaluation_text.count, published.evaluation_text.count
         yield (
             f"The published amounts. The published procedure trains on {thousands(published.training_text.count)} "
-            f"lines and scores {thousands(published.evaluation_text.count)}; here it trains on "
-            f"{thousands(settings.train_lines)} and scores {_scored(settings)}."
+            f"lines and scores {thousands(all_lines)}; here it trains on {thousands(here.training_text.count)} and "
+            f"scores {'as many' if scored == all_lines else thousands(scored)}."
         )
     if len(settings.bases) == 1 and "bases" in settings.studies:
         yield "Larger bases. There is one base here, so that the table by size of the base has no second one."
@@ -67,15 +69,10 @@ def absences(settings: Settings, records: Records) -> Iterator[str]:
 
 def write_absences(results: Results, path: Path) -> None:
     """Write what is absent as the items of a list, or one sentence where nothing is."""
-    sentences = list(absences(results.settings, results.ablation))
+    sentences = list(absences(results.settings, results.studies))
     sentences = sentences or ["At this scale, everything that the study plans was run."]
     with written_beside(path) as beside:
         beside.write_text("".join(f"\\item {set_text(sentence)}\n" for sentence in sentences), encoding="utf-8")
-
-
-def _scored(settings: Settings) -> str:
-    lines = settings.measures.get("lines")
-    return "as many" if lines is None else thousands(lines)
 
 
 def _own(settings: Settings) -> bool:

@@ -4,16 +4,18 @@ r"""The floats of the paper: a definition for each table and figure that a scale
 scale has none.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from hylorada.files import written_beside
 from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.paper.latex import set_text
-from hylorada.study.plan.budget import fitted_to, planned_steps, published_steps
-from hylorada.study.plan.protocol import Protocol
+from hylorada.study.plan.budget import planned_steps, published_steps
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.specification import Specification
 from hylorada.study.plan.studies import STUDIES
+from hylorada.study.records.records import Records
 from hylorada.study.results.words import plural, thousands
 
 ONE, TWO = "", "*"  # columns of the page, as the environments are called
@@ -53,10 +55,10 @@ FIGURE = r"""\define{{fig:{name}}}{{%
 """
 
 
-def write_floats(settings: Settings, path: Path) -> None:
+def write_floats(settings: Settings, studies: Mapping[str, Records], path: Path) -> None:
     """Write the definitions of the tables of all studies of a scale, and of the figures that the paper shows."""
     made = [name for name in figures_of(settings) if name != "base_scaling" or has_sizes(settings)]
-    parts = [_table(settings, name) for name in settings.studies if is_shown(settings, name)]
+    parts = [_table(settings, name, studies[name]) for name in settings.studies if is_shown(settings, name)]
     parts += [
         FIGURE.format(name=name, width=width, where=WHERE[width], caption=set_text(FIGURES[name].caption))
         for name, width in PAPER_FIGURES.items()
@@ -76,52 +78,50 @@ def has_sizes(settings: Settings) -> bool:
     return len(settings.bases) > 1
 
 
-def _table(settings: Settings, name: str) -> str:
-    study, one_seed = STUDIES[name], len(settings.for_study(name).seeds) == 1
+def _table(settings: Settings, name: str, records: Records) -> str:
+    study, one_seed = STUDIES[name], records.most_seeds == 1
     label = max(len(row.label) for row in settings.rows(name).values())
     width = ONE if one_seed and label + FURTHER * len(study.shows) <= NARROWEST else TWO
     size = NARROW if width == ONE or one_seed else WIDE
-    words = {"title": set_text(study.title), "budget": set_text(_budget(settings, name))}
+    words = {"title": set_text(study.title), "budget": set_text(_budget(settings, name, records))}
     return TABLE.format(name=name, width=width, where=WHERE[width], size=size, **words)
 
 
-def _budget(settings: Settings, study: str) -> str:
+def _budget(settings: Settings, study: str, records: Records) -> str:
     """Say what a study trains on and is scored on, and which of its rows the scale leaves out."""
-    own, rows = settings.for_study(study), settings.rows(study)
-    changed = next(iter(rows.values())).changes  # rows differ in more only where the table shows it
-    protocol = PROTOCOLS[changed.get("protocol", own.protocol)]
+    rows, asked = settings.rows(study), records.asked  # rows differ in more only where the table shows it
     single = "One seed a row, so that no effect can be told from chance"
-    seeds = single if len(own.seeds) == 1 else f"{len(own.seeds)} seeds"
+    seeds = single if records.most_seeds == 1 else f"{records.most_seeds} seeds"
     left_out = len(STUDIES[study].rows or rows) - len(rows)
     ending = f" Rows left out at this scale: {left_out}." if left_out else ""
-    if protocol.training_text is None:
-        with_steps = "steps" not in STUDIES[study].shows
-        split = changed.get("evaluation_split", own.evaluation_split)
-        return f"{seeds}; {_of_articles(protocol, own, split, with_steps)}{ending}"
-    return f"{seeds}; {_of_lines(protocol, own)}{ending}"
+    of = _of_articles(asked, "steps" not in STUDIES[study].shows) if _is_packed(asked) else _of_lines(asked)
+    return f"{seeds}; {of}{ending}"
 
 
-def _of_articles(protocol: Protocol, own: Settings, split: str, with_steps: bool) -> str:
-    amount = "all training text" if own.train_tokens is None else f"{thousands(own.train_tokens)} tokens"
-    steps = planned_steps(protocol, own)
+def _is_packed(asked: Specification) -> bool:
+    return asked.protocol.training_text is None
+
+
+def _of_articles(asked: Specification, with_steps: bool) -> str:
+    steps, scored = planned_steps(asked), asked.evaluation
+    amount = "all training text" if asked.train_tokens is None else f"{thousands(asked.train_tokens)} tokens"
     in_steps = f" in {steps} {plural('step', steps)}" if steps is not None and with_steps else ""
-    articles = own.test_articles
-    scored = f"all {split} articles" if articles is None else f"{articles} {split} {plural('article', articles)}"
-    whole = own.test_tokens_per_article
-    return f"trained on {amount}{in_steps}, scored on {scored}" + (
+    number, split, whole = scored.articles, scored.split, scored.tokens_per_article
+    articles = f"all {split} articles" if number is None else f"{number} {split} {plural('article', number)}"
+    return f"trained on {amount}{in_steps}, scored on {articles}" + (
         "." if whole is None else f" to {thousands(whole)} tokens."
     )
 
 
-def _of_lines(protocol: Protocol, own: Settings) -> str:
-    cut = fitted_to(protocol, own)
+def _of_lines(asked: Specification) -> str:
+    cut, published = asked.protocol, PROTOCOLS[asked.protocol.name]
     trained, scored = (
-        _beside(getattr(cut, text).count, getattr(protocol, text).count)
+        _beside(getattr(cut, text).count, getattr(published, text).count)
         for text in ("training_text", "evaluation_text")
     )
-    length = _beside(cut.block_tokens, protocol.block_tokens, "tokens")
-    here = planned_steps(protocol, own)
-    steps = _beside(here, published_steps(protocol, own), plural("step", here))
+    length = _beside(cut.block_tokens, published.block_tokens, "tokens")
+    here = planned_steps(asked)
+    steps = _beside(here, published_steps(published), plural("step", here))
     return f"trained on {trained} lines, filled up to {length}, in {steps}, scored on {scored} lines."
 
 

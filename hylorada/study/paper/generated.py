@@ -12,6 +12,6 @@ from hylorada.study.results.results import Results
 def write_generated(results: Results, out: Path, csv: Path) -> None:
     """Write numbers.tex and tables/ into `out`, and the tables unrounded beside `csv`, the ablation's."""
     write_tables(results, out / "tables", csv)
-    write_floats(results.settings, out / "tables" / "floats.tex")
+    write_floats(results.settings, results.studies, out / "tables" / "floats.tex")
     write_absences(results, out / "tables" / "absent.tex")
     write_numbers(results, out / "numbers.tex")

@@ -18,6 +18,7 @@ from hylorada.study.plan.budget import cut_words
 from hylorada.study.plan.record import Machine
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.specification import Articles, LinesText, Specification
 from hylorada.study.records.records import Records
 from hylorada.study.results.effects import stage_means
 from hylorada.study.results.rates import best_rates, mean_rates, rates_table
@@ -32,7 +33,10 @@ from hylorada.study.results.statistics import (
 from hylorada.study.results.words import count, fixed, joined, plural, scientific, thousands
 from hylorada.study.sources.registry import find_corpus, find_model
 
-COMPILED = {"no": "", "pieces": ", with its norms, rotary positions and SwiGLU as compiled loops"}  # by setting
+COMPILED = {
+    None: "",
+    "pieces": ", with its norms, rotary positions and SwiGLU as compiled loops",
+}  # by what of the base is
 
 
 def write_numbers(results: Results, path: Path) -> None:
@@ -48,7 +52,7 @@ def macro_values(results: Results) -> dict[str, str]:
     return (
         _sources(settings, records)
         | _method(records)
-        | _training(settings, records)
+        | _training(results)
         | _results(results)
         | _readings(results)
         | effect_sentences(results)
@@ -57,9 +61,6 @@ def macro_values(results: Results) -> dict[str, str]:
 
 def _sources(settings: Settings, records: Records) -> dict[str, str]:
     model, corpus = find_model(settings.base), find_corpus(settings.corpus)
-    scope = "Each test article" if settings.test_articles is None else f"Each of the first {settings.test_articles}"
-    scope += " is scored " if settings.test_articles is None else " test articles is scored "
-    some = settings.test_tokens_per_article
     trained = [record for record in records.by_run.values() if record.training]
     seconds = np.array([record.seconds for record in trained])
     return {
@@ -68,13 +69,13 @@ def _sources(settings: Settings, records: Records) -> dict[str, str]:
         "HyBaseDescription": long_name(model),
         "HyBaseParams": thousands(records.record(BASE, None).total),
         "HyBaseLicence": model.licence,
-        "HyTargets": joined(f"`{name}`" for name in settings.target_modules),
+        "HyTargets": joined(f"`{name}`" for name in records.asked.adapter.lora_target_modules),
         "HyCorpusName": short_name(corpus),
         "HyCorpusDescription": long_name(corpus),
         "HyCorpusLicence": corpus.licence,
         "HyTestArticles": thousands(_articles(records)),
         "HyTestTokens": thousands(records.record(BASE, None).results["scored_tokens"]),
-        "HyTestScope": scope + ("whole" if some is None else f"over its first {thousands(some)} tokens"),
+        "HyTestScope": _scope(records.asked.evaluation),
         "HyHardware": "; ".join(dict.fromkeys(_hardware(record.machine) for record in records.by_run.values())),
         "HyTorch": _versions(records, "torch"),
         "HyTransformers": _versions(records, "transformers"),
@@ -100,32 +101,53 @@ def _method(records: Records) -> dict[str, str]:
     }
 
 
-def _training(settings: Settings, records: Records) -> dict[str, str]:
-    trained = next(record.training for record in records.by_run.values() if record.training)
-    blocks = trained.targets // (settings.block_tokens - 1)  # a block's first token is no target
+def _training(results: Results) -> dict[str, str]:
+    settings, records = results.settings, results.ablation
+    first = next(record for record in records.by_run.values() if record.training)
+    asked, steps = first.specification, first.training.steps
+    usual = _untuned(settings, records).training
+    blocks = first.training.targets // (asked.block_tokens - 1)  # a block's first token is no target
+    window = asked.evaluation.max_length
+    clip = usual.max_grad_norm
     return {
-        "HyTrainTokens": thousands(blocks * settings.block_tokens),
-        "HyPrecision": settings.dtype + COMPILED[settings.compile],
-        "HyBlock": thousands(settings.block_tokens),
-        "HyBatchBlocks": str(settings.batch_size * settings.gradient_accumulation_steps),
-        "HySteps": thousands(trained.steps),
-        "HyLearningRate": scientific(settings.learning_rate),
-        "HyPositionLR": scientific(settings.position_bias_lr),
-        "HyLandmarkLR": scientific(settings.landmark_lr),
-        "HyWarmupPercent": f"{100 * settings.warmup_ratio:g}",
-        "HyWeightDecay": f"{settings.weight_decay:g}",
-        "HyClip": f"{settings.max_grad_norm:g}",
-        "HyTuningSentence": tuning_sentence(settings),
-        "HyEvalWindow": thousands(settings.block_tokens),
-        "HyEvalStride": thousands(min(settings.evaluation_stride, settings.block_tokens - 1)),
+        "HyTrainTokens": thousands(blocks * asked.block_tokens),
+        "HyPrecision": asked.dtype + COMPILED[asked.compile],
+        "HyBlock": thousands(asked.block_tokens),
+        "HyBatchBlocks": str(usual.batch_size * usual.gradient_accumulation_steps),
+        "HySteps": thousands(steps),
+        "HyLearningRate": scientific(usual.learning_rate),
+        "HyPositionLR": scientific(usual.position_bias_lr),
+        "HyLandmarkLR": scientific(usual.landmark_lr),
+        "HyWarmupPercent": f"{100 * usual.warmup_ratio:g}",
+        "HyWeightDecay": f"{usual.weight_decay:g}",
+        "HyClip": "not clipped" if clip is None else f"clipped at norm {clip:g}",
+        "HyTuningSentence": tuning_sentence(settings, results.studies),
+        "HyEvalWindow": thousands(window),
+        "HyEvalStride": thousands(min(asked.evaluation.stride, window - 1)),
     }
+
+
+def _untuned(settings: Settings, records: Records) -> Specification:
+    """Return what a trained run without a learning rate of its own was asked for; of any, where all have one."""
+    asked = [record.specification for record in records.by_run.values() if record.training]
+    return next((one for one in asked if one.stage not in settings.tuned_rates), asked[0])
+
+
+def _scope(scored: Articles | LinesText) -> str:
+    if isinstance(scored, LinesText):
+        return f"Each of the first {thousands(scored.lines.count)} {scored.lines.split} lines that qualify is scored"
+    which = f"Each {scored.split} article"
+    if scored.articles is not None:
+        which = f"Each of the first {scored.articles} {scored.split} articles"
+    some = scored.tokens_per_article
+    return f"{which} is scored " + ("whole" if some is None else f"over its first {thousands(some)} tokens")
 
 
 def _results(results: Results) -> dict[str, str]:
     records = results.ablation
     first = next(name for name, stage in STAGES.items() if stage.against == BASE)
     return {
-        "HySeeds": str(len(results.settings.seeds)),
+        "HySeeds": str(len(records.seeds(first))),
         "HyDraws": thousands(DRAWS),
         "HyLevelPercent": f"{100 * FAMILY_ERROR:g}",
         "HyEquivalencePercent": f"{100 * (1 - EQUIVALENCE_ERROR):g}",
@@ -158,9 +180,9 @@ def _readings(results: Results) -> dict[str, str]:
         "HyPassedSentence": published.passed_sentence(fixes),
         "HyContrastSentence": measures.contrast_sentence(places),
         **_benchmark(results.benchmark),
-        "HyCut": f" ({cut})" if (cut := cut_words(settings)) else "",
+        "HyCut": f" ({cut})" if (cut := cut_words(followed and followed.asked)) else "",
         "HyRetrievalSentence": measures.retrieval_sentence(places),
-        "HyRatesSentence": _rates_sentence(settings, studies.get("rates")),
+        "HyRatesSentence": _rates_sentence(settings, records, studies.get("rates")),
         "HyCostSentence": measures.cost_sentence(results.frame("cost")),
         "HyGroupsSentence": measures.groups_sentence(results.benchmark),
         "HyBasesSentence": effects.bases_sentence(settings, bases),
@@ -183,11 +205,11 @@ def _benchmark(benchmark: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _rates_sentence(settings: Settings, sweep: Records | None) -> str:
+def _rates_sentence(settings: Settings, records: Records, sweep: Records | None) -> str:
     if sweep is None:
         return measures.rates_sentence(None, None, 0.0)
     rows = settings.rows("rates")
-    shared = math.nan if settings.tuned_rates else settings.learning_rate
+    shared = math.nan if settings.tuned_rates else _untuned(settings, records).training.learning_rate
     return measures.rates_sentence(best_rates(sweep, rows), mean_rates(rates_table(sweep, rows)), shared)
 
 

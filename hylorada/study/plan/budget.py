@@ -1,52 +1,49 @@
-"""How much a scale trains beside what was published: steps of the optimiser, as the settings plan them. Needs no torch.
+"""How much a run trains beside what was published: steps of the optimiser, as it was asked for. Needs no torch.
 
 A scale cuts the lines of a published protocol and nothing else of it, so that its steps are the measure of the cut.
 """
 
 from math import ceil, floor
 
-from hylorada.study.plan.protocol import GIVEN, Protocol, fitted
+from hylorada.study.plan.protocol import Protocol
 from hylorada.study.plan.protocols import PROTOCOLS
-from hylorada.study.plan.settings import Settings
+from hylorada.study.plan.specification import Specification
 
 
-def planned_steps(protocol: Protocol, settings: Settings) -> int | None:
-    """Return the steps of a run under `protocol` with the budget of `settings`; None where it takes all its text.
+def planned_steps(asked: Specification) -> int | None:
+    """Return the steps of a run; None where it trains on all its text.
 
     Rows that a protocol drops because nothing in them is a target are not known before the run: its record has them.
     """
-    if protocol.training_text is None:
-        if settings.train_tokens is None:
-            return None
-        rows = settings.train_tokens // settings.block_tokens
+    protocol, training = asked.protocol, asked.training
+    if training is None:
+        return 0
+    if protocol.training_text is not None:
+        rows = protocol.training_text.count
+    elif asked.train_tokens is None:
+        return None
     else:
-        rows = fitted_to(protocol, settings).training_text.count  # type: ignore[union-attr]
-    return _steps(rows, protocol, settings)
+        rows = asked.train_tokens // asked.block_tokens
+    step = training.batch_size * training.gradient_accumulation_steps
+    return _steps(rows, step, training.num_epochs, protocol.whole_steps)
 
 
-def published_steps(protocol: Protocol, settings: Settings) -> int | None:
+def published_steps(protocol: Protocol) -> int | None:
     """Return the steps of the published run itself, None for a protocol that was not published."""
-    return None if protocol.training_text is None else _steps(protocol.training_text.count, protocol, settings)
+    if protocol.training_text is None:
+        return None
+    step = protocol.batch_size * protocol.gradient_accumulation_steps
+    return _steps(protocol.training_text.count, step, protocol.num_epochs, protocol.whole_steps)
 
 
-def fitted_to(protocol: Protocol, settings: Settings) -> Protocol:
-    """Return a protocol cut to the budget of a study."""
-    return fitted(protocol, settings.train_lines, settings.measures.get("lines"), settings.line_tokens)
-
-
-def cut_words(settings: Settings, study: str = "as_published") -> str:
-    """Say how far a scale cuts a published procedure, as "3 of 125 steps"; empty where it is run to its end or not."""
-    if study not in settings.studies:
+def cut_words(asked: Specification | None) -> str:
+    """Say how far a run cuts a published procedure, as "3 of 125 steps"; empty where it goes to its end, or is none."""
+    if asked is None:
         return ""
-    protocol, own = PROTOCOLS[study], settings.for_study(study)
-    here, published = planned_steps(protocol, own), published_steps(protocol, own)
+    here, published = planned_steps(asked), published_steps(PROTOCOLS[asked.protocol.name])
     return "" if here == published else f"{here} of {published} steps"
 
 
-def _steps(rows: int, protocol: Protocol, settings: Settings) -> int:
-    size, passes, epochs = (
-        getattr(settings, name) if getattr(protocol, name) == GIVEN else getattr(protocol, name)
-        for name in ("batch_size", "gradient_accumulation_steps", "num_epochs")
-    )
-    whole = floor if protocol.whole_steps else ceil
-    return int(whole(rows / (size * passes)) * epochs)
+def _steps(rows: int, step: int, epochs: int, whole_steps: bool) -> int:
+    whole = floor if whole_steps else ceil
+    return int(whole(rows / step) * epochs)

@@ -46,13 +46,13 @@ class Protocol:
     padding_in_loss: bool
     whole_steps: bool
     learning_rate: float | str
-    position_bias_lr: float
+    position_bias_lr: float | str
     landmark_lr: float | str
-    embedding_lr: float
-    weight_decay: float
+    embedding_lr: float | str
+    weight_decay: float | str
     lr_schedule: str
-    warmup_ratio: float
-    max_grad_norm: float | None  # None: no clipping
+    warmup_ratio: float | str
+    max_grad_norm: float | str | None  # None: no clipping
     batch_size: int | str
     gradient_accumulation_steps: int | str
     num_epochs: int | str
@@ -68,11 +68,11 @@ class Protocol:
     min_tokens: int
 
 
-def fitted(protocol: Protocol, train_lines: int | None, scored_lines: int | None, line_tokens: int) -> Protocol:
+def fitted(protocol: Protocol, train_lines: int | None, scored_lines: int | None, line_tokens: int | None) -> Protocol:
     """Return a protocol cut to a scale: so many lines to train on and to score, None for as many as published.
 
-    line_tokens: to which lines are cut and filled up, where that is less than published. What a scale cuts are counts;
-    no other fact changes. A protocol without lines is returned as it is.
+    line_tokens: to which lines are cut and filled up, where that is less than published; None: as published. What a
+    scale cuts are counts; no other fact changes. A protocol without lines is returned as it is.
     """
     if protocol.training_text is None or protocol.evaluation_text is None:
         return protocol
@@ -80,8 +80,8 @@ def fitted(protocol: Protocol, train_lines: int | None, scored_lines: int | None
         protocol,
         training_text=_counted(protocol.training_text, train_lines),
         evaluation_text=_counted(protocol.evaluation_text, scored_lines),
-        block_tokens=min(protocol.block_tokens, line_tokens),
-        evaluation_tokens=min(protocol.evaluation_tokens, line_tokens),
+        block_tokens=min(protocol.block_tokens, line_tokens or protocol.block_tokens),
+        evaluation_tokens=min(protocol.evaluation_tokens, line_tokens or protocol.evaluation_tokens),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from hylorada.config import HyLoRADAConfig
 from hylorada.study.plan.ablation import STAGES, arm_of
 from hylorada.study.plan.digest import code_digest
-from hylorada.study.plan.protocol import Protocol, adapter_config, fitted, training_config
+from hylorada.study.plan.protocol import GIVEN, Protocol, adapter_config, fitted, training_config
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.settings import Settings
@@ -35,6 +35,9 @@ from hylorada.study.sources.identity import source_identity
 OF_TRAINING = (  # settings that are fields of `TrainingConfig`
     *("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "weight_decay", "warmup_ratio"),
     *("max_grad_norm", "batch_size", "gradient_accumulation_steps", "num_epochs", "checkpoint_every"),
+)
+WRITTEN_OUT = (  # what a scale says of these stands in the protocol of a run, as in the first records; of others, GIVEN
+    *("position_bias_lr", "embedding_lr", "weight_decay", "warmup_ratio", "max_grad_norm"),
 )
 RUN_CODE = "hylorada.study.run.execute"  # what a record depends on is this module and all that it imports
 
@@ -171,7 +174,9 @@ def _training(settings: Settings, protocol: Protocol, arm: str, seed: int | None
 
 
 def _cut(protocol: Protocol, settings: Settings) -> Protocol:
-    return fitted(protocol, settings.train_lines, settings.measures.get("lines"), settings.line_tokens)
+    said = {name: getattr(settings, name) for name in WRITTEN_OUT if getattr(protocol, name) == GIVEN}
+    cut = fitted(protocol, settings.train_lines, settings.measures.get("lines"), settings.line_tokens)
+    return replace(cut, **said)
 
 
 def _evaluation(settings: Settings, protocol: Protocol) -> Articles | LinesText:

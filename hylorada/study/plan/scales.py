@@ -9,6 +9,7 @@ import yaml
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.checkout import project_root
+from hylorada.study.plan.acting import check_each_acts
 from hylorada.study.plan.settings import Settings
 
 
@@ -18,7 +19,8 @@ def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Setti
     changes: settings that replace those of the scale, and of every budget that has them.
 
     Raises:
-        HyLoRADAError: no such scale or file, no YAML, a missing or unknown key, or what `Settings` refuses.
+        HyLoRADAError: no such scale or file, no YAML, a missing or unknown key, one on which no run hangs (see
+            `acting`), or what `Settings` refuses.
     """
     folder = project_root() / "config"
     path = Path(scale) if scale.endswith((".yaml", ".yml")) else folder / f"{scale}.yaml"
@@ -30,22 +32,21 @@ def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Setti
     for name in values:
         if name not in known:
             raise HyLoRADAError(f"{path}: {name!r} is no setting; {near(str(name), known)}")
-    missing = [name for name in known if name not in values]
+    missing = [name for name in known if name not in values and name not in LEFT_OUT]
     if missing:
         raise HyLoRADAError(f"{path}: {', '.join(missing)} missing; config/micro.yaml explains each.")
-    for name, value in (changes or {}).items():
+    for name in changes or {}:
         if name not in known:
             raise HyLoRADAError(f"--set {name}: there is no such setting; {near(name, known)}")
-        values[name] = value
-        if isinstance(values["studies"], dict):  # else `Settings` says what is wrong with it
-            values["studies"] = {study: _without(budget, name) for study, budget in values["studies"].items()}
-    if values["compile"] is False:  # how YAML reads a plain no
-        values["compile"] = "no"
-    kinds = get_type_hints(Settings)
-    values = {
-        name: _as_number(value) if kinds[name] in (float, float | None) else value for name, value in values.items()
-    }
-    return Settings(scale=path.stem, **values)
+    settings = _settings(path.stem, values)
+    check_each_acts(settings, values)
+    if changes:
+        studies = changes.get("studies", values["studies"])
+        if isinstance(studies, dict):  # else `Settings` says what is wrong with it
+            studies = {study: _without(budget, changes) for study, budget in studies.items()}
+        settings = _settings(path.stem, values | changes | {"studies": studies})
+        check_each_acts(settings, changes)
+    return settings
 
 
 def read_changes(pairs: Iterable[str]) -> dict[str, Any]:
@@ -94,5 +95,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _without(budget: Any, name: str) -> Any:
-    return {key: value for key, value in budget.items() if key != name} if isinstance(budget, dict) else budget
+def _settings(scale: str, given: Mapping[str, Any]) -> Settings:
+    values = {"bases": [given["base"]], "train_lines": None, "line_tokens": None} | dict(given)
+    if values["compile"] is False:  # how YAML reads a plain no
+        values["compile"] = "no"
+    kinds = get_type_hints(Settings)
+    numbers = {name: _as_number(value) for name, value in values.items() if kinds[name] in (float, float | None)}
+    return Settings(scale=scale, **values | numbers)
+
+
+def _without(budget: Any, changes: Mapping[str, Any]) -> Any:
+    return {key: value for key, value in budget.items() if key not in changes} if isinstance(budget, dict) else budget
+
+
+LEFT_OUT = ("bases", "train_lines", "line_tokens")  # may be absent where no study of the scale reads them

@@ -55,7 +55,7 @@ class Settings:
     block_tokens: int
     train_tokens: int | None
     train_lines: int | None
-    line_tokens: int
+    line_tokens: int | None
     evaluation_split: Literal["test", "validation"]
     test_articles: int | None
     test_tokens_per_article: int | None
@@ -72,7 +72,7 @@ class Settings:
     embedding_lr: float
     weight_decay: float
     warmup_ratio: float
-    max_grad_norm: float
+    max_grad_norm: float | None
     gradient_checkpointing: bool
     checkpoint_every: int
     threads: int
@@ -88,8 +88,9 @@ class Settings:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise self._error(f"{name}: {getattr(self, name)} is too small; use 1 or more")
         for name in POSITIVE:
-            if not 0 < getattr(self, name) < math.inf:
-                raise self._error(f"{name}: {getattr(self, name)} is not allowed; use a positive number")
+            value = getattr(self, name)
+            if not (value is None or 0 < value < math.inf):
+                raise self._error(f"{name}: {value} is not allowed; use a positive number")
         if not 0 <= self.warmup_ratio < 1 or not 0 <= self.weight_decay < math.inf:
             raise self._error("warmup_ratio must be a share below 1, weight_decay not negative")
         if self.block_tokens < 2:
@@ -111,7 +112,7 @@ class Settings:
             raise self._error(f"seeds: {wrong} is not allowed; use 0 to {2**32 - 1}")
         if self.protocol not in PROTOCOLS:
             raise self._error(f"protocol: {self.protocol!r} is not known; {near(self.protocol, PROTOCOLS)}")
-        if self.line_tokens < 2:
+        if self.line_tokens is not None and self.line_tokens < 2:
             raise self._error(f"line_tokens: {self.line_tokens} leaves nothing to predict; use 2 or more")
         for name, amount in self.measures.items():
             if name not in AMOUNTS:
@@ -195,5 +196,7 @@ class Settings:
 
 
 ABLATION = "ablation"  # the study that every scale runs
-ELSEWHERE = ("lora_target_modules", "gradient_checkpointing")  # fields of an adapter that are settings of their own
+ELSEWHERE = (  # fields of an adapter that are settings of their own, or follow from one
+    *("lora_target_modules", "gradient_checkpointing", "s2_group_size"),
+)
 ARMS = tuple(dict.fromkeys((*list(STAGES)[1:], *METHODS)))  # what can have a learning rate of its own

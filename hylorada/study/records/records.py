@@ -17,7 +17,7 @@ from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.settings import Settings
-from hylorada.study.plan.specification import LinesText
+from hylorada.study.plan.specification import LinesText, Specification
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.archive import Archive, read_archive
 from hylorada.typed import plain
@@ -57,6 +57,17 @@ class Records:
     def seeds(self, stage: str) -> list[int | None]:
         """Seeds of a stage, ascending; [None] for the untouched base."""
         return [seed for name, seed in self.by_run if name == stage]
+
+    @property
+    def most_seeds(self) -> int:
+        """How many seeds the row with the most of them has; the untouched base counts as one."""
+        return max(len(self.seeds(stage)) for stage in self.stages)
+
+    @property
+    def asked(self) -> Specification:
+        """What the first run that trains was asked for: the settings that all of them share."""
+        trained = (record.specification for record in self.by_run.values() if record.training)
+        return next(trained, next(iter(self.by_run.values())).specification)
 
     def record(self, stage: str, seed: int | None) -> Record:
         """Return the record of one run.

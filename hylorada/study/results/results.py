@@ -15,7 +15,7 @@ from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records, study_records
 from hylorada.study.results.cost import read_benchmark
 from hylorada.study.results.effects import step_effects
-from hylorada.study.results.rows import ALL, BENCHMARK, BOTH, SETTINGS, table_row
+from hylorada.study.results.rows import ALL, BENCHMARK, BOTH, table_row
 from hylorada.study.results.statistics import Effect
 
 
@@ -58,7 +58,6 @@ class Results:
             "ablation": (self.ablation,),
             BOTH: (self.studies.get("as_published"), self.ablation),
             ALL: (self.studies,),
-            SETTINGS: (self.settings,),
         }[reads]
 
 

@@ -12,15 +12,14 @@ from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 
 BENCHMARK = "benchmark"  # what a table or figure reads that reads no study
-BOTH, ALL, SETTINGS = "both", "all", "settings"  # and what tables alone read
+BOTH, ALL = "both", "all"  # and what tables alone read
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
     """One table. made_by: module and function, which takes what the table reads.
 
-    reads: a study; BENCHMARK; BOTH, the ablation by the published and by the corrected protocol; ALL, every study; or
-    SETTINGS.
+    reads: a study; BENCHMARK; BOTH, the ablation by the published and by the corrected protocol; or ALL, every study.
     """
 
     made_by: str
@@ -41,7 +40,7 @@ ABOVE = {"protocols": TableRow(made_by="protocols.protocol_table", reads=BOTH)}
 BELOW = {
     "efficiency": TableRow(made_by="protocols.efficiency_table", reads="ablation"),
     "cost": TableRow(made_by="cost.cost_table", reads=BENCHMARK),
-    "facts": TableRow(made_by="facts.facts_table", reads=SETTINGS),
+    "facts": TableRow(made_by="facts.facts_table", reads=ALL),
     "parts": TableRow(made_by="parts.parts_table", reads=ALL),
     "compute": TableRow(made_by="compute.compute_table", reads=ALL),
 }

@@ -68,7 +68,7 @@ def find_output(path: Path) -> Output:
 
 
 def reads(output: Output, name: str, settings: Settings) -> str:
-    """Return what a file is made of: the ablation, a study, the benchmark, the settings, or several of them.
+    """Return what a file is made of: the ablation, a study, the benchmark, or several of them.
 
     Raises:
         HyLoRADAError: the scale has no such figure or table.
@@ -81,7 +81,7 @@ def reads(output: Output, name: str, settings: Settings) -> str:
 def runs_behind(made_of: str, path: Path, settings: Settings) -> Plan:
     """Return the runs behind a file by row; rows of two tables that are the same runs come once."""
     match made_of:
-        case "benchmark" | "settings":
+        case "benchmark":
             return {}
         case "cell":
             runs = all_runs(settings)

@@ -11,7 +11,7 @@ from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.settings import Settings
 from hylorada.study.records.archive import Archive, read_archive
 from hylorada.study.records.lineage import in_common, is_present_code, lineage
-from hylorada.study.results.rows import ALL, BENCHMARK, SETTINGS
+from hylorada.study.results.rows import ALL, BENCHMARK
 from hylorada.study.trace.freshness import later_than, some, state
 from hylorada.study.trace.outputs import CLAIMS, Plan, find_output, held_against, reads, runs_behind
 
@@ -39,8 +39,6 @@ def why(what: str, settings: Settings, records: Path, claims: Path, row: str | N
     lines = [what, f"├─ made by  {output.made_by(path.stem, settings.scale)}   (rule {output.rule})"]
     if made_of == BENCHMARK:
         return [*lines, *_benchmark(project_root() / "benchmarks" / "cpu.json")]
-    if made_of == SETTINGS:
-        return [*lines, f"└─ from     the settings of scale {settings.scale}, and no run"]
     if made_of == CLAIMS:
         lines.append("├─ from     the claims, each judged; `hylorada why` tells of one of them by its id")
     archive = read_archive(records)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from fake_paper import fake_paper
 from paper_text import MAIN
+from repository import ROOT
 
 from hylorada.cli import main
 from hylorada.study.claims.catalogue import load_catalogue
@@ -16,6 +17,7 @@ from hylorada.study.figures.style import save_figure
 from hylorada.study.paper.absences import absences
 from hylorada.study.paper.compile import build_pdf, find_tex
 from hylorada.study.paper.floats import PAPER_FIGURES, write_floats
+from hylorada.study.paper.macros import macro_values
 from hylorada.study.paper.sentences.claims import MACROS as CLAIMS_MACROS
 from hylorada.study.paper.sentences.claims import detectable_by_pair, noise_sentence, pooled_sd, without_farthest
 from hylorada.study.paper.sentences.effects import effect_sentences
@@ -23,12 +25,12 @@ from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.protocol import Protocol
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.records.records import study_records
+from hylorada.study.records.records import Records, study_records
 from hylorada.study.results.compute import compute_table
 from hylorada.study.results.facts import FACTS, PROCEDURES, facts_table, mended_alone
 from hylorada.study.results.parts import PARTS, parts_table
-from hylorada.study.results.results import read_results
-from hylorada.study.results.words import percentage
+from hylorada.study.results.results import Results, read_results
+from hylorada.study.results.words import SPACE, percentage
 
 TEX = find_tex({"PATH": ""}) or find_tex()
 MICRO = load_settings("micro")
@@ -63,18 +65,47 @@ def test_every_fact_of_a_protocol_is_in_the_table_once():
     assert sorted(told) == sorted(field.name for field in fields(Protocol) if field.name != "label")
 
 
-def test_facts_that_differ_between_protocols_read_differently():
-    table = facts_table(MICRO).set_index("fact")
+def test_facts_that_differ_between_protocols_read_differently(records, studies):
+    table = facts_table({"ablation": records, **studies}).set_index("fact")
     assert table.loc["padding", "as_published"] != table.loc["padding", "corrected"]
     assert table.loc["learning rate", "as_published"] == "5·10⁻⁴"
     assert table.loc["learning rate", "landmark_study"] == "2·10⁻⁴"
     assert "32\N{NARROW NO-BREAK SPACE}768" in table.loc["landmark buckets", "as_published"]
-    tuned = facts_table(replace(MICRO, tuned_rates={"rslora": 1e-3}))
-    assert tuned.set_index("fact").loc["learning rate", "corrected"] == "each arm's own"
+    assert table.loc["steps", "landmark_study"] == "31"  # not run here, so that nothing is said of here
 
 
-def test_each_mended_fact_is_marked_where_it_is_told():
-    table = facts_table(MICRO)
+def test_every_hyperparameter_in_the_paper_is_that_of_the_records(settings, records, studies):
+    """The settings of a scale may say what they like: the text, its tables and captions follow what was run."""
+    asked = {
+        **{"learning_rate": 3e-3, "landmark_lr": 4e-3, "position_bias_lr": 7e-3, "embedding_lr": 6e-5},
+        **{"weight_decay": 0.5, "warmup_ratio": 0.25, "max_grad_norm": None, "batch_size": 3},
+    }
+    told = ("3·10⁻³", "4·10⁻³", "7·10⁻³", "6·10⁻⁵", "0.5", f"25{SPACE}% warm-up", "none", "3 rows")
+    facts = facts_table({"ablation": with_training(records, **asked)})["corrected"]
+    assert [words for words in told if not any(words in fact for fact in facts)] == []
+    values = macro_values(Results(settings, {"ablation": with_training(records, **asked), **studies}))
+    names = ("HyLearningRate", "HyLandmarkLR", "HyPositionLR", "HyWeightDecay", "HyWarmupPercent", "HyBatchBlocks")
+    assert [values[name] for name in names] == ["3·10⁻³", "4·10⁻³", "7·10⁻³", "0.5", "25", "3"]
+    assert values["HyClip"] == "not clipped"
+    apart = with_training(records, **asked)
+    apart.by_run["rslora", 0] = with_training(records, learning_rate=1e-3).by_run["rslora", 0]
+    rates = facts_table({"ablation": apart}).set_index("fact").loc["learning rate", "corrected"]
+    assert rates == "each arm's own"
+
+
+def with_training(records: Records, **asked) -> Records:
+    """The same records, as if each run had been asked for other training."""
+    by_run = {}
+    for key, record in records.by_run.items():
+        one = record.specification
+        if one.training is not None:
+            one = replace(one, training=replace(one.training, **asked))
+        by_run[key] = replace(record, specification=one)
+    return Records(by_run, records.tokens, records.folders)
+
+
+def test_each_mended_fact_is_marked_where_it_is_told(records):
+    table = facts_table({"ablation": records})
     marked = ", ".join(filter(None, table["mended"])).split(", ")
     assert sorted(marked) == sorted(PROTOCOLS[name].label for name in PROTOCOLS if name not in PROCEDURES)
     assert mended_alone()["padding_in_loss"] == "padding masked"
@@ -101,26 +132,25 @@ def test_each_run_is_counted_once_in_what_the_study_took(folder, records, studie
     assert table.loc["controls", "runs"] < len(studies["controls"].by_run)  # direct has some of them
 
 
-def test_what_is_absent_is_told_by_the_settings(records):
-    said = " ".join(absences(MICRO, records))
+def test_what_is_absent_is_told_by_settings_and_records(records):
+    kept = {name: study_records(MICRO, name, ROOT / "data" / "reference" / "micro") for name in MICRO.tables}
+    said = " ".join(absences(MICRO, kept))
     for words in ("published base and text", "A GPU", "Rows of tables", "Seeds.", "published amounts", "Larger bases"):
         assert words in said
-    few = " ".join(absences(replace(MICRO, studies={}), records))
-    assert "Whole tables" in few and "Rows of tables" not in few
-    whole = replace(MICRO, train_lines=None, studies={})
-    assert "published amounts" not in " ".join(absences(whole, records))
+    few = " ".join(absences(replace(MICRO, studies={}), {"ablation": records}))
+    assert "Whole tables" in few and "Rows of tables" not in few and "published amounts" not in few
 
 
-def test_floats_are_only_those_that_the_scale_has(settings, tmp_path):
-    write_floats(settings, tmp_path / "floats.tex")
+def test_floats_are_only_those_that_the_scale_has(settings, studies, tmp_path):
+    write_floats(settings, studies, tmp_path / "floats.tex")
     text = (tmp_path / "floats.tex").read_text()
     assert re.findall(r"\\define\{tab:(\w+)\}", text) == ["direct", "controls"]
     assert set(re.findall(r"\\define\{fig:(\w+)\}", text)) == set(PAPER_FIGURES) & set(figures_of(settings))
 
 
-def test_a_table_of_one_seed_says_so_in_its_caption_and_gets_no_sentence(settings, folder, tmp_path):
-    single = replace(settings, studies={"direct": {"seeds": [0]}, "controls": {"seeds": [0, 1]}})
-    write_floats(single, tmp_path / "floats.tex")
+def test_a_table_of_one_seed_says_so_in_its_caption_and_gets_no_sentence(settings, studies, folder, tmp_path):
+    two = Records({(row, k): record for (row, _), record in studies["controls"].by_run.items() for k in (0, 1)}, {})
+    write_floats(settings, studies | {"controls": two}, tmp_path / "floats.tex")
     direct, controls = re.findall(r"\\caption{(.*)}\\label{tab", (tmp_path / "floats.tex").read_text())
     assert "One seed a row, so that no effect can be told from chance; trained on" in direct
     assert "2 seeds; trained on" in controls

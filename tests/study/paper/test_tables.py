@@ -237,8 +237,12 @@ def test_numbers_come_from_settings_records_and_code(study, records):
 )
 def test_the_text_says_which_part_of_the_test_articles_is_scored(study, records, articles, tokens, said):
     _, settings, _ = study
-    asked = {"test_articles": articles, "test_tokens_per_article": tokens}
-    settings = type(settings)(**(vars(settings) | asked))
+    by_run = {
+        key: replace(record, specification=replace(record.specification, evaluation=scored))
+        for key, record in records.by_run.items()
+        if (scored := replace(record.specification.evaluation, articles=articles, tokens_per_article=tokens))
+    }
+    records = replace(records, by_run=by_run)
     assert macro_values(results_of(settings, records))["HyTestScope"] == said
 
 

@@ -57,13 +57,15 @@ def test_training_settings_are_the_protocols_over_those_of_the_scale():
         "gradient_accumulation_steps": 2,
         "num_epochs": 3,
     }
+    usual = {"position_bias_lr": 1e-3, "embedding_lr": 1e-5, "weight_decay": 0.01, "warmup_ratio": 0.03}
+    usual |= {"max_grad_norm": 1.0}
     published = TrainingConfig(**training_config(PROTOCOLS["as_published"], scale | {"seed": 4}))
     assert (published.learning_rate, published.landmark_lr, published.batch_size, published.seed) == (5e-4, 5e-4, 4, 4)
     assert published.max_grad_norm is None and published.lr_schedule == "constant" and published.warmup_ratio == 0
-    corrected = TrainingConfig(**training_config(PROTOCOLS["corrected"], scale))
-    assert corrected == TrainingConfig(**scale)  # the defaults of the library are those of the corrected protocol
+    corrected = TrainingConfig(**training_config(PROTOCOLS["corrected"], scale | usual))
+    assert corrected == TrainingConfig(**scale)  # the defaults of the library are those of the scales
     with pytest.raises(HyLoRADAError, match="'corrected' does not fix landmark_lr, batch_size"):
-        training_config(PROTOCOLS["corrected"], {"learning_rate": 1e-4})
+        training_config(PROTOCOLS["corrected"], {"learning_rate": 1e-4} | usual)
 
 
 def test_what_is_given_from_outside_is_given_in_the_corrected_protocol_alone():

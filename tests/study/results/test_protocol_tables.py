@@ -7,7 +7,7 @@ import fake_studies
 import numpy as np
 import pytest
 from fake_records import fake_record, fake_store, fake_study
-from fake_studies import end_token
+from fake_studies import as_records, end_token
 from repository import CPU_BENCHMARK
 
 from hylorada.errors import HyLoRADAError
@@ -168,6 +168,8 @@ def test_every_column_of_a_study_is_known():
 
 def test_the_text_says_whether_rates_were_tuned():
     settings = load_settings("micro")
-    assert "none was tuned" in tuning_sentence(replace(settings, tuned_rates={}))
-    told = tuning_sentence(replace(settings, tuned_rates={"rslora": 1e-3}))
-    assert "rslora 1·10⁻³" in told and "validation articles" in told
+    assert "none was tuned" in tuning_sentence(settings, {})
+    tuned = replace(settings, tuned_rates={"rslora": 1e-3, "dora": 2e-3})
+    records = as_records(plan(tuned, "ablation"), lambda run: 20.0)
+    told = tuning_sentence(tuned, {"ablation": records})
+    assert "(rslora 1·10⁻³)" in told and "validation articles" in told  # of DoRA there is no run here

@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     results = Results(replace(settings, studies={}), {"ablation": records})
     write_generated(results, folder / "paper", folder / "results" / "tables" / "ablation.csv")
     save_figure(FIGURES["ablation"].draw(records, STAGES), folder / "figures" / "ablation")
-    scale = scale_file("micro")
+    scale = scale_file("micro") | {"train_lines": None}
     for name, studies in {"own": {}, "wider": {"direct": {"seeds": [0]}}}.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(scale | {"studies": studies}))
     names = [run.name for runs in planned.values() for run in runs]

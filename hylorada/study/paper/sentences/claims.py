@@ -22,7 +22,6 @@ from hylorada.study.claims.verdict import (
     verdict_group,
 )
 from hylorada.study.paper.latex import set_macros
-from hylorada.study.plan.budget import cut_words
 from hylorada.study.results.power import FAMILY_ERROR, POWER
 from hylorada.study.results.protocols import protocol_table
 from hylorada.study.results.statistics import percent
@@ -49,7 +48,7 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
     assert ablation is not None
     protocols = protocol_table(judgement.evidence.records("as_published"), ablation)
     steps = summary.steps(rows, catalogue.headlines, protocols)
-    cut = cut_words(judgement.settings)
+    cut = judgement.published_cut
     published = summary.was_found(protocols, summary.CLAIMED, [step.as_published for step in steps], cut)
     corrected = summary.was_found(protocols, summary.CORRECTED, [step.corrected for step in steps])
     claimed = summary.was_claimed(rows, catalogue.headlines)

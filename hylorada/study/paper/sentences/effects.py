@@ -182,13 +182,15 @@ def _told(row: Mapping[str, object]) -> str:
     return f"{row['label']} ({percentage(row['effect'])}, {span(row['effect_low'], row['effect_high'])})"
 
 
-def tuning_sentence(settings: Settings) -> str:
-    """Say how the learning rates were chosen."""
+def tuning_sentence(settings: Settings, studies: Mapping[str, Records]) -> str:
+    """Say how the learning rates were chosen, and those of arms with their own as their records have them."""
     if not settings.tuned_rates:
         return "These rates are the same for every arm and none was tuned, so that an effect is one at these rates."
-    rates = ", ".join(f"{arm} {scientific(rate)}" for arm, rate in settings.tuned_rates.items())
+    asked = [record.specification for records in studies.values() for record in records.by_run.values()]
+    rates = {one.stage: one.training.learning_rate for one in asked if one.training}
+    told = ", ".join(f"{arm} {scientific(rates[arm])}" for arm in settings.tuned_rates if arm in rates)
     return (
-        f"Arms with a rate of their own, chosen on validation articles from one grid for all ({rates}), train at that "
+        f"Arms with a rate of their own, chosen on validation articles from one grid for all ({told}), train at that "
         "rate, landmarks included; other arms at those just named."
     )
 
