@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from hylorada.checkpoint import SETTINGS_TENSOR, describe_base, settings_digest
 from hylorada.errors import HyLoRADAError, near
 from hylorada.guarded_base import plain_class
+from hylorada.states import check_some_train
 
 ANSWERED_BY_BASE = (
     # what it is
@@ -66,13 +67,7 @@ class AsPretrained(PreTrainedModel):
 
     @property
     def accepts_loss_kwargs(self) -> bool:
-        """What the base's class says; where it says nothing, the signature of `forward` tells, which is the base's.
-
-        Raises:
-            HyLoRADAError: the adapter was taken out, and who asks (a trainer) would train the whole base.
-        """
-        if self.state == "unloaded":
-            raise HyLoRADAError("the adapter of this model was unloaded; give the base itself, or adapt it anew.")
+        """What the base's class says; where it says nothing, the signature of `forward` tells, which is the base's."""
         return plain_class(self.base_model).accepts_loss_kwargs
 
     @property
@@ -91,6 +86,15 @@ class AsPretrained(PreTrainedModel):
     def _keys_to_ignore_on_save(self) -> set[str]:
         """The tensors that no checkpoint of an adapter holds, so that Trainer does not warn of them after loading."""
         return self.state_dict().keys() - self.adapter_tensors().keys()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of all gradients; trainers of transformers and TRL begin so to train, and never to evaluate.
+
+        Raises:
+            HyLoRADAError: nothing of the adapter trains, or more than it, as `trainable_parameters` says.
+        """
+        check_some_train(self.trainable_parameters())
+        super().zero_grad(set_to_none)
 
     def tie_weights(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: what is tied in the base stays so, and an adapter's own tensors are tied by its layers."""

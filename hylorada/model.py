@@ -21,6 +21,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.lora import STARTS
 from hylorada.loss import real_targets
 from hylorada.parts import count_trained, left_alone
+from hylorada.states import check_frozen_base, check_on
 from hylorada.usable_base import check_base
 from hylorada.wiring import Wiring
 
@@ -101,8 +102,8 @@ class HyLoRADAModel(AsPretrained):
         Raises:
             HyLoRADAError: the adapter is off, or a weight trains that is none of the adapter's and would not be saved.
         """
-        self._require_on()
-        self._require_frozen_base()
+        check_on(self.state)
+        check_frozen_base(self, self._trained_names)
         return [p for p in self.parameters() if p.requires_grad]
 
     def requires_grad_(self, requires_grad: bool = True) -> "HyLoRADAModel":
@@ -118,7 +119,7 @@ class HyLoRADAModel(AsPretrained):
 
     def count_params(self) -> dict[str, int]:
         """Return the trained parameters of each part, of all, and of the whole model (HyLoRADAError while off)."""
-        self._require_on()
+        check_on(self.state)
         return count_trained(self)
 
     def print_trainable_params(self) -> None:
@@ -179,7 +180,7 @@ class HyLoRADAModel(AsPretrained):
         Raises:
             HyLoRADAError: the adapter is disabled or merged, or other attention has come into its place.
         """
-        self._require_on()
+        check_on(self.state)
         self.wiring.give_back()
         self.state = "unloaded"
         return self.base_model
@@ -190,7 +191,7 @@ class HyLoRADAModel(AsPretrained):
         Raises:
             HyLoRADAError: the adapter is off.
         """
-        self._require_on()
+        check_on(self.state)
         return {name: parameter for name, parameter in self.named_parameters() if name in self._adapter_names}
 
     def save_pretrained(
@@ -209,8 +210,8 @@ class HyLoRADAModel(AsPretrained):
             HyLoRADAError: as `write_adapter`, the adapter is off, a weight trains that is none of the adapter's, or an
                 option is not known.
         """
-        self._require_on()
-        self._require_frozen_base()
+        check_on(self.state)
+        check_frozen_base(self, self._trained_names)
         check_save_options(options)
         tensors = self.adapter_tensors()
         if state_dict is not None:
@@ -279,22 +280,6 @@ class HyLoRADAModel(AsPretrained):
                 "is adapted."
             )
         return super()._apply(fn, recurse)
-
-    def _require_on(self) -> None:
-        if self.state != "on":
-            raise HyLoRADAError(
-                f"the adapter is {self.state}, so its tensors are not in the model; do this "
-                f"{'after the block that disables it' if self.state == 'disabled' else 'before that'}."
-            )
-
-    def _require_frozen_base(self) -> None:
-        others = [n for n, p in self.named_parameters() if p.requires_grad and n not in self._trained_names]
-        if others:
-            raise HyLoRADAError(
-                f"{others[0]} trains and is no part of the adapter, so it would not be saved; call "
-                "model.requires_grad_(True), which lets the adapter alone train, or set train_embeddings, train_norms "
-                "or lora_target_modules."
-            )
 
     def _give_back(self) -> None:
         self.wiring.give_back()

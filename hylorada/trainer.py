@@ -30,6 +30,7 @@ from hylorada.packing import check_keeps_apart, is_packed
 from hylorada.precision import Precision
 from hylorada.rates import parameter_groups, share_of_rate
 from hylorada.rows import NAMES
+from hylorada.states import check_some_train
 from hylorada.training_config import TrainingConfig
 from hylorada.training_data import batches_of
 from hylorada.training_state import TrainingState, load_state, save_state
@@ -100,8 +101,7 @@ class HyLoRADATrainer:
         config = TrainingConfig() if config is None else config
         if not isinstance(config, TrainingConfig):
             raise HyLoRADAError(f"config is a {type(config).__name__}; make it with TrainingConfig(...).")
-        if not model.trainable_parameters():
-            raise HyLoRADAError("every part of this adapter is frozen; call model.requires_grad_(True).")
+        check_some_train(model.trainable_parameters())
         if config.checkpoint_every is not None and output_dir is None:
             raise HyLoRADAError("checkpoint_every is set and output_dir is not; say where the state shall go.")
         self.config, self.progress, self.on_step = config, progress, on_step
@@ -128,7 +128,12 @@ class HyLoRADATrainer:
         self.seconds = 0.0  # spent before the last checkpoint, however often interrupted
 
     def train(self, resume: bool = True) -> TrainingResult:
-        """Train to the end, from the last saved state when there is one and `resume` is set."""
+        """Train to the end, from the last saved state when there is one and `resume` is set.
+
+        Raises:
+            HyLoRADAError: as the class says, or the adapter was taken out or frozen since.
+        """
+        check_some_train(self.model.trainable_parameters())
         if resume and self.output_dir is not None:
             self._load_state()
         self.started = time.perf_counter() - self.seconds

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -97,6 +98,36 @@ def test_an_adapted_base_is_not_trained_saved_or_adapted_by_itself(tmp_path):
     for name in ADAPTERS_OF_PEFT:
         with pytest.raises(HyLoRADAError, match="PEFT's layers"):
             getattr(model, name)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("frozen", "every part of this adapter is frozen; call model.requires_grad_.True."),
+        ("disabled", "the adapter is disabled, .* do this after the block that disables it"),
+        ("merged", "the adapter is merged, .* or with base_model, which is a plain model now"),
+        ("unloaded", "the adapter is unloaded, .* or with base_model, which is a plain model now"),
+        ("more", "lm_head.weight trains and is no part of the adapter"),
+    ],
+)
+def test_trainer_evaluates_what_cannot_be_trained_and_refuses_to_train_it(state, said, tmp_path):
+    model, ids = without_zeros(adapt(llama(), PLAIN)), tokens(2, 12)
+    acts = {"frozen": lambda: model.requires_grad_(False), "merged": model.merge_and_unload, "unloaded": model.unload}
+    acts["more"] = lambda: model.get_output_embeddings().requires_grad_(True)
+    rows = [{"input_ids": row, "labels": row} for row in ids.tolist()]
+    with model.disable_adapter() if state == "disabled" else nullcontext():
+        acts.get(state, lambda: None)()
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], disable_tqdm=True)
+        trainer = Trainer(model, arguments, train_dataset=rows, eval_dataset=rows)
+        wanted = model(ids, labels=ids).loss.item()
+        assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5)
+        assert torch.from_numpy(trainer.predict(rows).predictions).allclose(model(ids).logits, atol=1e-5)
+        with pytest.raises(HyLoRADAError, match=said) as told:  # a training begins so, after half a second
+            trainer.train() if state == "merged" else model.zero_grad()
+        assert "\n" not in str(told.value)
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_a_base_is_itself_again_once_the_adapter_is_out(tmp_path):

@@ -369,15 +369,43 @@ def test_a_folder_that_lacks_half_its_description_is_refused(tmp_path, broken):
         HyLoRADAModel.from_pretrained(llama(), tmp_path / "a")
 
 
-def test_no_adapter_goes_onto_another_and_none_that_was_unloaded_is_trained():
-    """What is saved would be the second alone; a trainer would train the base whole."""
+def test_no_adapter_goes_onto_another():
+    """What is saved would be the second alone."""
     first = HyLoRADAModel(llama(), HyLoRADAConfig())
     for second in (HyLoRADAConfig(), HyLoRADAConfig(lora_enabled=False, position_bias_enabled=False)):
         with pytest.raises(HyLoRADAError, match="a HyLoRADAModel is adapted already"):
             HyLoRADAModel(first, second)
     HyLoRADAModel(first.unload(), HyLoRADAConfig())
-    with pytest.raises(HyLoRADAError, match="was unloaded"):
-        _ = first.accepts_loss_kwargs
+
+
+@pytest.mark.parametrize(
+    ("take_out", "said"),
+    [
+        (lambda model: model.requires_grad_(False), "every part of this adapter is frozen"),
+        (lambda model: model.merge_and_unload(), "the adapter is merged"),
+        (lambda model: model.unload(), "the adapter is unloaded"),
+        (lambda model: model.base_model.lm_head.requires_grad_(True), "lm_head.weight trains and is no part of"),
+    ],
+    ids=["frozen", "merged", "unloaded", "more"],
+)
+def test_a_trainer_looks_again_before_its_first_step(take_out, said):
+    """A base that was given back trains all its weights, of which the optimiser would hold none."""
+    model = adapt(llama(), PLAIN)
+    trainer = HyLoRADATrainer(model, TrainingConfig(), [{"input_ids": row} for row in tokens(2, 8).tolist()])
+    take_out(model)
+    with pytest.raises(HyLoRADAError, match=said):
+        trainer.train()
+    assert trainer.history == []
+
+
+def test_a_place_that_cannot_hold_checkpoints_is_refused_before_the_training(tmp_path):
+    (tmp_path / "file").touch()
+    model, data = adapt(llama(), PLAIN), [{"input_ids": [1, 2]}]
+    for place, said in (("file", "is no folder; name a folder"), ("file/in", "so in cannot lie in it")):
+        with pytest.raises(HyLoRADAError, match=said):
+            HyLoRADATrainer(model, TrainingConfig(), data, tmp_path / place)
+        with pytest.raises(HyLoRADAError, match="could not be written|is no folder"):
+            model.save_pretrained(tmp_path / place, is_main_process=True)
 
 
 def test_a_name_is_no_base_to_load_an_adapter_on(tmp_path):
