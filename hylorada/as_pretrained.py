@@ -18,7 +18,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from transformers import PreTrainedModel
 
 from hylorada.checkpoint import SETTINGS_TENSOR, describe_base, settings_digest
-from hylorada.errors import HyLoRADAError, near
+from hylorada.errors import HyLoRADAError
 from hylorada.guarded_base import plain_class
 from hylorada.states import check_some_train
 
@@ -159,17 +159,6 @@ for name in ANSWERED_BY_BASE:
     setattr(AsPretrained, name, _AnsweredByBase(name))
 for name in ADAPTERS_OF_PEFT:
     setattr(AsPretrained, name, _RefusedToPEFT())
-
-
-def check_save_options(options: dict[str, Any]) -> None:
-    """Hold further arguments of `save_pretrained` to those of transformers that make no difference to an adapter.
-
-    Raises:
-        HyLoRADAError: one is another.
-    """
-    for name in options:
-        if name not in WITHOUT_EFFECT:
-            raise HyLoRADAError(f"save_pretrained knows no {name}; {near(name, WITHOUT_EFFECT)}.")
 
 
 def _with_arguments_of(base_model: PreTrainedModel, plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,13 +2,15 @@
 
 from transformers import PreTrainedModel
 
-from hylorada.config import HyLoRADAConfig
+from hylorada.arguments import checked
+from hylorada.config import IS_SETTING, HyLoRADAConfig
 from hylorada.methods import METHODS, NO_PARTS, method_config
 from hylorada.model import HyLoRADAModel
 
 __all__ = ["METHODS", "NO_PARTS", "get_baseline_model", "method_config"]
 
 
+@checked(elsewhere=IS_SETTING)
 def get_baseline_model(method: str, base_model: PreTrainedModel, config: HyLoRADAConfig | None = None) -> HyLoRADAModel:
     """Adapt a base model with one of the methods; see `method_config` for what `config` decides.
 

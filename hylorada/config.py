@@ -2,12 +2,13 @@
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from hylorada.arguments import checked, named_settings
 from hylorada.errors import HyLoRADAError, near
 from hylorada.presets import PRESETS
-from hylorada.typed import QUIET, check_kinds, named_settings, plain
+from hylorada.typed import QUIET, check_kinds, plain
 
 BUCKET_SPACINGS = ("log", "linear")
 LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer", "constant")
@@ -215,11 +216,15 @@ class HyLoRADAConfig:
         return plain(self)
 
     @classmethod
+    @checked()
     def from_dict(cls, values: dict[str, Any]) -> "HyLoRADAConfig":
         """Build from plain values; a name that is no setting raises HyLoRADAError with the nearest ones."""
         if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
             raise HyLoRADAError(f"{values!r} is no dictionary of settings; give names and values.")
         return cls(**values)
+
+
+IS_SETTING = {each.name: "it is a setting of HyLoRADAConfig, given as config" for each in fields(HyLoRADAConfig)}
 
 
 def _at_least(name: str, value: int, least: int) -> None:

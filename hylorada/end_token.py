@@ -17,8 +17,8 @@ from torch import nn
 from tqdm import tqdm
 
 from hylorada.errors import HyLoRADAError
-from hylorada.evaluation import context_length, evaluating, score_windows
 from hylorada.loss import IGNORED, causal_lm, causal_lm_nll
+from hylorada.scoring import context_length, evaluating, score_windows
 
 LEVELS = (0.5, 0.9, 0.99)
 

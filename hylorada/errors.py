@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class HyLoRADAError(ValueError):
@@ -9,12 +10,23 @@ class HyLoRADAError(ValueError):
 
 
 class UnknownSettingError(HyLoRADAError, TypeError):
-    """A keyword that a constructor has no setting for; a TypeError too, as Python itself raises there."""
+    """A keyword that what is called does not take; a TypeError too, as Python itself raises there."""
 
 
 def near(name: str, allowed: Iterable[str]) -> str:
     """Say which names are allowed, nearest first, for the end of an error message."""
     allowed = sorted(allowed)
-    close = difflib.get_close_matches(name, allowed, n=3)
+    close = nearest(name, allowed)
     meant = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return f"{meant}allowed: {', '.join(allowed)}"
+
+
+def nearest(name: str, allowed: Iterable[str]) -> list[str]:
+    """Return up to three names that one may be a misspelling of, the nearest first."""
+    return difflib.get_close_matches(name, sorted(allowed), n=3)
+
+
+def shown(value: Any) -> str:
+    """Return how a value looks, on one line of about 40 signs at most."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= 40 else f"{line[:40]}..."

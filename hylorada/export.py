@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hylorada.arguments import checked
 from hylorada.checkpoint import write_tensors
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
@@ -35,6 +36,7 @@ TENSOR_FILE = "adapter_model.safetensors"
 SVD_FILE = "svd_error.json"
 
 
+@checked()
 def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) -> None:
     """Write the adapter as PEFT's LoRA, rsLoRA or DoRA, of the same function; the base model is not written.
 
@@ -44,6 +46,7 @@ def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) ->
         HyLoRADAError: such parts are there and `drop` is false (they are named), no layer is adapted, a number is not
             finite, `folder` holds other things, or the disk refuses. The folder is then as it was.
     """
+    _check_adapted(model)
     whole = {n: m for n, m in model.base_model.named_modules() if isinstance(m, TrainedWeights)}
     layers = _exportable_layers(model, drop, whole.values())
     config = model.hylorada_config
@@ -74,6 +77,7 @@ def export_peft(model: HyLoRADAModel, folder: str | Path, drop: bool = False) ->
 
 
 @torch.no_grad()
+@checked()
 def export_lora(model: HyLoRADAModel, folder: str | Path, rank: int, drop: bool = False) -> dict[str, float]:
     """Write the nearest plain LoRA of `rank` (alpha = rank, so s = 1), for servers that know nothing else.
 
@@ -83,10 +87,11 @@ def export_lora(model: HyLoRADAModel, folder: str | Path, rank: int, drop: bool 
     Raises:
         HyLoRADAError: as for `export_peft`, or `rank` does not fit every layer.
     """
+    _check_adapted(model)
     layers = _exportable_layers(model, drop)
     most = min(min(weight_rows(layer.base_layer).shape) for layer in layers.values())
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= most:
-        raise HyLoRADAError(f"rank {rank!r} does not fit the layers of this model; use 1 to {most}.")
+    if not 1 <= rank <= most:
+        raise HyLoRADAError(f"rank {rank} does not fit the layers of this model; use 1 to {most}.")
     tensors, errors = {}, {}
     for name, layer in layers.items():
         base_weight = weight_rows(layer.base_layer).float()
@@ -114,6 +119,11 @@ def adapted_layers(model: HyLoRADAModel) -> dict[str, HyLoRADAUnified]:
     """Return the adapted layers by their full names, in the model's order."""
     modules = model.base_model.named_modules()
     return {name: module for name, module in modules if isinstance(module, HyLoRADAUnified)}
+
+
+def _check_adapted(model: Any) -> None:
+    if not isinstance(model, HyLoRADAModel):
+        raise HyLoRADAError(f"a {type(model).__name__} has no adapter to export; make a HyLoRADAModel of it.")
 
 
 def _exportable_layers(
@@ -145,7 +155,7 @@ def _exportable_layers(
             "which changes what the model computes."
         )
     if others:
-        warnings.warn(f"left out of the export: {omitted}; it computes something else than this model.", stacklevel=3)
+        warnings.warn(f"left out of the export: {omitted}; it computes something else than this model.", stacklevel=4)
     return layers
 
 

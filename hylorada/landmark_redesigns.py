@@ -14,6 +14,7 @@ The causal pool runs over the tokens up to each one. `ConstantVector` is what al
 import torch
 from torch import Tensor, nn
 
+from hylorada.arguments import checked
 from hylorada.constants import BOUNDARY_TEMPERATURE, LANDMARK_SCALE, LANDMARK_STD, PER_LAYER_SCALE
 from hylorada.errors import HyLoRADAError
 from hylorada.landmarks import PositionGatedLandmark
@@ -27,6 +28,7 @@ class LearnableBucketLandmark(PositionGatedLandmark):
         HyLoRADAError: as `PositionGatedLandmark`, no position, or fewer than two buckets, which have no boundary.
     """
 
+    @checked()
     def __init__(
         self,
         hidden_size: int,

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from hylorada.arguments import checked
 from hylorada.constants import LANDMARK_SCALE, LANDMARK_STD
 from hylorada.errors import HyLoRADAError
 from hylorada.positions import FixedBuckets
@@ -63,6 +64,7 @@ class LandmarkLoRA(PositionGatedLandmark):
         HyLoRADAError: as `PositionGatedLandmark` and `FixedBuckets`.
     """
 
+    @checked()
     def __init__(
         self,
         hidden_size: int,

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hylorada.arguments import checked
 from hylorada.constants import BLEND_AT_START
 from hylorada.errors import HyLoRADAError
 from hylorada.fused import dropped_places, project_down, scale_rows_and_tokens
@@ -40,6 +41,7 @@ class HyLoRADAUnified(nn.Module):
         HyLoRADAError: another kind of layer, or a rank, alpha or dropout that makes no adapter.
     """
 
+    @checked()
     def __init__(
         self,
         base_layer: nn.Module,
@@ -257,6 +259,7 @@ class PositionBias(nn.Module):
     Trains `num_buckets` + 1 numbers and is neutral at the start.
     """
 
+    @checked()
     def __init__(self, num_buckets: int = 64, max_positions: int = 1024, spacing: str = "log") -> None:
         super().__init__()
         self.bucket = FixedBuckets(num_buckets, max_positions, spacing)

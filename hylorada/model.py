@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from hylorada import build, checkpoint, hub, merge, rope
-from hylorada.as_pretrained import AsPretrained, check_save_options
+from hylorada.arguments import checked
+from hylorada.as_pretrained import WITHOUT_EFFECT, AsPretrained
 from hylorada.card import Card, card_text
-from hylorada.config import HyLoRADAConfig
+from hylorada.config import IS_SETTING, HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.lora import STARTS
 from hylorada.loss import real_targets
@@ -39,6 +40,7 @@ class HyLoRADAModel(AsPretrained):
             nothing can be compiled here; the base is then as it was.
     """
 
+    @checked(elsewhere=IS_SETTING)
     def __init__(
         self, base_model: PreTrainedModel, config: HyLoRADAConfig | None = None, compile_pieces: bool = False
     ) -> None:
@@ -150,6 +152,7 @@ class HyLoRADAModel(AsPretrained):
                 raise
             self.state = "on"
 
+    @checked()
     def merge_and_unload(self, keep_dynamic: bool = False) -> "PreTrainedModel | HyLoRADAModel":
         """Fold the adapters into the weights (in float32, rounded once) and return the plain base model.
 
@@ -194,6 +197,7 @@ class HyLoRADAModel(AsPretrained):
         check_on(self.state)
         return {name: parameter for name, parameter in self.named_parameters() if name in self._adapter_names}
 
+    @checked(also=WITHOUT_EFFECT)
     def save_pretrained(
         self,
         folder: str | Path,
@@ -212,7 +216,6 @@ class HyLoRADAModel(AsPretrained):
         """
         check_on(self.state)
         check_frozen_base(self, self._trained_names)
-        check_save_options(options)
         tensors = self.adapter_tensors()
         if state_dict is not None:
             tensors = {name: state_dict[name] for name in tensors}
@@ -223,6 +226,7 @@ class HyLoRADAModel(AsPretrained):
         elif is_main_process:
             checkpoint.write_adapter_into(Path(folder), settings, base, tensors)
 
+    @checked(also=hub.COMMIT)
     def push_to_hub(self, repo_id: str, private: bool | None = None, **commit: Any) -> str:
         """Put the adapter and its card into a repository of the hub; return the address of the commit.
 
@@ -234,6 +238,7 @@ class HyLoRADAModel(AsPretrained):
         return hub.push_adapter(self.save_pretrained, repo_id, private, **commit)
 
     @classmethod
+    @checked()
     def from_pretrained(
         cls,
         base_model: PreTrainedModel,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hylorada.arguments import checked
 from hylorada.checkpoint import check_same_names, read_tensors
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
@@ -20,8 +21,10 @@ from hylorada.export import CONFIG_FILE, TENSOR_FILE, adapted_layers, low_rank_t
 from hylorada.files import read_json
 from hylorada.layer_choice import block_number, is_meant, matches
 from hylorada.lora import weight_rows
+from hylorada.methods import method_config
 from hylorada.model import HyLoRADAModel
 from hylorada.targets import find_layers
+from hylorada.usable_base import check_base
 
 UNDERSTOOD = {
     *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"),
@@ -44,6 +47,7 @@ NEUTRAL = {  # else a setting says nothing when it is null, false or empty
 }
 
 
+@checked()
 def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAModel:
     """Adapt a fresh base model with the LoRA, rsLoRA or DoRA that PEFT saved.
 
@@ -55,6 +59,7 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
         HyLoRADAError: another method, a setting we do not have (it is named), a tensor missing, unknown or of another
             shape, or a damaged folder. The base model is then as it was.
     """
+    check_base(base_model, method_config("lora"))
     settings, tensors = _read_folder(Path(folder))
     _refuse_what_is_not_here(settings, Path(folder))
     names = _named_layers(base_model, settings, Path(folder))

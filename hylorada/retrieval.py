@@ -29,10 +29,10 @@ from tqdm import tqdm
 
 from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError
-from hylorada.evaluation import context_length, evaluating
 from hylorada.loss import causal_lm, chunked_nll
 from hylorada.own_head import head_of
 from hylorada.retrieved import Place, Retrieval, verdict
+from hylorada.scoring import context_length, evaluating
 from hylorada.wilson import wilson
 
 KEY, PASSKEY = "\n{key}:", "\nThe pass key is"  # a line up to its value; asked for by beginning it again

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from hylorada.errors import HyLoRADAError
+from hylorada.errors import HyLoRADAError, shown
 
 WANTED = "give a list of str, or a data set, table or rows with a column 'text' of str; of several splits, one"
 
@@ -21,7 +21,7 @@ def texts_of(dataset: Any, count: int | None = None) -> list[str]:
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise HyLoRADAError(f"num_samples={count!r} is not possible; give 1 or more, or None for all texts.")
     if isinstance(dataset, str | bytes):
-        raise HyLoRADAError(f"the dataset is one {type(dataset).__name__} ({_shown(dataset)}); {WANTED}.")
+        raise HyLoRADAError(f"the dataset is one {type(dataset).__name__} ({shown(dataset)}); {WANTED}.")
     columns = _columns(dataset)
     column = dataset if columns is None else _column(dataset, columns)
     try:
@@ -31,10 +31,19 @@ def texts_of(dataset: Any, count: int | None = None) -> list[str]:
     texts = [item.get("text") if isinstance(item, Mapping) else item for item in items]
     for item, text in zip(items, texts, strict=True):
         if not isinstance(text, str):
-            raise HyLoRADAError(f"the dataset holds {_shown(item)}, which is no text; {WANTED}.")
-        if not _is_unicode(text):
-            raise HyLoRADAError(f"the dataset holds {_shown(text)}: half a character, which is no Unicode text.")
+            raise HyLoRADAError(f"the dataset holds {shown(item)}, which is no text; {WANTED}.")
+        if not is_unicode(text):
+            raise HyLoRADAError(f"the dataset holds {shown(text)}: half a character, which is no Unicode text.")
     return [str(text) for text in texts]  # of a subclass, such as numpy's, plain ones
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8: half a character, as JSON with a cut escape gives, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _columns(dataset: Any) -> list[str] | None:
@@ -51,15 +60,3 @@ def _column(dataset: Any, columns: list[str]) -> Any:
     if isinstance(column, Mapping) or getattr(column, "columns", None) is not None:
         raise HyLoRADAError(f"'text' of the dataset is itself a {type(column).__name__}; {WANTED}.")
     return [column] if isinstance(column, str) else column
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a surrogate, as JSON with a cut escape gives
-        return False
-    return True
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."

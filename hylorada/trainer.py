@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hylorada import checkpoint
+from hylorada.arguments import checked
 from hylorada.batches import Collate, mixed, pad_right
 from hylorada.errors import HyLoRADAError
 from hylorada.evaluation import evaluating
@@ -30,8 +31,9 @@ from hylorada.packing import check_keeps_apart, is_packed
 from hylorada.precision import Precision
 from hylorada.rates import parameter_groups, share_of_rate
 from hylorada.rows import NAMES
+from hylorada.scoring import evaluating
 from hylorada.states import check_some_train
-from hylorada.training_config import TrainingConfig
+from hylorada.training_config import IS_TRAINING_SETTING, TrainingConfig
 from hylorada.training_data import batches_of
 from hylorada.training_state import TrainingState, load_state, save_state
 
@@ -82,6 +84,7 @@ class HyLoRADATrainer:
             a loss that is not finite.
     """
 
+    @checked(elsewhere=IS_TRAINING_SETTING)
     def __init__(
         self,
         model: HyLoRADAModel,
@@ -129,6 +132,7 @@ class HyLoRADATrainer:
 
     def train(self, resume: bool = True) -> TrainingResult:
         """Train to the end, from the last saved state when there is one and `resume` is set.
+    @checked()
 
         Raises:
             HyLoRADAError: as the class says, or the adapter was taken out or frozen since.

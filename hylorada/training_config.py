@@ -1,10 +1,11 @@
 """How an adapter is trained: one flat, frozen, checked description (`TrainingConfig`). Needs no torch."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from hylorada.arguments import named_settings
 from hylorada.errors import HyLoRADAError, near
-from hylorada.typed import check_kinds, named_settings
+from hylorada.typed import check_kinds
 
 SCHEDULES = ("cosine", "constant", "linear_from_zero")
 PRECISIONS = ("no", "bf16", "fp16")
@@ -78,3 +79,8 @@ class TrainingConfig:
     def per_device_batch_size(self) -> int:
         """The published name of `batch_size`."""
         return self.batch_size
+
+
+IS_TRAINING_SETTING = dict.fromkeys(
+    [each.name for each in fields(TrainingConfig)] + list(ALIASES), "it is a setting of TrainingConfig, given as config"
+)

@@ -1,14 +1,11 @@
 """What fits an annotation: JSON into frozen dataclasses, checked on the way, and back. Needs no torch."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache, wraps
+from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hylorada.errors import HyLoRADAError, UnknownSettingError, near
-
-Class = TypeVar("Class", bound=type)
+from hylorada.errors import HyLoRADAError, near, shown
 
 QUIET = {"quiet": True}  # metadata of a field that is not written while it has its default
 IN_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "none"}
@@ -64,42 +61,6 @@ def check_kinds(settings: Any, *leave_out: str) -> None:
             read(kind, value, name)
         except HyLoRADAError:
             raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {in_words(kind)}.") from None
-
-
-def named_settings(kind: str, elsewhere: Mapping[str, str], aliases: Mapping[str, str]) -> Callable[[Class], Class]:
-    """Let the constructor of a dataclass answer a name it has no field for with the nearest ones.
-
-    kind: what its fields are called. elsewhere: names that other documents know, with where their matter is settled
-    here. aliases: second names of fields.
-
-    The constructor raises UnknownSettingError for a name that is none, or a value without a name, and HyLoRADAError for
-    a field under both its names.
-    """
-
-    def decorate(cls: Class) -> Class:
-        make, known = cls.__init__, [field.name for field in fields(cls)] + list(aliases)
-
-        @wraps(make)
-        def __init__(self: Any, *unnamed: Any, **settings: Any) -> None:
-            if unnamed:
-                raise UnknownSettingError(f"{unnamed[0]!r} is given without a name; write {known[0]}=... and the like.")
-            for name in settings:
-                if name not in known:
-                    told = f"{elsewhere[name]}." if name in elsewhere else near(name, known)
-                    raise UnknownSettingError(f"{name!r} is no {kind} setting; {told}")
-            for alias in aliases.keys() & settings.keys():
-                if aliases[alias] in settings:
-                    raise HyLoRADAError(
-                        f"{alias} and {aliases[alias]} are one setting, and both are given (a copy by `replace` holds "
-                        f"{aliases[alias]} already); give {aliases[alias]} alone."
-                    )
-                settings[aliases[alias]] = settings.pop(alias)
-            make(self, **settings)
-
-        cls.__init__ = __init__
-        return cls
-
-    return decorate
 
 
 def in_words(kind: Any) -> str:
@@ -167,5 +128,4 @@ def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _other(value: Any, where: str, wanted: str) -> HyLoRADAError:
-    shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
-    return HyLoRADAError(f"{where} is {shown}, and not {wanted}.")
+    return HyLoRADAError(f"{where} is {shown(value)}, and not {wanted}.")

@@ -122,6 +122,8 @@ def test_an_adapter_is_put_on_the_hub_with_its_card(model, tmp_path, monkeypatch
     FakeApi.files["README.md"] = b"---\nlicense: mit\n---\nwritten by hand"
     model.push_to_hub("owner/adapter")
     assert FakeApi.files["README.md"].endswith(b"written by hand")
+    with pytest.raises(HyLoRADAError, match="'commit_mesage' is no argument .* did you mean 'commit_message'"):
+        model.push_to_hub("owner/adapter", commit_mesage="First")
     for repository, message, said in (
         ("adapter", None, "'adapter' is no name of a repository; give OWNER/NAME"),
         ("owner/adapter", "refuse", "could not be written on the hub .PermissionError."),

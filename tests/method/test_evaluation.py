@@ -226,7 +226,7 @@ def test_progress_goes_to_a_terminal_on_stderr_and_can_be_silenced(capsys, monke
         (dict(max_length=8, stride=9), "stride=9"),
         (dict(max_length=8, stride=0), "stride=0"),
         (dict(max_length=8, batch_size=0), "batch_size=0"),
-        (dict(max_length=8, article_ids=[1, 2]), "2 article_ids for 1 texts"),
+        (dict(max_length=8, article_ids=[1, 2]), "article_ids of shape .2,. for 1 texts"),
     ],
 )
 @pytest.mark.parametrize("family", FAMILIES)

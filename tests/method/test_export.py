@@ -216,5 +216,5 @@ def test_svd_of_an_untrained_adapter_is_zero_and_its_error_too(tmp_path: Path):
 
 @pytest.mark.parametrize("rank", [0, 17, True, 2.0])
 def test_svd_export_refuses_a_rank_that_does_not_fit(rank, tmp_path: Path):
-    with pytest.raises(HyLoRADAError, match="use 1 to 16"):
+    with pytest.raises(HyLoRADAError, match="use 1 to 16|give a whole number"):
         export_lora(ours_trained("llama", "lora"), tmp_path / "out", rank)

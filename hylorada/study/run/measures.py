@@ -12,7 +12,6 @@ from torch import nn
 
 from hylorada.end_token import LEVELS, end_probability
 from hylorada.errors import HyLoRADAError
-from hylorada.evaluation import token_nll
 from hylorada.metrics import MIDDLE_TOKENS, all_metrics, has_middle
 from hylorada.nll import TokenNLL, shifted_copies, token_kinds
 from hylorada.retrieval import (
@@ -23,6 +22,7 @@ from hylorada.retrieval import (
     passkey_questions,
     words_of_length,
 )
+from hylorada.scoring import token_nll
 from hylorada.study.plan.record import EndToken, KindOfToken, ScoredLines, Shifts, Views, WorstText
 from hylorada.study.plan.specification import LinesAsked
 from hylorada.study.run.follow import published_perplexity

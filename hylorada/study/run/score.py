@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from hylorada.evaluation import token_nll
 from hylorada.metrics import all_metrics
 from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL
+from hylorada.scoring import token_nll
 from hylorada.study.plan.record import Measures, Numbers, Views
 from hylorada.study.plan.specification import LinesText, Specification
 from hylorada.study.run.follow import drawn_from, published_perplexity
