@@ -22,7 +22,8 @@ def written_beside(target: Path) -> Iterator[Path]:
     stays too, and is written to.
 
     Raises:
-        HyLoRADAError: the disk refuses, or a folder was to take the place of such a thing.
+        HyLoRADAError: the disk refuses, what the path leads through is no folder, or a folder was to take the place of
+            such a thing.
     """
     target = Path(target)
     if target.is_symlink():
@@ -32,7 +33,7 @@ def written_beside(target: Path) -> Iterator[Path]:
             yield Path(folder) / "made"
             _pass_on(Path(folder) / "made", target)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     beside = target.parent / f".{target.name}.{os.getpid()}.part"
     discard_remains(target)
     try:
@@ -51,6 +52,19 @@ def written_beside(target: Path) -> Iterator[Path]:
         discard(beside)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that is to be written to, and those that it lies in, where they are not there.
+
+    Raises:
+        HyLoRADAError: it cannot be made, and what is in its way.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        check_output(folder, folder=True)
+        raise HyLoRADAError(f"{folder} could not be made ({error.strerror or error}); name another place.") from error
+
+
 def check_output(target: Path, folder: bool) -> None:
     """Hold a place to what is to be written there, before the work is done. folder: a folder, not a file.
 
@@ -58,9 +72,9 @@ def check_output(target: Path, folder: bool) -> None:
         HyLoRADAError: it is of the other kind, or lies in what is no folder or may not be written to.
     """
     target = Path(target).resolve()
-    if target.is_dir() if not folder else target.exists() and not target.is_dir():
+    if os.path.isdir(target) if not folder else os.path.exists(target) and not os.path.isdir(target):
         raise HyLoRADAError(f"{target} is {'no' if folder else 'a'} folder; name a {'folder' if folder else 'file'}.")
-    there = next(path for path in (target, *target.parents) if path.exists())
+    there = next(path for path in (target, *target.parents) if os.path.exists(path))
     if there != target and not there.is_dir():
         raise HyLoRADAError(f"{there} is no folder, so {target.name} cannot lie in it; name another place.")
     if not os.access(there if there.is_dir() or _is_special(there) else there.parent, os.W_OK):

@@ -12,6 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from hylorada.errors import HyLoRADAError, near
+from hylorada.files import make_folder
 
 PROJECT = "hylorada"
 TRACKERS = ("tensorboard", "wandb")
@@ -33,7 +34,7 @@ def tracked(tracker: str, folder: Path, run: str, settings: dict[str, Any]) -> I
         raise HyLoRADAError(f"tracker {tracker!r} is not known; {near(tracker, TRACKERS)}")
     if find_spec(tracker) is None:
         raise HyLoRADAError(f"the tracker {tracker!r} is not installed; python -m pip install {tracker}")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     accelerator = Accelerator(log_with=tracker, project_dir=folder)
     places = {"wandb": {"dir": str(folder), "name": run}} if tracker == "wandb" else {}  # else it writes where it runs
     accelerator.init_trackers(run if tracker == "tensorboard" else PROJECT, _flat(settings), places)

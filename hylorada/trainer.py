@@ -24,7 +24,7 @@ from hylorada import checkpoint
 from hylorada.arguments import checked
 from hylorada.batches import Collate, mixed, pad_right
 from hylorada.errors import HyLoRADAError
-from hylorada.evaluation import evaluating
+from hylorada.files import check_output
 from hylorada.loss import IGNORED, causal_lm_loss, causal_lm_nll, real_targets
 from hylorada.model import HyLoRADAModel
 from hylorada.packing import check_keeps_apart, is_packed
@@ -107,6 +107,8 @@ class HyLoRADATrainer:
         check_some_train(model.trainable_parameters())
         if config.checkpoint_every is not None and output_dir is None:
             raise HyLoRADAError("checkpoint_every is set and output_dir is not; say where the state shall go.")
+        if output_dir is not None:
+            check_output(Path(output_dir), folder=True)
         self.config, self.progress, self.on_step = config, progress, on_step
         self.collate = pad_right if collate is None else collate
         self.keeps_apart = False  # packed texts: not asked yet
@@ -130,9 +132,9 @@ class HyLoRADATrainer:
         self.best: dict[str, Tensor] | None = None
         self.seconds = 0.0  # spent before the last checkpoint, however often interrupted
 
+    @checked()
     def train(self, resume: bool = True) -> TrainingResult:
         """Train to the end, from the last saved state when there is one and `resume` is set.
-    @checked()
 
         Raises:
             HyLoRADAError: as the class says, or the adapter was taken out or frozen since.

@@ -15,7 +15,7 @@ from hylorada.bench.competitors import Setting, check_context, import_peft_packa
 from hylorada.bench.goals import goals
 from hylorada.bench.sections import SECTIONS, Row
 from hylorada.errors import HyLoRADAError, near
-from hylorada.files import read_json, write_json, written_beside
+from hylorada.files import make_folder, read_json, write_json, written_beside
 
 LOG = logging.getLogger(__name__)
 ABOUT = """Written by `hylorada bench` from the records beside it. All competitors of a table ran in turn in one run,
@@ -63,7 +63,7 @@ def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str]
 
 def save(record: dict[str, Any], folder: Path) -> Path:
     """Write a record to a folder under the name of its device, and the folder's page anew; return the page."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     setting = record["setting"]
     dtype = "" if setting["dtype"] == "bfloat16" else f"-{setting['dtype']}"
     write_json(folder / f"{setting['device']}{dtype}{'-compiled' * setting['compiled']}.json", record)

@@ -9,7 +9,7 @@ import torch
 
 from hylorada import HyLoRADAError
 from hylorada.checkpoint import write_adapter
-from hylorada.files import check_output, discard_remains, read_json, retire, write_json, written_beside
+from hylorada.files import check_output, discard_remains, make_folder, read_json, retire, write_json, written_beside
 
 
 def test_what_fails_half_way_leaves_the_old_and_nothing_beside(tmp_path):
@@ -141,6 +141,25 @@ def test_a_place_is_held_to_what_it_is_to_hold_before_the_work(tmp_path):
     ):
         with pytest.raises(HyLoRADAError, match=said):
             check_output(tmp_path / name, folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("file/below", "file is no folder; name a folder"), ("file/b/c", "so b cannot lie in it")]
+)
+def test_a_path_that_leads_through_a_file_is_one_clear_line(place, said, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(HyLoRADAError, match=said) as told, written_beside(tmp_path / place):
+        raise AssertionError("nothing is to be done")
+    assert "\n" not in str(told.value) and (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    for name, said in (("link", "could not be made .File exists."), ("x" * 300, "could not be made .File name too")):
+        with pytest.raises(HyLoRADAError, match=said):
+            make_folder(tmp_path / name)
 
 
 def test_a_folder_that_is_killed_while_it_goes_is_gone_and_its_remains_go_next_time(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.files import written_beside
+from hylorada.files import make_folder, written_beside
 
 ENGINES = ("latexmk", "tinytex", "tectonic")  # in the order of preference; HYLORADA_TEX names one, or "none"
 TINYTEX = {
@@ -88,7 +88,7 @@ def build_pdf(main_tex: Path, out: Path, engine: Engine | None, *, generated: Pa
     if not main_tex.is_file():
         raise HyLoRADAError(f"{main_tex} is not there; name the paper's main file.")
     log = out.parent / "build" / f"{out.stem}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     with tempfile.TemporaryDirectory(dir=log.parent) as scratch:
         folder = Path(scratch)
         for name, source in _inputs(main_tex, generated, figures):

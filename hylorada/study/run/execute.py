@@ -26,6 +26,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import (
     check_output,
     discard_remains,
+    make_folder,
     read_json,
     retire,
     sha256_of,
@@ -226,7 +227,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
 def _locked(work: Path, name: str) -> IO[str]:
     """Return the held lock file in a folder; an owner removes both, so what was locked must be what is there."""
     while True:
-        work.mkdir(parents=True, exist_ok=True)
+        make_folder(work)
         try:
             lock = (work / "lock").open("w", encoding="utf-8")
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import sha256_of, written_beside
+from hylorada.files import make_folder, sha256_of, written_beside
 
 MIB = 2**20
 
@@ -83,7 +83,7 @@ def extract_member(wheel: Path, member: str, sha256: str, target: Path) -> Path:
 
 def require_space(folder: Path, needed_bytes: int, what: str) -> None:
     """Raise HyLoRADAError, before anything is written, when `folder` has fewer bytes free than `what` needs."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if (free := shutil.disk_usage(folder).free) < needed_bytes:
         raise HyLoRADAError(
             f"{what} needs about {needed_bytes / MIB:,.0f} MiB in {folder}, where {free / MIB:,.0f} MiB are free; "
