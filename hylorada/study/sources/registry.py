@@ -180,4 +180,5 @@ def folder_name(name: str, table: Mapping[str, Any]) -> str:
     """A name fit for a folder; names outside the table end in a digest, so that no two share one."""
     if name in table:
         return name
-    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name).strip('-.')}-{sha256(name.encode()).hexdigest()[:8]}"
+    digest = sha256(name.encode(errors="surrogateescape")).hexdigest()  # a path may hold bytes that are no UTF-8
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name).strip('-.')}-{digest[:8]}"

@@ -15,6 +15,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.study.sources.split_files import SplitFiles
 from hylorada.study.sources.splits import SPLITS
 from hylorada.study.sources.wikitext import Columns, group_articles
+from hylorada.texts import is_unicode
 
 BOM = "\ufeff"  # that a row of its own file began with, before it became one of many
 NO_ACCIDENT = 20  # words from which two texts are not alike by chance, as headings are
@@ -76,7 +77,7 @@ def read_files(files: Mapping[str, SplitFiles]) -> dict[str, Columns]:
 def _read_split(form: SplitFiles) -> Columns:
     if form.articles:
         return {
-            "title": [path.stem for path in form.paths],
+            "title": [path.stem.encode(errors="surrogateescape").decode(errors="replace") for path in form.paths],
             "text": [_read_text(path).strip() for path in form.paths],
         }
     parts = [_read_rows(path) for path in form.paths]
@@ -118,6 +119,8 @@ def _read_parquet(path: Path) -> Columns:
         return _columns(table.to_pylist(), path)
     except (FileNotFoundError, PermissionError):
         raise
+    except UnicodeDecodeError as error:
+        raise HyLoRADAError(f"{path} holds text that is not UTF-8 ({error.reason}); convert it.") from error
     except (ArrowException, OSError) as error:
         told = " ".join(str(error).split())[:200]
         raise HyLoRADAError(f"{path} is damaged, or no parquet file ({told}); save it again.") from error
@@ -127,5 +130,7 @@ def _columns(rows: list[dict[str, Any]], path: Path) -> Columns:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise HyLoRADAError(f"{path}: row {number} has no string in a column 'text'; columns: title, text.")
+        if not all(is_unicode(str(row.get(name))) for name in ("title", "text")):
+            raise HyLoRADAError(f"{path}: row {number} holds half a character, which is no Unicode text; mend it.")
     titles, texts = [str(row.get("title") or "") for row in rows], [row["text"] for row in rows]
     return {"title": [t.removeprefix(BOM) for t in titles], "text": [t.removeprefix(BOM) for t in texts]}

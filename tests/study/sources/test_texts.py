@@ -1,9 +1,13 @@
 """Texts of the user's own: four forms, three splits, and no text in two of them."""
 
 import json
+import os
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from fetched import nothing_left
+from pyarrow import parquet
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.sources import fetch, texts
@@ -52,6 +56,9 @@ def test_local_texts_without_a_split_a_column_or_a_text_are_refused(tmp_path):
     refused("holds no form of the split 'test'; give exactly one of test.txt, test.jsonl, test.parquet .* or test/")
     (folder / "test.jsonl").write_text('{"body": "words"}\n')
     refused("test.jsonl: row 1 has no string in a column 'text'")
+    for row in ('{"text": "half of one: \\ud83c"}', '{"title": "\\ud83c", "text": "words"}'):
+        (folder / "test.jsonl").write_text(f'{{"text": "whole: \\ud83c\\udf0a"}}\n{row}\n')
+        refused("test.jsonl: row 2 holds half a character")
     (folder / "test.jsonl").write_text("words\n")
     refused("test.jsonl does not hold one JSON object a line")
     (folder / "test.jsonl").write_text('{"text": "  "}\n')
@@ -61,6 +68,19 @@ def test_local_texts_without_a_split_a_column_or_a_text_are_refused(tmp_path):
     (folder / "test.jsonl").unlink()
     (folder / "test.txt").write_bytes(b"\xff\xfe")
     refused("test.txt is not UTF-8")
+    (folder / "test.txt").unlink()
+    torn = pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
+    parquet.write_table(pa.table({"text": torn}), folder / "test.parquet")
+    refused("test.parquet holds text that is not UTF-8")
+
+
+def test_names_of_files_that_are_not_utf8_are_no_hindrance(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/m\xefne")
+    for part in SPLITS:
+        os.makedirs(f"{folder}/{part}")
+        Path(f"{folder}/{part}/na\udcefve.txt").write_text(f"words of {part}")
+    corpus = fetch.load_corpus(fetch.fetch_corpus(f"local:{folder}", tmp_path / "data", progress=False))
+    assert corpus["test"][:] == {"title": ["na\ufffdve"], "text": ["words of test"]}
 
 
 @pytest.mark.parametrize(("words", "part", "refused"), [(20, "test", True), (20, "train", False), (19, "test", False)])
