@@ -80,12 +80,20 @@ def positions_of(kwargs: dict[str, Any]) -> Tensor | None:
     """Return ids (batch or 1, seq) of the tokens of a decoder call, or None where its mask says nothing of them.
 
     Given ids are taken; else real tokens are counted; without a mask they go on after what the cache holds.
+
+    Raises:
+        HyLoRADAError: there are no tokens, or the mask is of fewer.
     """
     given = tokens_of(kwargs)
-    if kwargs.get("position_ids") is not None:
-        return kwargs["position_ids"] if kwargs["position_ids"].ndim == 2 else None
-    if kwargs.get("attention_mask") is not None:
-        return positions_from_mask(kwargs["attention_mask"], given.shape[1])
+    if (ids := kwargs.get("position_ids")) is not None:
+        return ids if isinstance(ids, Tensor) and ids.ndim == 2 else None
+    if (mask := kwargs.get("attention_mask")) is not None:
+        if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] < given.shape[1]:
+            raise HyLoRADAError(
+                f"attention_mask is of shape {tuple(mask.shape)}, and {given.shape[1]} tokens are given; it counts "
+                "them all, and those in the cache."
+            )
+        return positions_from_mask(mask, given.shape[1])
     if kwargs.get("cache_params") is not None:  # of a state space, which does not count
         return None
     cache = kwargs.get("past_key_values")
@@ -109,8 +117,18 @@ def whole_positions(mask: Any, ids: Tensor, length: int) -> Tensor | None:
 
 
 def tokens_of(kwargs: dict[str, Any]) -> Tensor:
-    """Return what a decoder call brings: ids (batch, seq) or embeddings (batch, seq, d)."""
-    return kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
+    """Return what a decoder call brings: ids (batch, seq) or embeddings (batch, seq, d).
+
+    Raises:
+        HyLoRADAError: it brings nothing of the kind.
+    """
+    name = "inputs_embeds" if kwargs.get("input_ids") is None else "input_ids"
+    given = kwargs.get(name)
+    if not isinstance(given, Tensor) or given.ndim < 2:
+        told = f"of shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+        told = "neither input_ids nor inputs_embeds is given" if given is None else f"{name} is {told}"
+        raise HyLoRADAError(f"{told}; give one of them, a tensor of (batch, seq) ids or (batch, seq, d) embeddings.")
+    return given
 
 
 def positions_from_mask(mask: Any, length: int) -> Tensor | None:

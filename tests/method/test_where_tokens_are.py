@@ -101,6 +101,28 @@ def test_positions_are_not_known_outside_a_pass():
         model.base_model.model.layers[0].self_attn.q_proj(torch.randn(2, 12, 32))
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("part", ["model", "base_model"])
+def test_a_call_without_tokens_is_told_what_is_wanted(part, enabled):
+    """The base names the two; with an adapter in it the first thing that looked at them was ours."""
+    config = HyLoRADAConfig.from_dict(BIAS.to_dict() | {"position_bias_enabled": enabled})
+    model = adapt(family_base("llama"), config)
+    called, given = model if part == "model" else model.base_model, ids()
+    for arguments, said in (
+        ({}, "neither input_ids nor inputs_embeds is given; give one of them, a tensor of .batch, seq. ids"),
+        ({"attention_mask": torch.ones(2, 12)}, "neither input_ids nor inputs_embeds is given"),
+        ({"input_ids": given.tolist()}, "input_ids is a list"),
+        ({"input_ids": "words"}, "input_ids is a str"),
+        ({"input_ids": given[0]}, "input_ids is of shape .12,."),
+        ({"input_ids": given, "attention_mask": torch.ones(2, 5)}, "is of shape .2, 5., and 12 tokens are given"),
+    ):
+        with pytest.raises(HyLoRADAError, match=said):
+            called(**arguments)
+    with pytest.raises(ValueError, match="exactly one of input_ids or inputs_embeds"):  # as the base says
+        called(input_ids=given, inputs_embeds=torch.zeros(2, 12, 32))
+    torch.testing.assert_close(called(given).logits, called(inputs_embeds=model.get_input_embeddings()(given)).logits)
+
+
 FINAL_NORM = {
     "mpt": "transformer.norm_f",
     "lfm2": "model.embedding_norm",
