@@ -221,6 +221,7 @@ rule page:
         expand("results/tables/{table}.csv", table=TABLES),
         expand("figures/{figure}.png", figure=[*FIGURES, "published_numbers"]),
         [workflow.source_path(f"report/page.{part}") for part in ("html", "css", "js")],
+        "paper/main.pdf" if TEX else [],  # the page leads to it
     output:
         report("results/index.html", category="Page", caption="report/page.rst"),
     log:

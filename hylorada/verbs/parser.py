@@ -75,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
     page.add_argument("--tables", type=Path, default=csv.parent, help=f"folder of the tables as CSV ({csv.parent})")
     page.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures (figures)")
+    pdf = Path("paper/main.pdf")
+    page.add_argument("--paper", type=Path, default=pdf, help=f"the PDF to lead to, where it is there ({pdf})")
     page.add_argument("--out", type=Path, default=Path("results/index.html"), help="the page (results/index.html)")
 
     comparing = "hold records against reference records, metric by metric; exit status 3 when one differs"

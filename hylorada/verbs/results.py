@@ -95,7 +95,8 @@ def do_page(options: argparse.Namespace) -> None:
     from hylorada.study.page.inputs import make_page
 
     settings = settings_of(options)
-    absent = make_page(settings, options.records, options.claims, options.tables, options.figures, options.out)
+    made = (options.claims, options.tables, options.figures, options.paper)
+    absent = make_page(settings, options.records, *made, options.out)
     if absent:
         LOG.warning("not drawn, so not on the page: %s", ", ".join(absent))
     print(options.out)

@@ -12,9 +12,12 @@ def fake_claims(names: list[str], scale: str = "micro", digest: str = "ab" * 32)
     """Return claims with every verdict and kind, those of the five steps among them; names: of records."""
     catalogue = load_catalogue()
     steps = [*catalogue.headlines.steps.values(), catalogue.headlines.stack]
-    claims = [_claim(name, catalogue[name].value, "inconclusive", names[:3]) for name in steps]
-    kinds = {"match": ("params", 811_008), "mismatch": ("count", [8, 16]), "not measurable": ("text", AWKWARD)}
-    kinds |= {"reproduced": ("ppl", 57.22), "structural zero": ("ppl", 59.16), "not reproduced": ("percent", 2)}
+    claims = [_claim(name, catalogue[name].shown, "inconclusive", names[:3]) for name in steps]
+    for claim in claims:
+        claim["as_change"] = catalogue[claim["id"]].as_change
+    kinds = {"match": ("params", "811,008"), "mismatch": ("count", "8, 16"), "not measurable": ("text", AWKWARD)}
+    kinds |= {"reproduced": ("ppl", "57.22 ppl"), "structural zero": ("ppl", "59.16 ppl")}
+    kinds |= {"not reproduced": ("percent", "-2 %")}
     for number, (verdict, (kind, value)) in enumerate(kinds.items()):
         claims.append(_claim(f"RN-00{number}", value, verdict, names[number:], kind=kind))
     claims[-1] |= {"quantity": AWKWARD, "contradicted_by": ["X01"]}
@@ -32,7 +35,7 @@ def fake_claims(names: list[str], scale: str = "micro", digest: str = "ab" * 32)
     }
 
 
-def _claim(name: str, value: Any, verdict: str, records: list[str], kind: str = "percent") -> dict[str, Any]:
+def _claim(name: str, value: str, verdict: str, records: list[str], kind: str = "percent") -> dict[str, Any]:
     columns = {"as_published": {"verdict": verdict, "detail": f"by the tale of {name}"}} if kind != "text" else {}
     return {
         "id": name,
@@ -40,6 +43,7 @@ def _claim(name: str, value: Any, verdict: str, records: list[str], kind: str = 
         "quantity": f"quantity of {name}",
         "setting": "abl",
         "claimed": value,
+        "as_change": "",
         "relative_to": "baseline" if kind == "percent" else None,
         "kind": kind,
         "verdict": verdict,

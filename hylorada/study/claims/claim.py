@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
+from hylorada.study.results.words import MINUS, SPACE
 
 RANGES = ("estimate", "guideline", "general", "separate benchmark", "planned")  # settings whose pairs are two ends
 PERPLEXITY_DECIMALS = 2
-SYMBOLS = {"percent": "%"} | dict.fromkeys(  # a unit that only repeats what the quantity says is not shown
+SAVED = "percent saved"  # the unit of a change of perplexity as published: above zero is better
+SYMBOLS = {"percent": "%", SAVED: "%"} | dict.fromkeys(  # a unit that only repeats what the quantity says is not shown
     (
         *(
             "text",
@@ -100,6 +102,15 @@ class Claim:
         joined = " to " if self.is_range else ", "
         text = joined.join(self._part(value) for value in self.values)
         return " ".join(filter(None, [text, SYMBOLS.get(self.unit, self.unit)]))
+
+    @property
+    def as_change(self) -> str:
+        """What was published as perplexity saved, as a change of it: below zero is better. Nothing for all else."""
+        if self.unit != SAVED:
+            return ""
+        changes = [self._part(value) for value in self.values]
+        signed = (f"+{text[1:]}" if text[0] == "-" else MINUS + text for text in changes)
+        return f"{' to '.join(signed)}{SPACE}%"
 
     def _part(self, value: Any) -> str:
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -60,6 +60,7 @@ class Judgement:
             "quantity": claim.quantity,
             "setting": self.catalogue.settings[claim.setting],
             "claimed": claim.shown,
+            "as_change": claim.as_change,
             "relative_to": claim.relative_to,
             "kind": claim.kind,
             "verdict": finding.verdict,
@@ -70,12 +71,16 @@ class Judgement:
             "contradicted_by": list(claim.contradicted_by),
         }
 
-    def decided_by(self, contradiction: str) -> str:
-        """Say what settles a contradiction: the verdicts that its statements got."""
+    def by_verdict(self, contradiction: str) -> dict[str, list[str]]:
+        """Return the statements of a contradiction by the verdict that they got."""
         names: dict[str, list[str]] = {}
         for name in self.catalogue.contradictions[contradiction].claims:
             names.setdefault(self.findings[name].verdict, []).append(name)
-        return "; ".join(f"{verdict}: {', '.join(names[verdict])}" for verdict in VERDICTS if verdict in names)
+        return {verdict: names[verdict] for verdict in VERDICTS if verdict in names}
+
+    def decided_by(self, contradiction: str) -> str:
+        """Say what settles a contradiction: the verdicts that its statements got."""
+        return "; ".join(f"{word}: {', '.join(names)}" for word, names in self.by_verdict(contradiction).items())
 
     def as_json(self) -> dict[str, Any]:
         """Return the whole judgement as plain values."""

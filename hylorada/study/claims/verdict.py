@@ -75,6 +75,13 @@ def verdict_group(verdict: str) -> str:
     return _BY_PLAIN_WORDS[plain]
 
 
+def verdicts_in_words(text: str) -> str:
+    """Return a text with its verdicts in small letters, as a sentence has them."""
+    for word in sorted(VERDICTS, key=len, reverse=True):
+        text = text.replace(word, word.lower())
+    return text
+
+
 @dataclass(frozen=True)
 class Column:
     """A verdict under one protocol, or about another base, and the numbers behind it."""

@@ -1,8 +1,8 @@
-"""What the page shows, read from the files of one scale: claims, tables, figures, records."""
+"""What the page shows, read from the files of one scale: claims, tables, figures, records, paper."""
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -10,9 +10,13 @@ from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
 from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.figures.rows import FIGURES, figures_of
-from hylorada.study.page.page import Figure, page_html, write_page
+from hylorada.study.page.page import page_html, write_page
+from hylorada.study.page.pictures import with_palette
+from hylorada.study.page.results import Figure, Result
+from hylorada.study.page.runs import run_words
 from hylorada.study.page.tables import SUMMARIES, Runs, Table, read_table, study_table
 from hylorada.study.plan.published import AS_PUBLISHED_ROWS
+from hylorada.study.plan.record import Record
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
@@ -26,14 +30,16 @@ PUBLISHED_CAPTION = (
 )
 
 
-def make_page(settings: Settings, records: Path, claims: Path, tables: Path, figures: Path, out: Path) -> list[str]:
+def make_page(
+    settings: Settings, records: Path, claims: Path, tables: Path, figures: Path, paper: Path, out: Path
+) -> list[str]:
     """Write the page of a scale to `out`; return the names of its figures that were not there to show.
 
-    tables, figures: the folders of `hylorada table` and `hylorada figure`.
+    tables, figures: the folders of `hylorada table` and `hylorada figure`. paper: the PDF, which may be missing.
 
     Raises:
         HyLoRADAError: the claims, the folder of figures, a table or a record of the scale is missing, or the claims are
-            of another scale.
+            of another scale or rest on a run that the scale does not have.
     """
     if not figures.is_dir():
         raise HyLoRADAError(f"{figures} is no folder of figures; run `hylorada figure`, or name one.")
@@ -45,20 +51,26 @@ def make_page(settings: Settings, records: Path, claims: Path, tables: Path, fig
         )
     archive = read_archive(records)
     runs = {name: _recorded(plan(settings, name), archive) for name in settings.tables}
+    words = _words(settings, runs)
+    if strange := [name for claim in judged["claims"] for name in claim["records"] if name not in words]:
+        raise HyLoRADAError(
+            f"the claims rest on {strange[0]}, which has no record here; run `hylorada claims` with the same records."
+        )
     behind = runs | {BOTH: _of_both(runs), BENCHMARK: {}}
-    frames = {
-        name: read_table(tables / f"{name}.csv", behind[reads] or None)
-        for name in tables_of(settings)
-        if (reads := TABLES[name].reads) in behind
-    }
-    shown = {name: _table(name, frame, behind[TABLES[name].reads]) for name, frame in frames.items()}
-    used = dict.fromkeys(record.name for rows in runs.values() for records in rows.values() for record in records)
-    used |= dict.fromkeys(name for claim in judged["claims"] for name in claim["records"])
     known = [*figures_of(settings), PUBLISHED_NUMBERS]
     drawn = {name: _figure(name, figures / f"{name}.png") for name in known if (figures / f"{name}.png").is_file()}
-    folder = Path(os.path.relpath(records, out.parent)).as_posix()
-    headlines, recorded = load_catalogue().headlines, {name: archive.named(name) for name in used}
-    write_page(out, page_html(judged, headlines, frames["protocols"], shown, drawn, recorded, folder))
+    names = [name for name in tables_of(settings) if TABLES[name].reads in behind]
+    frames = {name: read_table(tables / f"{name}.csv", behind[TABLES[name].reads] or None) for name in names}
+    new, shown = _new_runs(settings, runs), set()
+    results = []
+    for name in names:
+        its = [figure for figure in drawn if _stands_with(figure) == TABLES[name].reads and figure not in shown]
+        shown.update(its)
+        table, csv = _table(name, frames[name], behind[TABLES[name].reads]), (tables / f"{name}.csv").read_bytes()
+        results.append(Result(name, table, csv, [drawn[figure] for figure in its], new.get(name, {})))
+    paper_link = _seen_from(out, paper) if paper.is_file() else None
+    headlines, folder = load_catalogue().headlines, _seen_from(out, records)
+    write_page(out, page_html(judged, headlines, frames["protocols"], results, words, folder, paper_link))
     return [name for name in known if name not in drawn]
 
 
@@ -68,8 +80,44 @@ def _table(name: str, frame: pd.DataFrame, runs: Runs) -> Table:
     return study_table(name, frame, STUDIES[name].title, STUDIES[name].question, runs)
 
 
+def _stands_with(figure: str) -> str:
+    """Return what the table beside a figure reads."""
+    return BOTH if figure == PUBLISHED_NUMBERS else FIGURES[figure].reads
+
+
+def _seen_from(page: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, page.parent)).as_posix()
+
+
 def _recorded(planned: dict[str, list[Run]], archive: Archive) -> Runs:
     return {row: [_record(run, archive) for run in runs] for row, runs in planned.items()}
+
+
+def _words(settings: Settings, runs: Mapping[str, Runs]) -> dict[str, tuple[str, str]]:
+    """Return the table and the words of each run, by its name: where two tables share a run, of the first."""
+    words: dict[str, tuple[str, str]] = {}
+    for study, label, record in _labelled(settings, runs):
+        words.setdefault(record.name, (STUDIES[study].title, run_words(record, label)))
+    return words
+
+
+def _new_runs(settings: Settings, runs: Mapping[str, Runs]) -> dict[str, dict[str, list[Record]]]:
+    """Return, for each table, its runs that no table before it has, by the label of their row."""
+    new: dict[str, dict[str, list[Record]]] = {}
+    seen: set[str] = set()
+    for study, label, record in _labelled(settings, runs):
+        if record.name not in seen:
+            new.setdefault(study, {}).setdefault(label, []).append(record)
+        seen.add(record.name)
+    return new
+
+
+def _labelled(settings: Settings, runs: Mapping[str, Runs]) -> Iterable[tuple[str, str, Record]]:
+    for study, rows in runs.items():
+        labels = {name: row.label for name, row in settings.rows(study).items()}
+        for name, records in rows.items():
+            for record in records:
+                yield study, labels[name], record
 
 
 def _of_both(runs: dict[str, Runs]) -> Runs:
@@ -80,7 +128,7 @@ def _of_both(runs: dict[str, Runs]) -> Runs:
     }
 
 
-def _record(run: Run, archive: Archive) -> dict[str, Any]:
+def _record(run: Run, archive: Archive) -> Record:
     record = archive.of(run)
     if record is None:
         raise HyLoRADAError(f"{archive.folder} holds no record of {run.name}; run `hylorada run` with this scale.")
@@ -88,6 +136,5 @@ def _record(run: Run, archive: Archive) -> dict[str, Any]:
 
 
 def _figure(name: str, path: Path) -> Figure:
-    title = STUDIES[name].title if name in STUDIES else name.replace("_", " ").capitalize()
     caption = PUBLISHED_CAPTION if name == PUBLISHED_NUMBERS else FIGURES[name].caption
-    return Figure(title, caption, path.read_bytes())
+    return Figure(name, caption, with_palette(path.read_bytes()))

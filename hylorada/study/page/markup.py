@@ -19,10 +19,16 @@ def facts(told: Mapping[str, str]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(head)}</dt><dd>{text}</dd>" for head, text in told.items() if text) + "</dl>"
 
 
+def folded(name: str, kind: str, summary: str, inside: str) -> str:
+    """Return a part that opens on asking. name: its id, or "". kind: its class. summary, inside: HTML."""
+    own = f' id="{escape(name)}"' if name else ""
+    return f'<details{own} class="{kind}"><summary>{summary}</summary>{inside}</details>'
+
+
 def table(caption: str, first: str, lines: Sequence[tuple[str, Mapping[str, str], str]]) -> str:
     """Return a table whose roles are written out, so that it stays one where a phone lays its cells out as blocks.
 
-    caption: HTML. first: the heading of the first column. lines: of each row its head as text, its cells as HTML by
+    caption: HTML. first: the heading of the first column. lines: of each row its head as HTML, its cells as HTML by
     their heading, and its id or "".
     """
     heads = "".join(f'<th role="columnheader" scope="col">{escape(text)}</th>' for text in (first, *lines[0][1]))
@@ -33,7 +39,7 @@ def table(caption: str, first: str, lines: Sequence[tuple[str, Mapping[str, str]
             f'<td role="cell" data-label="{escape(label)}">{f"<div>{cell}</div>" if cell else ""}</td>'
             for label, cell in cells.items()
         )
-        body.append(f'<tr role="row"{own}><th role="rowheader" scope="row">{escape(head)}</th>{inner}</tr>\n')
+        body.append(f'<tr role="row"{own}><th role="rowheader" scope="row">{head}</th>{inner}</tr>\n')
     return (
         f'<table role="table"><caption>{caption}</caption><thead role="rowgroup"><tr role="row">{heads}</tr></thead>\n'
         f'<tbody role="rowgroup">{"".join(body)}</tbody></table>'

@@ -8,7 +8,11 @@ import pandas as pd
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.claims.summary import CLAIMED, CORRECTED
+from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.published import AS_PUBLISHED_ROWS
 from hylorada.study.plan.record import Record
+from hylorada.study.plan.rows import Row
+from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS
 from hylorada.study.results.words import fixed, percentage, why_none
 
@@ -19,6 +23,11 @@ SIDES = {  # of the table of both protocols
 }
 COSTS = {"step": "training step", "memory": "its memory", "inference": "inference", "merged": "inference, merged"}
 Runs = Mapping[str, Sequence[Record]]  # records by row
+EFFECTS = (
+    "Perplexity with its 95 % interval; the effect is the change in percent against the row named, below zero is "
+    "better, with its Holm-adjusted interval. A star marks an effect that both its intervals tell from nothing."
+)
+SINGLES = "Perplexity; the effect is the change in percent against the row named, below zero is better. One seed a row."
 
 
 @dataclass(frozen=True)
@@ -32,19 +41,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row. name: its id within the table. cells: by the heading of their column, several side by side."""
+    """One row. name: its id within the table. cells: by the heading of their column, several side by side.
+
+    soft: what stands small beside the label.
+    """
 
     name: str
     label: str
     cells: dict[str, list[Cell]]
+    soft: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table with its title and what it asks or says."""
+    """One table with its title, what it asks or says, and how its numbers are read."""
 
     title: str
     note: str
+    key: str
     lines: list[Line]
 
 
@@ -85,7 +99,7 @@ def study_table(name: str, table: pd.DataFrame, title: str, question: str, runs:
             cells[described.head] = [Cell(value)] if value else []
         cells["runs"] = [_run(record) for record in runs[row["stage"]]]
         lines.append(Line(row["stage"], row["label"], cells))
-    return Table(title, question, lines)
+    return Table(title, question, EFFECTS if table["effect_low"].notna().any() else SINGLES, lines)
 
 
 def protocols_table(table: pd.DataFrame, runs: Runs) -> Table:
@@ -100,9 +114,12 @@ def protocols_table(table: pd.DataFrame, runs: Runs) -> Table:
                 ends = _interval(row, f"{side}_low", f"{side}_high", row[f"{side}_seeds"], _bare)
                 cells[heading].append(Cell(step, ends))
         cells["runs"] = [_run(record, _under(record)) for record in runs[row["stage"]]]
-        lines.append(Line(row["stage"], row["label"], cells))
-    note = "What does each stage give by the published procedure and by the corrected one? Perplexity, then the step."
-    return Table("Both protocols", note, lines)
+        published = published_row(row["stage"]).in_words
+        remark = "" if published == STAGES[row["stage"]].in_words else f"(as published: {published})"
+        lines.append(Line(row["stage"], row["label"], cells, remark))
+    note = "What does each stage give by the published procedure and by the corrected one?"
+    key = "Perplexity, then its change in percent against the stage before, with the interval; below zero is better."
+    return Table("Both protocols", note, key, lines)
 
 
 def efficiency_table(table: pd.DataFrame, runs: Runs) -> Table:
@@ -116,15 +133,15 @@ def efficiency_table(table: pd.DataFrame, runs: Runs) -> Table:
             ]
         cells = {
             "parameters": [Cell(f"{row['parameters']:,}")],
-            "own gain": [
-                Cell(percentage(row["gain"], plus=True), _interval(row, "gain_low", "gain_high", row["seeds"], _bare))
+            "own step": [
+                Cell(percentage(row["step"], plus=True), _interval(row, "step_low", "step_high", row["seeds"], _bare))
             ],
-            "parameters per 1 % of gain": cost,
+            "parameters per 1 % less": cost,
             "runs": [_run(record) for record in runs[row["stage"]]],
         }
         lines.append(Line(row["stage"], row["label"], cells))
-    note = "What does each part save of perplexity, and how many parameters does one percent of it take?"
-    return Table("Parameter efficiency", note, lines)
+    note = "How does each part change perplexity, and how many parameters does one percent less take?"
+    return Table("Parameter efficiency", note, "Below zero is better; in brackets the Holm-adjusted interval.", lines)
 
 
 def cost_table(table: pd.DataFrame, runs: Runs) -> Table:
@@ -137,8 +154,13 @@ def cost_table(table: pd.DataFrame, runs: Runs) -> Table:
         )
         for number, (_, row) in enumerate(table.iterrows())
     ]
-    note = "Measured by hylorada bench; steps and memory are over those of rsLoRA, inference over the untouched base."
-    return Table("Cost", note, lines)
+    key = "Measured by hylorada bench; steps and memory are over those of rsLoRA, inference over the untouched base."
+    return Table("Cost", "What does each method cost in time and memory?", key, lines)
+
+
+def published_row(stage: str) -> Row:
+    """Return what a stage of the ablation was published as: its magnitude had no gate."""
+    return STUDIES["as_published"].rows[AS_PUBLISHED_ROWS[stage]]
 
 
 SUMMARIES = {"protocols": protocols_table, "efficiency": efficiency_table, "cost": cost_table}  # beside those by row

@@ -43,7 +43,7 @@ stage & ppl. & step (\%) & interval & ppl. & step (\%) & interval & ppl. & step 
 """
 EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcr@{}}
 \toprule
-part & adds & gain (\%) & Holm interval & \shortstack[r]{adds per\\1\,\% of gain}\\
+part & adds & step (\%) & Holm interval & \shortstack[r]{adds per\\1\,\% less}\\
 \midrule
 """
 COST_HEAD = r"""\begin{tabular}{@{}lrcrrrr@{}}
@@ -107,9 +107,9 @@ def efficiency_tabular(table: pd.DataFrame) -> str:
     """Set what each part gives for its parameters."""
     lines = []
     for _, row in table.iterrows():
-        gain = why_none(row["seeds"]) if pd.isna(row["gain_low"]) else span(row["gain_low"], row["gain_high"])
+        interval = why_none(row["seeds"]) if pd.isna(row["step_low"]) else span(row["step_low"], row["step_high"])
         cost = "unbounded" if pd.isna(row["cost"]) else thousands(round(row["cost"]))
-        lines.append(set_line([row["label"], thousands(row["parameters"]), fixed(row["gain"]), gain, cost]))
+        lines.append(set_line([row["label"], thousands(row["parameters"]), fixed(row["step"]), interval, cost]))
     return EFFICIENCY_HEAD + "".join(lines) + FOOT
 
 

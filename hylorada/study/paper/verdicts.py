@@ -19,13 +19,13 @@ from hylorada.study.claims.verdict import (
     PLAN,
     UNDECIDED,
     UNTRACEABLE,
-    VERDICTS,
     WITHIN_ROUNDING,
+    verdicts_in_words,
 )
 from hylorada.study.paper.latex import FOOT, set_line, set_text
 from hylorada.study.results.words import with_true_minus
 
-LISTED = {  # verdicts that the paper lists by the names of their statements, where no run decided anything
+LISTED = {  # verdicts whose statements the paper counts, where no run decided anything; the page has them
     MATCH: "Match",
     WITHIN_ROUNDING: "Within rounding",
     NOT_RUN: "Not run at this scale",
@@ -50,7 +50,7 @@ def write_tables(judgement: Judgement, tex: Path, csv: Path) -> pd.DataFrame:
 
 
 def _claims_tex(table: pd.DataFrame) -> str:
-    """Return a row for each statement that a check went against or a run was held to; the others by name."""
+    """Return a row for each statement that a check went against or a run was held to; how many the others are."""
     open_columns = table[list(COLUMN_ORDER)].isin(["", UNDECIDED, INCONCLUSIVE]).all(axis=1)
     alone = table["verdict"].isin(LISTED) & open_columns
     lines, document = [], ""
@@ -59,13 +59,13 @@ def _claims_tex(table: pd.DataFrame) -> str:
             document = row["source"].split(",")[0]
             lines.append(rf"\claimsof{{{set_text(document)}}}" + "\n")
         columns = [name for name in COLUMN_ORDER if row[name] not in ("", UNDECIDED, row["verdict"])]
-        measured = "; ".join(f"{IN_WORDS[name]}: {_plain(row[name])}" for name in columns)
-        cells = [_statement(row), row["claimed"], "; ".join(filter(None, [_plain(row["verdict"]), measured]))]
+        measured = "; ".join(f"{IN_WORDS[name]}: {verdicts_in_words(row[name])}" for name in columns)
+        claimed = f"perplexity {row['as_change']}" if row["as_change"] else row["claimed"]
+        cells = [_statement(row), claimed, "; ".join(filter(None, [verdicts_in_words(row["verdict"]), measured]))]
         lines.append(rf"\claim{{{row['id']}}}" + "".join(f"{{{_tex(cell)}}}" for cell in cells) + "\n")
     for verdict, words in LISTED.items():
-        names = table[alone & (table["verdict"] == verdict)]["id"]
-        if len(names):
-            lines.append(rf"\claimslist{{{words}}}{{{len(names)}}}{{{', '.join(names)}}}" + "\n")
+        if number := int((alone & (table["verdict"] == verdict)).sum()):
+            lines.append(rf"\claimscount{{{words}}}{{{number}}}" + "\n")
     return "".join(lines)
 
 
@@ -76,10 +76,13 @@ def _statement(row: pd.Series) -> str:
 
 
 def _contradictions_tex(judgement: Judgement) -> str:
-    return "".join(
-        rf"\contradiction{{{row.id}}}{{{_tex(row.statement)}}}{{{_tex(_plain(judgement.decided_by(row.id)))}}}" + "\n"
-        for row in judgement.catalogue.contradictions.values()
-    )
+    lines = []
+    for row in judgement.catalogue.contradictions.values():
+        decided = ", ".join(f"{len(names)} {word}" for word, names in judgement.by_verdict(row.id).items())
+        lines.append(
+            rf"\contradiction{{{row.id}}}{{{_tex(row.statement)}}}{{{_tex(verdicts_in_words(decided))}}}" + "\n"
+        )
+    return "".join(lines)
 
 
 def _verdicts_tex(table: pd.DataFrame) -> str:
@@ -88,18 +91,11 @@ def _verdicts_tex(table: pd.DataFrame) -> str:
     words = [*(KIND_WORDS[kind] for kind in KINDS), "all", *(IN_WORDS[name] for name in shown)]
     head = rf"\begin{{tabular}}{{@{{}}l*{{{len(columns)}}}{{r}}@{{}}}}" + "\n\\toprule\n"
     head += "verdict & " + " & ".join(words) + "\\\\\n\\midrule\n"
-    lines = [
-        set_line([_plain(row["verdict"]), *(str(row[name]) if row[name] else "\N{EN DASH}" for name in columns)])
-        for _, row in table.iterrows()
-    ]
+    lines = []
+    for _, row in table.iterrows():
+        numbers = [str(row[name]) if row[name] else "\N{EN DASH}" for name in columns]
+        lines.append(set_line([verdicts_in_words(row["verdict"]), *numbers]))
     return head + "".join(lines) + FOOT
-
-
-def _plain(verdict: str) -> str:
-    """Verdicts in small letters, as a sentence of the paper has them."""
-    for word in sorted(VERDICTS, key=len, reverse=True):
-        verdict = verdict.replace(word, "not run at this scale" if word == NOT_RUN else word.lower())
-    return verdict
 
 
 def _tex(text: str) -> str:

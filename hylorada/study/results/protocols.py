@@ -42,31 +42,32 @@ def protocol_table(published: Records | None, corrected: Records) -> pd.DataFram
 
 
 def efficiency_table(records: Records) -> pd.DataFrame:
-    """Return one row a part: the parameters that its stage adds, its own gain, and the parameters for 1 % of it.
+    """Return one row a part: the parameters that its stage adds, its own step, and the parameters for 1 % less.
 
-    gain: percent of perplexity that the step saves, with its Holm-adjusted interval; cost: parameters over gain, with
-    the ends that the interval's give, infinite where the interval reaches zero.
+    step: change of perplexity in percent, below zero is better, with its Holm-adjusted interval; cost: parameters over
+    what the step saves, with the ends that the interval's give, nan where the interval reaches zero.
     """
     trained = {stage: records.record(stage, records.seeds(stage)[0]).trainable for stage in STAGES}
     effects = step_effects(records, against_of(STAGES))
     rows = []
     for name, effect in effects.items():
         added = trained[name] - trained[STAGES[name].against]
-        low, high = (
-            (-percent(e) for e in (effect.interval.high, effect.interval.low)) if effect.interval else (math.nan,) * 2
-        )
+        step = percent(effect.mean)
+        ends = (effect.interval.low, effect.interval.high) if effect.interval else (math.nan,) * 2
+        low, high = map(percent, ends)
+        bounded = effect.is_resolved and high < 0
         rows.append(
             {
                 "stage": name,
                 "label": STAGES[name].in_words,
                 "parameters": added,
                 "seeds": effect.seeds,
-                "gain": -percent(effect.mean),
-                "gain_low": low,
-                "gain_high": high,
-                "cost": added / -percent(effect.mean) if effect.is_resolved and low > 0 else math.nan,
-                "cost_low": added / high if effect.is_resolved and low > 0 else math.nan,
-                "cost_high": added / low if effect.is_resolved and low > 0 else math.nan,
+                "step": step,
+                "step_low": low,
+                "step_high": high,
+                "cost": added / -step if bounded else math.nan,
+                "cost_low": added / -low if bounded else math.nan,
+                "cost_high": added / -high if bounded else math.nan,
             }
         )
     return pd.DataFrame(rows)

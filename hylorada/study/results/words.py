@@ -67,5 +67,5 @@ def why_none(seeds: int) -> str:
 
 
 def with_true_minus(text: str) -> str:
-    """Return a text typed with hyphens, its negative numbers with minus signs."""
-    return re.sub(r"(^|[ (])-(?=\d)", rf"\1{MINUS}", text)
+    """Return a text typed with hyphens, with minus signs before its negative numbers and between numbers."""
+    return re.sub(r"(?<=\d) - (?=\d)", f" {MINUS} ", re.sub(r"(^|[ (])-(?=\d)", rf"\1{MINUS}", text))

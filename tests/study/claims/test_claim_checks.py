@@ -208,6 +208,22 @@ def test_a_value_is_shown_as_published(name, shown):
 
 
 @pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("AF-021", "−17.07 %"),
+        ("AF-032", "+5.62 %"),  # published as a change of −5.62 %: perplexity rose
+        ("AF-031", "−12.40 %"),
+        ("RN-070", "−1 to −2 %"),
+        ("RN-065", ""),  # a difference of parameters in percent
+        ("MT-098", ""),  # a share
+        ("AF-020", ""),
+    ],
+)
+def test_perplexity_saved_is_shown_as_a_change_below_zero(name, change):
+    assert CATALOGUE[name].as_change == change.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+@pytest.mark.parametrize(
     ("name", "count"),
     [
         ("AF-022", 12 * 8 * ((768 + 2304) + (768 + 768) + (3072 + 768))),

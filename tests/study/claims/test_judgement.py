@@ -237,8 +237,8 @@ def test_the_json_is_what_the_page_reads(own, tmp_path):
         "contradictions",
     }
     assert set(read["claims"][0]) == {
-        *("id", "source", "quantity", "setting", "claimed", "relative_to", "kind", "verdict", "columns", "reason"),
-        *("command", "records", "contradicted_by"),
+        *("id", "source", "quantity", "setting", "claimed", "as_change", "relative_to", "kind", "verdict", "columns"),
+        *("reason", "command", "records", "contradicted_by"),
     }
     assert [set(row) for row in read["contradictions"]] == [{"id", "statement", "claims", "decided_by"}] * 42
     by_id = {claim["id"]: claim for claim in read["claims"]}
@@ -257,13 +257,15 @@ def test_tables_hold_every_statement_and_no_verdict_twice(own, tmp_path):
     counts = write_tables(own, tmp_path / "tables", tmp_path / "claims.csv")
     assert counts["all"].sum() == 366 and not counts["verdict"].duplicated().any()
     text = (tmp_path / "tables" / "claims.tex").read_text()
-    for claim in CATALOGUE:  # as a row of its own, or by its name in the list of a verdict
-        assert (rf"\claim{{{claim.id}}}" in text) != bool(re.search(rf"claimslist.*\b{claim.id}\b", text))
+    rows, counted = re.findall(r"\\claim\{([\w-]+)\}", text), re.findall(r"\\claimscount\{[^}]+\}\{(\d+)\}", text)
+    assert len(set(rows)) == len(rows) and set(rows) < set(CATALOGUE.claims)
+    assert len(rows) + sum(map(int, counted)) == 366, "each has a row of its own, or is counted under its verdict"
     assert "%" not in text.replace(r"\%", "")
     table = pd.read_csv(tmp_path / "claims.csv")
     assert len(table) == 366 and list(table["reason"]) == list(claims_table(own)["reason"])
     contradictions = (tmp_path / "tables" / "contradictions.tex").read_text()
     assert all(rf"\contradiction{{{name}}}" in contradictions for name in CATALOGUE.contradictions)
+    assert not re.search(r"\b(AF|RN|RM|MT|AC)-\d", contradictions), "names of statements are for the page"
 
 
 def test_the_text_of_the_paper_gets_its_macros_and_words_that_fit_the_verdicts(own, tmp_path):

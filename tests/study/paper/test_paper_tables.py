@@ -198,7 +198,7 @@ def test_the_paper_compiles_from_records_and_nothing_sticks_out(folder, settings
 
 CLAIM = r"""\claimsof{A document}
 \claim{AF-021}{table, row rsLoRA: improvement, against baseline}{17 \%}{mismatch}
-\claimslist{Match}{2}{AF-001, AF-002}
+\claimscount{Match}{2}
 """
-CONTRADICTION = r"\contradiction{X01}{one against the other}{match: AF-001}" + "\n"
+CONTRADICTION = r"\contradiction{X01}{one against the other}{1 match}" + "\n"
 VERDICTS = r"\begin{tabular}{lr}\toprule verdict & all\\ \midrule match & 2\\ \bottomrule\end{tabular}"
