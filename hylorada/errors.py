@@ -9,6 +9,10 @@ class HyLoRADAError(ValueError):
     """Bad input or a missing thing; the command line prints it on one line and exits with status 2."""
 
 
+class BusyError(HyLoRADAError):
+    """Another process is at work on what was asked for."""
+
+
 class UnknownSettingError(HyLoRADAError, TypeError):
     """A keyword that what is called does not take; a TypeError too, as Python itself raises there."""
 

@@ -115,9 +115,13 @@ def do_run(options: argparse.Namespace) -> None:
     from hylorada.study.plan.runs import unfinished
     from hylorada.study.run.forecast import forecast
     from hylorada.study.run.jobs import run_at_once
+    from hylorada.study.run.share import share_out, stand_alone
 
+    rank = stand_alone()
     if options.jobs < 1:
         raise HyLoRADAError(f"--jobs {options.jobs} is too small; use 1 or more.")
+    if options.jobs > 1 and rank is not None:
+        raise HyLoRADAError(f"--jobs {options.jobs} in one of several processes; start as many processes instead.")
     wanted = _wanted(settings_of(options), options)
     done = {run.name for run in wanted if (run.folder(options.records) / "record.json").is_file()}
     if options.dry_run:
@@ -126,12 +130,16 @@ def do_run(options: argparse.Namespace) -> None:
         return
     # killed at its very end, a run leaves its work beside its record
     left = unfinished(wanted, options.records)
-    if options.jobs > 1 and left:
+    if rank is not None:
+        share_out(wanted, options.records, partial(_make, options, progress=False))
+    elif options.jobs > 1 and left:
         run_at_once(left, partial(_make_beside_others, options, allocator.in_use()), options.jobs)
     else:
         for number, run in enumerate(left, 1):
             LOG.info("run %d of %d: %s", number, len(left), run.name)
-            _make(options, run, not options.quiet)
+            _make(options, run, progress=not options.quiet)
+    if rank:
+        return  # the first process tells what all have done
     records = [read_record(run.folder(options.records) / "record.json") for run in wanted]
     print(f"{len(records)} records in {options.records}")
     if options.summary is not None:
@@ -139,7 +147,7 @@ def do_run(options: argparse.Namespace) -> None:
         write_json(options.summary, rows)
 
 
-def _make(options: argparse.Namespace, run: "Run", progress: bool) -> None:
+def _make(options: argparse.Namespace, run: "Run", *, progress: bool) -> None:
     """Make the record of one run."""
     from hylorada.study.run.execute import execute  # torch loads only when there is something to run
     from hylorada.study.run.memory import told_when_full, what_to_lower

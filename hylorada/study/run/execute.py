@@ -22,7 +22,7 @@ from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 
 from hylorada.allocator import in_use
-from hylorada.errors import HyLoRADAError
+from hylorada.errors import BusyError, HyLoRADAError
 from hylorada.files import (
     check_output,
     discard_remains,
@@ -67,7 +67,8 @@ def execute(
     inputs: what earlier runs have read already. A stopped run goes on from its last checkpoint.
 
     Raises:
-        HyLoRADAError: another process is at work on this run, or an input is missing.
+        BusyError: another process is at work on this run.
+        HyLoRADAError: an input is missing.
     """
     with work_folder(folder) as work:
         if (folder / "record.json").is_file():  # another process made it while this one waited for its turn
@@ -214,7 +215,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
     """Yield the hidden folder beside `folder` in which its run works; it goes when the run is done.
 
     Raises:
-        HyLoRADAError: another process holds it.
+        BusyError: another process holds it.
     """
     check_output(folder, folder=True)
     work = work_of(folder)
@@ -237,5 +238,5 @@ def _locked(work: Path, name: str) -> IO[str]:
             continue
         except BlockingIOError:
             lock.close()
-            raise HyLoRADAError(f"another process is at work on {name}; wait for it, or stop it.") from None
+            raise BusyError(f"another process is at work on {name}; wait for it, or stop it.") from None
         lock.close()

@@ -10,7 +10,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from multiprocessing import get_context, parent_process
@@ -53,11 +53,15 @@ def run_at_once(runs: Sequence[Run], make: Callable[[Run], None], jobs: int) -> 
                     at_work[worker] = left.popleft()
                 if alive:
                     worker.send(at_work.get(worker))
-    if failed:
-        (name, told), *_ = failed.items()
-        others = f", and {len(left)} were not begun" if left else ""
+    check_none_failed(failed, len(runs), len(left))
+
+
+def check_none_failed(failed: Mapping[str, str], of: int, left: int = 0) -> None:
+    """Raise HyLoRADAError for the runs that failed, by name with what was told, and for those that are left."""
+    for name, told in failed.items():
+        others = f", and {left} were not begun" if left else ""
         raise HyLoRADAError(
-            f"{len(failed)} of {len(runs)} runs failed{others}; the same command takes them up again. {name}: {told}"
+            f"{len(failed)} of {of} runs failed{others}; the same command takes them up again. {name}: {told}"
         )
 
 
