@@ -4,7 +4,9 @@ Every rule calls the command a person would type. What a run is, and the name of
 from its identity (settings, data, code), so a result of other settings, data or code is never taken for this one.
 """
 
+import re
 import shutil
+from pathlib import Path
 
 from hylorada.study.sources.encode import tokens_path
 from hylorada.study.figures.rows import figure_row, figures_of
@@ -50,6 +52,9 @@ onsuccess:
         " --report results/report.html"
         " > logs/report.log 2>&1"
     )
+    report = Path("results/report.html")
+    copied = rf'"[^"]*/file{re.escape(str(workflow.basedir))}/'  # where Snakemake has copied what it reads to
+    report.write_text(re.sub(copied, '"', report.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if TEX is None:

@@ -103,6 +103,7 @@ def test_figures_tables_report_and_logs_are_there_and_filled(finished):
         assert (finished / made).stat().st_size > 500, made
     report = (finished / "results" / "report.html").read_text()
     assert all(name in report for name in figures_of(smoke))
+    assert not any(place in report for place in (str(ROOT), str(finished), "source-cache")), "it can be given away"
     assert FIGURES["position_nll"].caption.split("?")[0] in report
     assert "AF-050" in (finished / "results" / "index.html").read_text()
     logs = list(finished.glob("logs/**/*.log"))
