@@ -1,11 +1,15 @@
 """Install a lock file into the environment that runs this: `python tools/install.py requirements.lock`.
 
 uv takes seconds for what pip takes minutes for, but does not read pip's configuration, so that this passes on where it
-looks for packages. Where uv cannot be had, or cannot do it, pip installs the same: the lock names exact versions.
+looks for packages. Where uv cannot be had, or cannot do it, pip installs the same: the lock names exact versions. Both
+hold a file to its hash, where the lock has one for it.
 """
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 UV = "uv>=0.9"
 OPTIONS = {  # of pip, as a variable or in one of its files, and what uv calls them
@@ -37,7 +41,21 @@ def main() -> None:
         print(f"{lock} is installed, by uv")
         return
     print("uv cannot install this here, so pip does, in a few minutes")
-    sys.exit(subprocess.run([*pip, "install", "--requirement", lock]).returncode)
+    for arguments in by_pip(Path(lock).read_text(encoding="utf-8")):
+        if status := subprocess.run([*pip, "install", *arguments]).returncode:
+            sys.exit(status)
+
+
+def by_pip(lock: str) -> Iterator[list[str]]:
+    """Yield what pip is told, one call after the other: it holds either all packages of a call to hashes or none."""
+    lines = [line for line in lock.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+    hashed = [line for line in lines if "--hash=" in line]
+    if hashed:
+        with TemporaryDirectory() as folder:
+            (Path(folder) / "hashed.txt").write_text("\n".join(hashed), encoding="utf-8")
+            yield ["--no-deps", "--requirement", str(Path(folder) / "hashed.txt")]
+    if bare := [line for line in lines if line not in hashed]:
+        yield bare  # with what belongs to each where it is built for a graphics card
 
 
 def options(listed: str) -> list[str]:

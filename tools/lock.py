@@ -1,9 +1,10 @@
 """Write requirements.lock: one exact version for every package that pyproject.toml reaches, all extras included.
 
-The lock is a flat list of `name==version` without addresses, hashes or build tags, so that the same file serves a
-laptop, a cluster with its own package registry and a GPU machine: there `torch==2.13.0` is the registry's own CUDA
-build and brings the CUDA packages that belong to it. Run `python tools/lock.py` after a change of pyproject.toml,
-in an environment that holds the `dev` extra and sees the CPU build of torch.
+The lock is a list of `name==version` with the hashes of all files that the package index has of it, without addresses
+or build tags, so that the same file serves a laptop, a cluster with its own mirror and a GPU machine. torch has no
+hash: there `torch==2.13.0` is the registry's CUDA build, with the CUDA packages that belong to it, here a CPU build.
+requirements.txt is the same list without hashes, for pip in one call and for conda. Run `python tools/lock.py` after a
+change of pyproject.toml, in an environment that holds the `dev` extra and sees the CPU build of torch.
 """
 
 import os
@@ -13,8 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from install import UV
+
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements.lock"
+LOCK, PLAIN = ROOT / "requirements.lock", ROOT / "requirements.txt"
 PIP_COMPILE = [
     *(sys.executable, "-m", "piptools", "compile", "pyproject.toml"),
     *("--all-extras", "--all-build-deps", "--strip-extras"),
@@ -23,9 +26,13 @@ PIP_COMPILE = [
     *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host"),
 ]
 HEADER = """\
-# Every package of every extra, for `pip install -r requirements.lock`. Made by tools/lock.py (pip-compile over
+# Every package of every extra, for `{command}`. Made by tools/lock.py (pip-compile over
 # pyproject.toml, local build tags such as "+cpu" cut off) under Python {python}; edit pyproject.toml, not this file.
 """
+WITHOUT_HASH = """\
+# torch has no hash, for each machine has a build of its own; pip by itself takes no such list, but requirements.txt.
+"""
+BUILT_APART = "torch"
 ACCELERATOR = re.compile(r"nvidia|cuda|triton")
 
 
@@ -44,20 +51,41 @@ def pins(compiled: str) -> list[str]:
     return versions
 
 
+def with_hashes(pins: list[str], scratch: Path) -> list[str]:
+    """Return the pins, each but that of BUILT_APART followed by the SHA-256 of every file that the index has of it."""
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", UV], check=True)
+    (scratch / "pins.txt").write_text("\n".join(pins), encoding="utf-8")
+    command = [sys.executable, "-m", "uv", "pip", "compile", str(scratch / "pins.txt"), "--python", sys.executable]
+    command += ["--no-deps", "--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
+    hashed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
+    lines = re.findall(r"^\S.*(?:\n .*)*", hashed, flags=re.MULTILINE)
+    return [line.split(" \\")[0] if line.startswith(f"{BUILT_APART}==") else line for line in lines]
+
+
 def main() -> None:
-    """Resolve, check and replace requirements.lock in one step."""
+    """Resolve, check, and replace requirements.lock and requirements.txt."""
     with tempfile.TemporaryDirectory(dir=ROOT) as scratch:
         found = Path(scratch) / "found.txt"
-        if LOCK.exists() and "--upgrade" not in sys.argv[1:]:
+        if PLAIN.exists() and "--upgrade" not in sys.argv[1:]:
             found.write_text(
-                LOCK.read_text(encoding="utf-8"), encoding="utf-8"
+                PLAIN.read_text(encoding="utf-8"), encoding="utf-8"
             )  # pip-compile keeps the versions it finds here wherever they still fit
         subprocess.run([*PIP_COMPILE, *sys.argv[1:], "--output-file", str(found)], cwd=ROOT, check=True)
-        python = "{}.{}".format(*sys.version_info)
-        lines = pins(found.read_text(encoding="utf-8"))
-        found.write_text(HEADER.format(python=python) + "\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(found, LOCK)
-    print(f"requirements.lock: {len(lines)} packages")
+        plain = pins(found.read_text(encoding="utf-8"))
+        write(plain, with_hashes(plain, Path(scratch)))
+    print(f"requirements.lock: {len(plain)} packages")
+
+
+def write(plain: list[str], hashed: list[str]) -> None:
+    """Replace both lists."""
+    python = "{}.{}".format(*sys.version_info)
+    for target, command, lines, more in (
+        (LOCK, "python tools/install.py requirements.lock", hashed, WITHOUT_HASH),
+        (PLAIN, "pip install -r requirements.txt", plain, ""),
+    ):
+        new = target.with_suffix(".new")
+        new.write_text(HEADER.format(command=command, python=python) + more + "\n".join(lines) + "\n", encoding="utf-8")
+        os.replace(new, target)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ README, METHODOLOGY 3.4, 8.1 and 8.2, and the research notes, of 2 February 2026
 """
 
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
@@ -219,8 +218,3 @@ def test_landmarks_of_fixed_buckets_count_positions_too():
 @pytest.mark.parametrize("module", KEY_FILES)
 def test_key_files_hold_the_names_that_the_methodology_gives(module):
     assert all(hasattr(import_module(module), name) for name in KEY_FILES[module])
-
-
-def test_the_published_requirements_are_the_locked_ones():
-    root = Path(__file__).parents[2]
-    assert (root / "requirements.txt").read_text(encoding="utf-8").split() == ["-r", "requirements.lock"]

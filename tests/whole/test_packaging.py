@@ -20,7 +20,8 @@ import hylorada
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text()
-PINS = dict(line.split("==") for line in LOCK.splitlines() if not line.startswith("#"))
+PINNED = re.findall(r"^(\S+==\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})*)$", LOCK, flags=re.MULTILINE)
+PINS = dict(pin.split("==") for pin, _ in PINNED)
 ENVIRONMENT = (ROOT / "environment.yml").read_text()
 LAYERS = {  # a layer's file -> what it may import beside the standard library and the error type
     "constants": set(),
@@ -55,12 +56,15 @@ def test_the_lock_holds_and_satisfies_every_requirement(requirement):
     assert wanted.specifier.contains(pinned), f"{pinned} is pinned, {wanted.specifier} is asked for; run tools/lock.py"
 
 
-def test_the_lock_is_a_flat_list_that_fits_every_registry():
-    lines = [line for line in LOCK.splitlines() if not line.startswith("#")]
-    assert lines == sorted(lines)
-    assert [line for line in lines if not re.fullmatch(r"[a-z0-9.-]+==[0-9][\w.]*", line)] == []
-    assert "://" not in LOCK and "--" not in LOCK
+def test_the_lock_is_a_list_with_hashes_that_fits_every_registry():
+    lines = [line for line in LOCK.splitlines() if not line.startswith(("#", "    --hash="))]
+    assert [line.removesuffix(" \\") for line in lines] == [pin for pin, _ in PINNED]
+    assert list(PINS) == sorted(PINS) and all(re.fullmatch(r"[a-z0-9.-]+==[0-9][\w.]*", pin) for pin, _ in PINNED)
+    assert "://" not in LOCK and not re.search("--(?!hash=)", LOCK)
     assert [name for name in PINS if re.search("nvidia|cuda|triton", name)] == []
+    assert [pin for pin, hashes in PINNED if not hashes] == [f"torch=={PINS['torch']}"], (
+        "each machine has its own build"
+    )
 
 
 def test_one_python_version_everywhere():
@@ -77,9 +81,14 @@ def test_conda_takes_its_versions_from_the_lock_alone():
         "pip",
         "make",
         "pip:",
-        "-r requirements.lock",
+        "-r requirements.txt",
         "-e .",
     ]
+
+
+def test_the_plain_list_is_the_lock_without_its_hashes():
+    plain = (ROOT / "requirements.txt").read_text()
+    assert [line for line in plain.splitlines() if not line.startswith("#")] == [pin for pin, _ in PINNED]
 
 
 def test_one_version_of_the_package_everywhere():
