@@ -16,7 +16,7 @@ def parameter_groups(model: HyLoRADAModel, config: TrainingConfig) -> list[dict[
         "position_bias": config.position_bias_lr,
         "landmark": config.landmark_lr,
         "embeddings": config.embedding_lr,
-    }
+    } | ({} if config.magnitude_lr is None else {"magnitude": config.magnitude_lr})
     rates = {p: rate_of_part[part] for p, part in owners(model).items() if part in rate_of_part}
     groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}
     for parameter in dict.fromkeys([*rates, *model.parameters()]):  # last, what has no rate of its own

@@ -18,8 +18,9 @@ ALIASES = {"per_device_batch_size": "batch_size"}  # the published name
 class TrainingConfig:
     """How an adapter is trained; the defaults are the corrected protocol.
 
-    `batch_size`, by its published name `per_device_batch_size`, counts sequences of one micro-step on one device;
-    `warmup_ratio` is the share of all steps with a rising rate, `max_grad_norm=None` does not clip.
+    `magnitude_lr` is of the magnitudes and their gates, None: `learning_rate`, as of A and B. `batch_size`, by its
+    published name `per_device_batch_size`, counts sequences of one micro-step on one device; `warmup_ratio` is the
+    share of all steps with a rising rate, `max_grad_norm=None` does not clip.
     `lr_schedule="linear_from_zero"` warms up from a rate of exactly zero, at which the first step fills the optimiser's
     moments alone, and falls along a line. `mixed_precision="bf16"` and "fp16" are for a float32 base; a base loaded in
     bfloat16 or float16 already computes in it, with float32 masters, under "no". Wherever float16 computes, the loss is
@@ -37,6 +38,7 @@ class TrainingConfig:
     position_bias_lr: float = 1e-3
     landmark_lr: float = 5e-4
     embedding_lr: float = 1e-5
+    magnitude_lr: float | None = None
     weight_decay: float = 0.01
     lr_schedule: str = "cosine"
     warmup_ratio: float = 0.03
@@ -58,7 +60,8 @@ class TrainingConfig:
                 raise HyLoRADAError(
                     f"{name}={getattr(self, name)!r} is not known; {near(getattr(self, name), allowed)}"
                 )
-        for name in ("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr"):
+        rates = ["learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr"]
+        for name in rates + ["magnitude_lr"] * (self.magnitude_lr is not None):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise HyLoRADAError(f"{name}={getattr(self, name)} is no learning rate; use a positive number.")
         if not 0 <= self.warmup_ratio < 1 or self.weight_decay < 0:

@@ -70,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
 
     choosing = "say the best learning rate of each arm by the sweep of the scale, as the setting tuned_rates"
     _verb(verbs, "rates", results.do_rates, choosing, "scale records")
+    planning = "say what paper/plan.yaml has each study run and find, and in what the scale departs from it"
+    _verb(verbs, "plan", results.do_plan, planning, "scale")
     paging = "write one self-contained page: claims with verdicts, tables, figures, and the runs behind each number"
     page = _verb(verbs, "page", results.do_page, paging, "scale records", files="out")
     page.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")

@@ -64,18 +64,36 @@ def do_claims(options: argparse.Namespace) -> None:
 
 
 def do_rates(options: argparse.Namespace) -> None:
-    """Print the best rate of each arm, and the lines for the scale's file."""
+    """Print the best rate of each arm, and of each part where the scale sweeps them, and the lines for its file."""
     import yaml
 
     from hylorada.study.records.records import study_records
-    from hylorada.study.results.rates import best_rates, tuned_rates
+    from hylorada.study.results.rates import best_rates, part_rates, tuned_rates
 
-    settings = settings_of(options)
-    best = best_rates(study_records(settings, "rates", options.records), settings.rows("rates"))
-    print(best.to_string())
-    if edges := [arm for arm, rate in best.iterrows() if rate["on_edge"]]:
-        LOG.warning("at the edge of the grid, so a better rate may lie beyond: %s", ", ".join(edges))
-    print(yaml.safe_dump({"tuned_rates": tuned_rates(best)}, sort_keys=False), end="")
+    settings, found = settings_of(options), {}
+    for study, setting in (("rates", tuned_rates), ("part_rates", part_rates)):
+        if study == "part_rates" and study not in settings.tables:
+            continue
+        best = best_rates(study_records(settings, study, options.records), settings.rows(study))
+        print(best.to_string())
+        if edges := [arm for arm, rate in best.iterrows() if rate["on_edge"]]:
+            LOG.warning("at the edge of the grid, so a better rate may lie beyond: %s", ", ".join(edges))
+        found[setting.__name__] = setting(best)
+    print(yaml.safe_dump(found, sort_keys=False), end="")
+
+
+def do_plan(options: argparse.Namespace) -> None:
+    """Print what the plan has each study run and find, and in what the scale departs from it."""
+    from hylorada.study.plan.registered import departures, read_plan, training_tokens
+    from hylorada.study.results.registered import plan_table
+
+    settings, registered = settings_of(options), read_plan()
+    print(
+        plan_table(registered, settings).drop(columns="title").to_string(index=False, float_format="%.2f", na_rep="-")
+    )
+    tokens = training_tokens(settings)
+    print(f"{tokens:,} tokens of training, of {registered.most_training_tokens:,} at most")
+    print("\n".join(f"departs: {line}" for line in departures(registered, settings)) or "departs in nothing")
 
 
 def do_paper(options: argparse.Namespace) -> None:

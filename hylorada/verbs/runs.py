@@ -149,6 +149,7 @@ def do_run(options: argparse.Namespace) -> None:
 
 def _make(options: argparse.Namespace, run: "Run", *, progress: bool) -> None:
     """Make the record of one run."""
+    from hylorada.study.plan.registered import plan_digest
     from hylorada.study.run.execute import execute  # torch loads only when there is something to run
     from hylorada.study.run.memory import told_when_full, what_to_lower
 
@@ -157,7 +158,8 @@ def _make(options: argparse.Namespace, run: "Run", *, progress: bool) -> None:
         told_when_full(what_to_lower(run.specification, options.jobs)),
         _watched(options, run.name, run.specification) as watch,
     ):
-        execute(run, run.folder(options.records), model, tokens, progress, watch)
+        plan = plan_digest(settings_of(options).scale)
+        execute(run, run.folder(options.records), model, tokens, progress, watch, plan=plan)
 
 
 def _make_beside_others(options: argparse.Namespace, parents: str, run: "Run") -> None:

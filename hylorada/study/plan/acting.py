@@ -19,7 +19,8 @@ CARRIES_OUT = ("scale", "threads")  # no run hangs on them, only how it is carri
 WHICH_RUNS = ("studies", "seeds")  # they say which runs there are
 OF_TRAINING = {  # without which an untouched base is scored
     *("adapter", "target_modules", "gradient_checkpointing", "checkpoint_every", "tuned_rates", "train_tokens"),
-    *("train_lines", *(name for name in OPTIMISER if name in SETTINGS)),
+    *("train_lines", "line_characters", "step_rows", "part_rates", "step_tokens"),
+    *(name for name in OPTIMISER if name in SETTINGS),
 }
 
 
@@ -57,9 +58,12 @@ def _fixed(protocol: str, scores_lines: bool) -> dict[str, Any]:
     if "learning_rate" in fixed:
         fixed["tuned_rates"] = {}
     if facts.training_text is None:
-        return fixed | {"train_lines": None} | ({} if scores_lines else {"line_tokens": None})
+        unread = dict.fromkeys(("train_lines", "line_characters", "step_rows"))
+        return fixed | unread | ({} if scores_lines else {"line_tokens": None})
     return fixed | {
         "train_tokens": None,
+        "step_tokens": None,
+        "part_rates": {},
         "block_tokens": facts.block_tokens,
         "evaluation_split": facts.evaluation_text.split,
         "evaluation_stride": facts.evaluation_tokens,

@@ -40,8 +40,11 @@ def cut_words(asked: Specification | None) -> str:
     """Say how far a run cuts a published procedure, as "3 of 125 steps"; empty where it goes to its end, or is none."""
     if asked is None:
         return ""
-    here, published = planned_steps(asked), published_steps(PROTOCOLS[asked.protocol.name])
-    return "" if here == published else f"{here} of {published} steps"
+    whole = PROTOCOLS[asked.protocol.name]
+    here, published = planned_steps(asked), published_steps(whole)
+    rows, of = (of.batch_size * of.gradient_accumulation_steps for of in (asked.training, whole))
+    cuts = [f"{here} of {published} steps"] * (here != published) + [f"{rows} of {of} rows a step"] * (rows != of)
+    return ", ".join(cuts)
 
 
 def _steps(rows: int, step: int, epochs: int, whole_steps: bool) -> int:

@@ -9,8 +9,8 @@ from hylorada.study.sources.lines import Lines
 
 GIVEN = "given"  # a value that no protocol fixes: the stage, the arm or the scale says it
 OPTIMISER = (  # fields that are those of `TrainingConfig`
-    *("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "weight_decay", "lr_schedule"),
-    *("warmup_ratio", "max_grad_norm", "batch_size", "gradient_accumulation_steps", "num_epochs"),
+    *("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "weight_decay"),
+    *("lr_schedule", "warmup_ratio", "max_grad_norm", "batch_size", "gradient_accumulation_steps", "num_epochs"),
 )
 
 
@@ -68,17 +68,33 @@ class Protocol:
     min_tokens: int
 
 
-def fitted(protocol: Protocol, train_lines: int | None, scored_lines: int | None, line_tokens: int | None) -> Protocol:
+def fitted(
+    protocol: Protocol,
+    train_lines: int | None,
+    scored_lines: int | None,
+    line_tokens: int | None,
+    line_characters: int | None = None,
+    step_rows: int | None = None,
+) -> Protocol:
     """Return a protocol cut to a scale: so many lines to train on and to score, None for as many as published.
 
-    line_tokens: to which lines are cut and filled up, where that is less than published; None: as published. What a
-    scale cuts are counts; no other fact changes. A protocol without lines is returned as it is.
+    line_tokens: to which lines are cut and filled up, where that is less than published; None: as published.
+    line_characters: a shorter line is not trained on, so that a text of shorter lines is padded as much as the
+    published one; None: as published. step_rows: rows of one step, None for as many as published. Nothing else changes,
+    and nothing in a protocol without lines.
+
+    Raises:
+        HyLoRADAError: a step has fewer rows than step_rows, or they are no whole number of its batches.
     """
     if protocol.training_text is None or protocol.evaluation_text is None:
         return protocol
+    lines = _counted(protocol.training_text, train_lines)
+    if line_characters is not None:
+        lines = replace(lines, longer_than=max(lines.longer_than or 0, line_characters))
     return replace(
         protocol,
-        training_text=_counted(protocol.training_text, train_lines),
+        **_step(protocol, step_rows),
+        training_text=lines,
         evaluation_text=_counted(protocol.evaluation_text, scored_lines),
         block_tokens=min(protocol.block_tokens, line_tokens or protocol.block_tokens),
         evaluation_tokens=min(protocol.evaluation_tokens, line_tokens or protocol.evaluation_tokens),
@@ -87,6 +103,22 @@ def fitted(protocol: Protocol, train_lines: int | None, scored_lines: int | None
 
 def _counted(lines: Lines, count: int | None) -> Lines:
     return lines if count is None else replace(lines, count=min(count, lines.count))
+
+
+def _step(protocol: Protocol, rows: int | None) -> dict[str, int]:
+    """Return batch size and passes of a step of so many rows."""
+    if rows is None:
+        return {}
+    size, whole = (
+        min(rows, int(protocol.batch_size)),
+        int(protocol.batch_size) * int(protocol.gradient_accumulation_steps),
+    )
+    if rows > whole or rows % size:
+        raise HyLoRADAError(
+            f"a step of {protocol.label!r} has {whole} rows in batches of {protocol.batch_size}; step_rows={rows} cuts "
+            "it to no whole number of them."
+        )
+    return {"batch_size": size, "gradient_accumulation_steps": rows // size}
 
 
 def training_config(protocol: Protocol, given: dict[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,15 @@ PUBLISHED_STUDIES: dict[str, Study] = {
         },
         shows=("published_metric", "published_change", "end", "magnitude_still", "landmark_still"),
     ),
+    "published_in_full": Study(
+        title="As published, in full",
+        question="Do whole steps, of as many lines as published, give what steps of fewer lines give?",
+        rows={
+            f"published_{name}": _published("as_published", name, against)
+            for name, against in (("base", None), ("rslora", "published_base"), ("landmarks", "published_rslora"))
+        },
+        shows=("published_metric", "published_change"),
+    ),
     "single_fixes": Study(
         title="One fact of the published procedure mended",
         question="Which mended fact moves which number?",

@@ -75,6 +75,18 @@ class Shifts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Placebo:
+    """The measure `placebo`: the same adapter, each weight moved by chance by `moved` of itself, scored again.
+
+    changes: mean change of NLL (nats a token) of each article. token_sd: spread of the change of a token, in nats.
+    """
+
+    moved: float
+    changes: list[float]
+    token_sd: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measures:
     """What was measured beside the main text; None: not asked for."""
 
@@ -82,15 +94,21 @@ class Measures:
     end_token: EndToken | None = field(default=None, metadata=QUIET)
     shifts: Shifts | None = field(default=None, metadata=QUIET)
     retrieval: dict[str, Retrieval] | None = field(default=None, metadata=QUIET)  # by kind of question
+    placebo: Placebo | None = field(default=None, metadata=QUIET)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """history: a row a step. seconds: of training. padding_share: of padding among the targets, 0 to 1."""
+    """history: a row a step. seconds: of training. padding_share: of padding among the targets, 0 to 1.
+
+    ceiling: by part, the most nats a token that training could take off the test text by it, to first order (see
+    `hylorada.study.run.ceiling`); None where it was not asked for.
+    """
 
     history: list[dict[str, float]]
     seconds: float
     padding_share: float = 0.0
+    ceiling: dict[str, float] | None = field(default=None, metadata=QUIET)
 
     @property
     def steps(self) -> int:
@@ -160,7 +178,7 @@ class Record:
 
     results: of the main text. parameters: counts, by kind of part. learned: the small trained tensors that mean
     something alone, by name. magnitudes: by layer. started, finished: ISO times, UTC. training: None for the untouched
-    base.
+    base. plan: digest of the plan that it is a run of, None where there is none (`hylorada.study.plan.registered`).
     """
 
     name: str
@@ -181,6 +199,7 @@ class Record:
     views: Views = field(default_factory=Views)  # with the next ones younger than the first records
     measures: Measures = field(default_factory=Measures)
     moved: dict[str, Moved] = field(default_factory=dict)
+    plan: str | None = field(default=None, metadata=QUIET)
 
     @classmethod
     def from_json(cls, values: Any) -> "Record":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.config import HyLoRADAConfig
-from hylorada.study.plan.ablation import STAGES, arm_of
+from hylorada.study.plan.ablation import RSLORA, STAGES, arm_of
 from hylorada.study.plan.digest import code_digest
 from hylorada.study.plan.protocol import GIVEN, Protocol, adapter_config, fitted, training_config
 from hylorada.study.plan.protocols import PROTOCOLS
@@ -115,7 +115,7 @@ def cell_name(name: str, runs: list[Run]) -> str:
 
 def _runs_of_row(own: Settings, key: str, row: Row) -> list[Run]:
     """Return the runs of a row: those of a stage where its changes leave that stage's settings as they are."""
-    changed = replace(own, **row.changes)
+    changed = own.of_row(row)
     runs = _runs(changed, key, row.adapter, arm_of(key, row))
     for stage in (name for name, stage in STAGES.items() if stage.adapter == row.adapter and name != key):
         same = _runs(own, stage, row.adapter, stage)
@@ -148,9 +148,9 @@ def _specification(
         protocol=NamedProtocol(name=settings.protocol, **vars(protocol)),
         block_tokens=block_tokens,
         evaluation=_evaluation(settings, protocol),
-        measures=_measures(settings, has_lines),
+        measures=_measures(settings, protocol, adapter),
         adapter=adapter and _adapter(settings, protocol, adapter, block_tokens),
-        training=None if adapter is None else _training(settings, protocol, arm, seed),
+        training=None if adapter is None else _training(settings, protocol, adapter, arm, seed),
         train_tokens=None if adapter is None or has_lines else settings.train_tokens,
     )
 
@@ -166,40 +166,63 @@ def _adapter(settings: Settings, protocol: Protocol, adapter: HyLoRADAConfig, bl
     )
 
 
-def _training(settings: Settings, protocol: Protocol, arm: str, seed: int | None) -> Training:
+def _training(settings: Settings, protocol: Protocol, adapter: HyLoRADAConfig, arm: str, seed: int | None) -> Training:
     rate = settings.tuned_rates.get(arm)
     rates = {} if rate is None else {"learning_rate": rate, "landmark_lr": rate}
-    given = {name: getattr(settings, name) for name in OF_TRAINING} | rates
-    return Training(**training_config(protocol, given), seed=seed)
+    named = _rates_of_parts(adapter)
+    own = {named[part]: part_rate for part, part_rate in settings.part_rates.items() if part in named}
+    given = {name: getattr(settings, name) for name in OF_TRAINING} | {"batch_size": settings.blocks_of_pass}
+    return Training(**training_config(protocol, given | rates) | own, seed=seed)
+
+
+def _rates_of_parts(adapter: HyLoRADAConfig) -> dict[str, str]:
+    """Return the field of `TrainingConfig` with the rate of each part that a scale may give one of its own."""
+    landmark = "constant" if adapter.landmark_design == "constant" else "landmark"
+    return {"magnitude": "magnitude_lr", "position_bias": "position_bias_lr", landmark: "landmark_lr"}
 
 
 def _cut(protocol: Protocol, settings: Settings) -> Protocol:
     said = {name: getattr(settings, name) for name in WRITTEN_OUT if getattr(protocol, name) == GIVEN}
-    cut = fitted(protocol, settings.train_lines, settings.measures.get("lines"), settings.line_tokens)
+    cut = fitted(
+        protocol,
+        settings.train_lines,
+        settings.measures.get("lines"),
+        settings.line_tokens,
+        settings.line_characters,
+        settings.step_rows,
+    )
     return replace(cut, **said)
 
 
 def _evaluation(settings: Settings, protocol: Protocol) -> Articles | LinesText:
     """What the main text is: the lines of a published protocol, or articles of the corpus."""
+    own = settings.evaluation_dtype in (None, settings.dtype)
+    how = {"batch_size": settings.evaluation_batch, "dtype": None if own else settings.evaluation_dtype}
     if protocol.evaluation_text is not None:
-        batch = settings.evaluation_batch
-        return LinesText(**vars(_lines(protocol)), stride=protocol.evaluation_tokens, batch_size=batch)
+        return LinesText(**vars(_lines(protocol)), stride=protocol.evaluation_tokens, **how)
     return Articles(
+        **how,
         max_length=settings.block_tokens,
         stride=settings.evaluation_stride,
-        batch_size=settings.evaluation_batch,
         split=settings.evaluation_split,
         articles=settings.test_articles,
         tokens_per_article=settings.test_tokens_per_article,
     )
 
 
-def _measures(settings: Settings, has_lines: bool) -> dict[str, int | None | LinesAsked]:
-    """What is measured beside the main text; the published lines are no further measure where they are that text."""
+def _measures(
+    settings: Settings, protocol: Protocol, adapter: HyLoRADAConfig | None
+) -> dict[str, int | None | LinesAsked]:
+    """What is measured beside the main text; the published lines are no further measure where they are that text.
+
+    The low-rank update alone, which other rows are held against, is the one that has a placebo.
+    """
     measures: dict[str, int | None | LinesAsked] = dict(settings.measures)
+    if adapter != RSLORA or protocol.adapter_dtype == "base":  # chance so small is rounded away in short types
+        measures.pop("placebo", None)
     if "lines" in measures:
         measures["lines"] = _lines(_cut(PROTOCOLS["as_published"], settings))
-        if has_lines:
+        if protocol.training_text is not None:
             del measures["lines"]
     return measures
 

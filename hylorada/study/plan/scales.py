@@ -27,7 +27,7 @@ def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Setti
     if not path.is_file():
         names = [p.stem for p in folder.glob("*.yaml")]
         raise HyLoRADAError(f"scale {scale!r} is not there; {near(scale, names)}, or the path of a .yaml file")
-    values = _read_yaml(path)
+    values = read_yaml(path)
     known = [field.name for field in fields(Settings) if field.name != "scale"]
     for name in values:
         if name not in known:
@@ -85,7 +85,8 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of names with values (HyLoRADAError: no YAML, a name given twice, or something else)."""
     try:
         values: Any = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -96,16 +97,32 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _settings(scale: str, given: Mapping[str, Any]) -> Settings:
-    values = {"bases": [given["base"]], "train_lines": None, "line_tokens": None} | dict(given)
+    values = dict.fromkeys(LEFT_OUT) | {"bases": [given["base"]], "part_rates": {}} | dict(given)
     if values["compile"] is False:  # how YAML reads a plain no
         values["compile"] = "no"
-    kinds = get_type_hints(Settings)
-    numbers = {name: _as_number(value) for name, value in values.items() if kinds[name] in (float, float | None)}
-    return Settings(scale=scale, **values | numbers)
+    values = _with_numbers(values)
+    if isinstance(values["studies"], dict):
+        budgets = values["studies"].items()
+        values["studies"] = {study: _with_numbers(b) if isinstance(b, dict) else b for study, b in budgets}
+    return Settings(scale=scale, **values)
+
+
+def _with_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which each that is a number, or names with numbers, has numbers."""
+    kinds, read = get_type_hints(Settings), dict(values)
+    for name, value in values.items():
+        if kinds.get(name) in (float, float | None):
+            read[name] = _as_number(value)
+        elif kinds.get(name) == dict[str, float] and isinstance(value, dict):
+            read[name] = {key: _as_number(item) for key, item in value.items()}
+    return read
 
 
 def _without(budget: Any, changes: Mapping[str, Any]) -> Any:
     return {key: value for key, value in budget.items() if key not in changes} if isinstance(budget, dict) else budget
 
 
-LEFT_OUT = ("bases", "train_lines", "line_tokens")  # may be absent where no study of the scale reads them
+LEFT_OUT = (  # may be absent where no study of the scale reads them, or where they say nothing
+    *("bases", "train_lines", "line_tokens", "line_characters", "step_rows"),
+    *("step_tokens", "evaluation_dtype", "part_rates"),
+)

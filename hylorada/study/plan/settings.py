@@ -9,6 +9,7 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError, near
 from hylorada.methods import METHODS
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.protocol import GIVEN
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import STUDIES, rows_by_base
@@ -16,19 +17,24 @@ from hylorada.typed import check_kinds
 
 COUNTS = (
     *("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"),
-    *("num_epochs", "checkpoint_every", "threads", "train_lines"),
+    *("num_epochs", "checkpoint_every", "threads", "train_lines", "line_characters", "step_rows", "step_tokens"),
 )
 AMOUNTS = {  # beside the main text, and what their amount counts
     "lines": "lines of the published evaluation; null: as many as published",
     "end_token": "texts over which p(end of text) is taken; null: all",
     "shifts": "articles scored at four places of the window; null: all",
     "retrieval": "trials at each depth of key-value retrieval and passkey",
+    "placebo": "copies of the reference's adapter that differ by chance alone, each scored again",
+    "ceiling": "tokens of each article at which the reach of a part is taken",
 }
+AT_LEAST_ONE = ("retrieval", "placebo", "ceiling")  # of these there is no "all"
+PART_RATES = ("magnitude", "position_bias", "landmark", "constant")  # parts that can have a rate of their own
 POSITIVE = ("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "max_grad_norm")
 BUDGET = (  # what a scale may give a study apart from the ablation's
     *("seeds", "train_tokens", "num_epochs", "test_articles", "test_tokens_per_article"),
-    *("evaluation_batch", "batch_size", "gradient_accumulation_steps", "checkpoint_every"),
-    *("train_lines", "measures"),
+    *("evaluation_batch", "evaluation_dtype", "batch_size", "step_tokens", "gradient_accumulation_steps"),
+    *("checkpoint_every", "train_lines", "line_characters", "step_rows", "block_tokens", "evaluation_stride"),
+    *("measures", "tuned_rates", "part_rates"),
 )
 
 
@@ -56,17 +62,22 @@ class Settings:
     train_tokens: int | None
     train_lines: int | None
     line_tokens: int | None
+    line_characters: int | None
+    step_rows: int | None
     evaluation_split: Literal["test", "validation"]
     test_articles: int | None
     test_tokens_per_article: int | None
     evaluation_stride: int
     evaluation_batch: int
+    evaluation_dtype: Literal["bfloat16", "float32"] | None
     measures: dict[str, int | None]
     batch_size: int
+    step_tokens: int | None
     gradient_accumulation_steps: int
     num_epochs: int
     learning_rate: float
     tuned_rates: dict[str, float]
+    part_rates: dict[str, float]
     position_bias_lr: float
     landmark_lr: float
     embedding_lr: float
@@ -117,7 +128,7 @@ class Settings:
         for name, amount in self.measures.items():
             if name not in AMOUNTS:
                 raise self._error(f"measures: {name!r} is not known; {near(name, AMOUNTS)}")
-            if amount is None and name == "retrieval" or amount is not None and amount < 1:
+            if amount is None and name in AT_LEAST_ONE or amount is not None and amount < 1:
                 raise self._error(f"measures, {name}: {amount} is no amount; use 1 or more ({AMOUNTS[name]})")
         if "shifts" in self.measures and PROTOCOLS[self.protocol].evaluation_text is not None:
             raise self._error(
@@ -130,6 +141,15 @@ class Settings:
                 raise self._error(f"tuned_rates: {arm!r} is no stage or method; {near(arm, ARMS)}")
             if not 0 < rate < math.inf:
                 raise self._error(f"tuned_rates, {arm}: {rate} is not allowed; use a positive number")
+        for part, rate in self.part_rates.items():
+            if part not in PART_RATES:
+                raise self._error(f"part_rates: {part!r} has no rate of its own; {near(part, PART_RATES)}")
+            if not 0 < rate < math.inf:
+                raise self._error(f"part_rates, {part}: {rate} is not allowed; use a positive number")
+        if self.step_tokens is not None and self.step_tokens % self.block_tokens:
+            raise self._error(f"step_tokens: {self.step_tokens} is no multiple of block_tokens: {self.block_tokens}")
+        if self.part_rates and PROTOCOLS[self.protocol].position_bias_lr != GIVEN:
+            raise self._error(f"part_rates: the protocol {self.protocol!r} fixes the rates of parts; leave them out")
         for study, budget in self.studies.items():
             self._check_study(study, budget)
 
@@ -154,9 +174,14 @@ class Settings:
                 raise self._error(f"studies, {study}: {name!r} is no budget; {near(str(name), (*BUDGET, 'rows'))}")
         try:
             for row in self.rows(study).values():
-                replace(self.for_study(study), **row.changes)
+                self.for_study(study).of_row(row)
         except HyLoRADAError as error:
             raise HyLoRADAError(f"in the study {study!r}: {error}") from None
+
+    @property
+    def blocks_of_pass(self) -> int:
+        """Blocks of one pass: batch_size, or what makes step_tokens, whatever the length of a block."""
+        return self.batch_size if self.step_tokens is None else self.step_tokens // self.block_tokens
 
     @property
     def tables(self) -> list[str]:
@@ -169,6 +194,15 @@ class Settings:
             raise HyLoRADAError(f"study {study!r} is not in scale {self.scale!r}; {near(study, self.tables)}")
         budget = {name: value for name, value in self.studies.get(study, {}).items() if name != "rows"}
         return replace(self, **budget, studies={})
+
+    def of_row(self, row: Row) -> "Settings":
+        """Return the settings of a study with the changes of one of its rows (HyLoRADAError as the class).
+
+        A row whose protocol fixes the rates of parts is trained at those.
+        """
+        protocol = PROTOCOLS[row.changes.get("protocol", self.protocol)]
+        fixed = {} if protocol.position_bias_lr == GIVEN else {"part_rates": {}}
+        return replace(self, **fixed | row.changes)
 
     def rows(self, study: str) -> dict[str, Row]:
         """Return the rows of a study that the scale keeps, by name.

@@ -20,11 +20,15 @@ class NamedProtocol(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationText:
-    """How the main text is scored: windows of `max_length` tokens at every `stride`, `batch_size` at a time."""
+    """How the main text is scored: windows of `max_length` tokens at every `stride`, `batch_size` at a time.
+
+    dtype: that of the base and of all products while it is scored; None: that of the training.
+    """
 
     max_length: int
     stride: int
     batch_size: int
+    dtype: Literal["float32", "bfloat16"] | None = field(default=None, metadata=QUIET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,7 @@ class Training:
     embedding_lr: float | None = None  # with the next one younger than the first records
     lr_schedule: str | None = None
     allow_empty_steps: bool = field(default=False, metadata=QUIET)
+    magnitude_lr: float | None = field(default=None, metadata=QUIET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,19 @@ class Specification:
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         return plain(self)
+
+    @property
+    def trained_tokens(self) -> int | None:
+        """Tokens, padding counted, of one epoch of the training; None where it takes all there are."""
+        if self.training is None:
+            return 0
+        lines = self.protocol.training_text if self.protocol else None
+        return self.train_tokens if lines is None else lines.count * self.block_tokens
+
+    @property
+    def scored_in(self) -> str:
+        """The dtype of the base while texts are scored."""
+        return self.evaluation.dtype or self.dtype
 
     @property
     def identity(self) -> str:

@@ -13,6 +13,7 @@ from hylorada.methods import METHODS, method_config
 from hylorada.study.plan.ablation import ABLATION, DORA, LANDMARKS, RSLORA, STAGES, UNTOUCHED, method_row, stage_row
 from hylorada.study.plan.published import LANDMARKS_ALONE, PUBLISHED_STUDIES
 from hylorada.study.plan.rows import Row, Study
+from hylorada.study.plan.tuned import CONSTANT, TUNED_STUDIES
 from hylorada.study.sources.registry import MODELS, folder_name
 
 RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # for every arm; it goes on where a best rate is an edge
@@ -79,6 +80,7 @@ SWEPT = {name: (method.label, method_config(name)) for name, method in METHODS.i
 STUDIES: dict[str, Study] = {
     "ablation": ABLATION,
     **PUBLISHED_STUDIES,
+    **TUNED_STUDIES,
     "places": Study(
         title="Places in the window",
         question="Does any part change where in the window a model is good, or what it finds there?",
@@ -137,7 +139,7 @@ STUDIES: dict[str, Study] = {
             "rslora_landmarks": Row(label="rsLoRA + landmarks", adapter=LANDMARKS_ALONE, against="rslora"),
             "constant_vector": Row(
                 label="rsLoRA + one constant vector",
-                adapter=replace(RSLORA, landmark_enabled=True, landmark_design="constant"),
+                adapter=CONSTANT,
                 against="rslora",
             ),
             "rslora_r9": Row(label="rsLoRA, rank 9", adapter=replace(RSLORA, lora_rank=9), against="rslora"),
@@ -285,7 +287,7 @@ STUDIES: dict[str, Study] = {
             (256, 512, 1024, 2048), {"rslora": ("rsLoRA", RSLORA), "landmarks": ("whole stack", FULL)}
         ),
         shows=("steps",),
-        varies=("block_tokens", "evaluation"),
+        varies=("block_tokens", "evaluation", "batch_size"),  # a step has as many tokens at every length
     ),
     "rates": Study(
         title="Learning rates",

@@ -32,8 +32,10 @@ SHARED = (
     "dtype",
     "compile",
 )  # alike in all runs
+BESIDE = ("placebo", "ceiling")  # measures that only some rows of a table have
 KEPT = "kept.json"  # in a folder of records that are kept while the code goes on
 PROBE_TOLERANCE = 1e-3  # relative, between machines
+RATES = ("learning_rate", "magnitude_lr", "position_bias_lr", "landmark_lr")  # of which a row may have its own
 Key = tuple[str, int | None]
 
 
@@ -174,7 +176,8 @@ def kept_archive(folder: Path) -> Archive:
 
 def study_records(settings: Settings, name: str, folder: Path) -> Records:
     """Read the records of one study of a scale (HyLoRADAError as `load_records`)."""
-    rates = ("learning_rate", "landmark_lr") if settings.tuned_rates else ()
+    own = settings.for_study(name)
+    rates = RATES if own.tuned_rates or own.part_rates else ()
     return load_records(plan(settings, name), folder, (*STUDIES[name].varies, *rates))
 
 
@@ -216,7 +219,7 @@ def check_alike(by_run: dict[Key, Record], varies: tuple[str, ...] = ()) -> None
         HyLoRADAError: two runs differ; both are named, and in what.
     """
     for name in (name for name in SHARED if name not in varies):
-        _equal(by_run.items(), lambda record, name=name: plain(getattr(record.specification, name)), name)
+        _equal(by_run.items(), lambda record, name=name: _shared(record, name), name)
     if "base" not in varies:
         _equal(by_run.items(), lambda record: plain(record.data), "data")
     trained = [(key, record) for key, record in by_run.items() if record.specification.training]
@@ -285,6 +288,11 @@ def machine_key(record: Record) -> str:
     machine = record.machine
     settings = [machine.versions, machine.processor, machine.threads, machine.device, machine.compiled]
     return json.dumps([*settings, record.specification.dtype], sort_keys=True)
+
+
+def _shared(record: Record, name: str) -> Any:
+    value = plain(getattr(record.specification, name))
+    return {kind: amount for kind, amount in value.items() if kind not in BESIDE} if name == "measures" else value
 
 
 def _words(key: Key) -> str:

@@ -15,15 +15,20 @@ def rates_table(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "row": name,
-            "arm": rows[name].arm,
+            "arm": swept(rows[name]),
             "label": rows[name].series,
             "seed": seed,
-            "rate": record.specification.training.learning_rate,
+            "rate": rows[name].x,
             "perplexity": record.results["perplexity"],
         }
         for (name, seed), record in records.by_run.items()
     )
     return table.fillna({"perplexity": np.inf}).sort_values("rate", kind="stable")
+
+
+def swept(row: Row) -> str | None:
+    """Return what a row of a sweep gives another rate: one part of it alone, or its arm."""
+    return next(iter(row.changes.get("part_rates", {})), row.arm)
 
 
 def mean_rates(table: pd.DataFrame) -> pd.DataFrame:
@@ -40,7 +45,7 @@ def best_rates(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
     """
     means = mean_rates(rates_table(records, rows))
     lines = {}
-    for arm in dict.fromkeys(row.arm for row in rows.values()):
+    for arm in dict.fromkeys(map(swept, rows.values())):
         own = means[means["arm"] == arm]
         if own.empty:
             continue
@@ -49,6 +54,11 @@ def best_rates(records: Records, rows: dict[str, Row]) -> pd.DataFrame:
         line = {"label": best["label"], "rate": float(best["rate"]), "perplexity": float(best["perplexity"])}
         lines[arm] = line | {"on_edge": bool(on_edge)}
     return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def part_rates(best: pd.DataFrame) -> dict[str, float]:
+    """Return the setting `part_rates` that a sweep of parts gives."""
+    return {part: float(rate) for part, rate in best["rate"].items()}
 
 
 def tuned_rates(best: pd.DataFrame) -> dict[str, float]:

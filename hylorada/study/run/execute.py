@@ -39,11 +39,12 @@ from hylorada.pieces import compiled as pieces_compiled
 from hylorada.pieces import describe_pieces
 from hylorada.study.plan.record import Data, Machine, Moved, Record, Trained, read_record
 from hylorada.study.plan.specification import Specification
+from hylorada.study.run.ceiling import ceilings
 from hylorada.study.run.follow import follow, padding_share, published_batches
-from hylorada.study.run.inputs import IN_PROCESS, Inputs, load_tokenizer
+from hylorada.study.run.inputs import IN_PROCESS, Base, Inputs, load_tokenizer
 from hylorada.study.run.inside import magnitude_quantiles, movement, parameters_named, readable_tensors
 from hylorada.study.run.machine import add_up_in_one_order, describe_machine, device_name, git_state, peak_memory_gib
-from hylorada.study.run.score import evaluate
+from hylorada.study.run.score import evaluate, main_texts
 from hylorada.study.sources.tokens import Tokens, read_tokens
 from hylorada.trainer import HyLoRADATrainer, TrainingConfig
 from hylorada.typed import plain
@@ -60,11 +61,13 @@ def execute(
     progress: bool = True,
     watch: OnStep | None = None,
     inputs: Inputs = IN_PROCESS,
+    plan: str | None = None,
 ) -> Record:
     """Train and evaluate `run` (a `plan.Run`) and write its record to `folder`; return the record.
 
     model: a fetched model. tokens: its token file. watch: called after each step of training, as by `HyLoRADATrainer`.
-    inputs: what earlier runs have read already. A stopped run goes on from its last checkpoint.
+    inputs: what earlier runs have read already. plan: digest of the plan that the run is of, for its record. A stopped
+    run goes on from its last checkpoint.
 
     Raises:
         BusyError: another process is at work on this run.
@@ -83,16 +86,21 @@ def execute(
         text = inputs.once(read_tokens, tokens)
         weights = check_sources(run.specification, model, text, partial(inputs.once, sha256_of))
         tokenizer = inputs.once(load_tokenizer, model)
-        with inputs.base(model, run.specification.dtype) as base, as_compiled(base.model, run.specification):
+        with (
+            inputs.base(model, run.specification.dtype) as base,
+            as_compiled(base.model, run.specification),
+            scoring_base(base, inputs, model, run.specification) as scoring,
+        ):
             used = {"threads": torch.get_num_threads(), "device": device_name(), "allocator": in_use()}
             compiled = (describe_pieces(base.model) or "nothing") if run.specification.compile else None
             machine = Machine(**describe_machine(), **used, compiled=compiled)
-            probe = base.probe(run.specification, text)
+            probe = scoring.probe(run.specification, text)
             trained, subject = None, base.model
             if run.specification.adapter is not None:
                 subject, trained = train(base.model, run.specification, text, work, progress, watch)
             start = time.perf_counter()
-            scored = evaluate(subject, run.specification, text, tokenizer, progress)
+            with in_scoring_dtype(subject, scoring.model, run.specification) as to_score:
+                scored = evaluate(to_score, run.specification, text, tokenizer, progress)
             seconds = time.perf_counter() - start
             record = Record(
                 name=run.name,
@@ -109,6 +117,7 @@ def execute(
                 magnitudes=magnitude_quantiles(subject) if trained else {},
                 data=Data(tokens_digest=text.digest, model_sha256=weights),
                 machine=machine,
+                plan=plan,
                 git=git,
                 started=started,
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -152,6 +161,34 @@ def as_compiled(base: PreTrainedModel, specification: Specification) -> Abstract
     return pieces_compiled(base) if specification.compile == "pieces" else nullcontext()
 
 
+@contextmanager
+def scoring_base(base: Base, inputs: Inputs, folder: Path, specification: Specification) -> Iterator[Base]:
+    """Give the base that texts are scored with: the trained one, or the same weights in another dtype."""
+    if specification.scored_in == specification.dtype:
+        yield base
+        return
+    with inputs.base(folder, specification.scored_in) as other, as_compiled(other.model, specification):
+        yield other
+
+
+@contextmanager
+def in_scoring_dtype(
+    subject: PreTrainedModel, base: PreTrainedModel, specification: Specification
+) -> Iterator[PreTrainedModel]:
+    """Give what to score: `subject` itself, or its adapter on `base`, the same weights in the dtype of scoring."""
+    if specification.scored_in == specification.dtype:
+        yield subject
+    elif not isinstance(subject, HyLoRADAModel):
+        yield base
+    else:
+        model = HyLoRADAModel(base, specification.adapter)
+        follow(specification.protocol, model)
+        trained = {name: tensor.detach().to(torch.float32) for name, tensor in subject.adapter_tensors().items()}
+        model.load_adapter_tensors(trained, "the trained adapter")
+        yield model.eval()
+        model.unload()
+
+
 @dataclass(frozen=True)
 class Adapted:
     """What a training gave: what it trained, how it went, and what moved how far.
@@ -183,9 +220,15 @@ def train(
     parameters = model.count_params()
     dataset, collate, padding = training_rows(specification, text)
     told = partial(_tell, specification, watch)
-    result = HyLoRADATrainer(model, config, dataset, work, progress, told, collate).train()
+    trainer = HyLoRADATrainer(model, config, dataset, work, progress, told, collate)
+    ceiling = None
+    if tokens := specification.measures.get("ceiling"):
+        ceiling = ceilings(
+            model, config, trainer.total_steps, [ids[:tokens] for ids in main_texts(specification, text)]
+        )
+    result = trainer.train()
     moved = movement(model, before)
-    training = Trained(history=result.history, seconds=result.seconds, padding_share=padding)
+    training = Trained(history=result.history, seconds=result.seconds, padding_share=padding, ceiling=ceiling)
     return model, Adapted(parameters, training, moved)
 
 

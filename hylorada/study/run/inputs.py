@@ -45,11 +45,11 @@ class Base:
 
 
 class Inputs:
-    """The files that the runs of a process have read so far, and the base that the last of them has left."""
+    """The files that the runs of a process have read so far, and the bases that the last of them has left, by dtype."""
 
     def __init__(self) -> None:
         self._read: dict[tuple[Callable, Path], tuple[Stamp, Any]] = {}
-        self._base: Base | None = None
+        self._bases: dict[str, Base] = {}  # of one folder
 
     def once(self, read: Callable[[Path], Any], path: Path) -> Any:
         """Return `read(path)`, which is kept while that file, or each file of that folder, stays as it is."""
@@ -62,15 +62,16 @@ class Inputs:
     def base(self, folder: Path, dtype: str) -> Iterator[Base]:
         """Give a run the base in a folder; the next run gets it too, if it comes back as it was loaded."""
         wanted = folder, dtype, _stamp(folder)
-        base, self._base = self._base, None  # a run that fails may leave it changed
+        base = self._bases.pop(dtype, None)  # a run that fails may leave it changed
         if base is None or base.of != wanted:
-            base = None  # before the next is loaded: two need not fit into memory
+            base = None  # before the next is loaded: two models need not fit into memory
+            self._bases = {name: kept for name, kept in self._bases.items() if kept.of == (folder, name, wanted[2])}
             gc.collect()  # adapters point in circles, and to the base
             model = load_base(folder, dtype)
             base = Base(model, wanted, _look(model))
         yield base
         if _look(base.model) == base.look:
-            self._base = base
+            self._bases[dtype] = base
         else:
             LOG.info("a run has changed its base model, which is loaded anew")
 

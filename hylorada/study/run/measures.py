@@ -8,11 +8,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from hylorada.end_token import LEVELS, end_probability
 from hylorada.errors import HyLoRADAError
 from hylorada.metrics import MIDDLE_TOKENS, all_metrics, has_middle
+from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL, shifted_copies, token_kinds
 from hylorada.retrieval import (
     QUARTERS,
@@ -23,7 +25,7 @@ from hylorada.retrieval import (
     words_of_length,
 )
 from hylorada.scoring import token_nll
-from hylorada.study.plan.record import EndToken, KindOfToken, ScoredLines, Shifts, Views, WorstText
+from hylorada.study.plan.record import EndToken, KindOfToken, Placebo, ScoredLines, Shifts, Views, WorstText
 from hylorada.study.plan.specification import LinesAsked
 from hylorada.study.run.follow import published_perplexity
 from hylorada.study.sources.tokens import Tokens
@@ -131,6 +133,23 @@ def measure_retrieval_by_depth(subject: nn.Module, asked: int, **at: Any) -> Tak
     }, None
 
 
+def measure_placebo(subject: HyLoRADAModel, asked: int, **at: Any) -> Taken:
+    """The main text again by the same adapter, each weight moved by chance by `asked` ten-thousandths of itself.
+
+    What this changes is no effect of anything, so that no comparison of the same table can tell less from nothing.
+    """
+    moved, own = asked / 10_000, {name: tensor.clone() for name, tensor in subject.adapter_tensors().items()}
+    chance = torch.Generator().manual_seed(0)
+    drawn = {name: torch.randn(tensor.shape, generator=chance).to(tensor) for name, tensor in own.items()}
+    with torch.no_grad():
+        subject.load_adapter_tensors({name: own[name] * (1 + moved * drawn[name]) for name in own}, "the placebo")
+        again = at["again"]()
+        subject.load_adapter_tensors(own, "the trained adapter")
+    changes = again.nll_by_article()[1] - at["scored"].nll_by_article()[1]
+    spread = float(np.std(again.nll - at["scored"].nll))
+    return Placebo(moved=moved, changes=changes.tolist(), token_sd=spread), None
+
+
 def _words(tokenizer: Any, texts: list[str]) -> list[str]:
     for tokens in range(1, LONGEST_WORD + 1):
         if len(words := words_of_length(tokenizer, texts, tokens)) >= 2 * max(PAIRS):
@@ -150,9 +169,10 @@ def _quarters(pairs: int) -> list[int]:
     return sorted({round(depth * (pairs - 1)) for depth in QUARTERS})
 
 
-MEASURES: dict[str, Callable[..., Taken]] = {
+MEASURES: dict[str, Callable[..., Taken]] = {  # `ceiling` is taken before training, in `execute`
     "lines": measure_lines,
     "end_token": measure_end_token,
     "shifts": measure_shifts,
     "retrieval": measure_retrieval_by_depth,
+    "placebo": measure_placebo,
 }

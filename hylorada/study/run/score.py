@@ -1,6 +1,7 @@
 """Scoring one model as a specification asks: the main text, token by token, and every further measure."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,9 @@ def evaluate(
         nll = score(model, specification, text, tokenizer, progress)
         texts = main_texts(specification, text)
         at = {"text": text, "texts": texts, "evaluation": asked, "tokenizer": tokenizer, "progress": progress}
-        taken = {name: MEASURES[name](model, amount, **at) for name, amount in specification.measures.items()}
+        at |= {"scored": nll, "again": partial(score, model, specification, text, tokenizer, progress)}
+        asked_of = {name: amount for name, amount in specification.measures.items() if name in MEASURES}
+        taken = {name: MEASURES[name](model, amount, **at) for name, amount in asked_of.items()}
     results = all_metrics(nll)
     if isinstance(asked, LinesText):
         results["published_perplexity"] = published_perplexity(nll, asked.min_tokens)

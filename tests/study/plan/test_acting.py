@@ -28,6 +28,9 @@ OTHER = {  # a value that is none of those in use, for what is no number
     "seeds": [7],
     "train_lines": 5,
     "line_tokens": 32,
+    "line_characters": 25,
+    "step_rows": 2,
+    "part_rates": {"position_bias": 0.5},
     "test_articles": 1,
     "test_tokens_per_article": 32,
 }
@@ -38,6 +41,10 @@ def other(settings: Settings, name: str):
     value = getattr(settings, name)
     if name == "compile":
         return "no" if value == "pieces" else "pieces"
+    if name == "evaluation_dtype":
+        return None if value else "float32"
+    if name == "step_tokens":
+        return 3 * settings.block_tokens
     if name in OTHER:
         return OTHER[name]
     if isinstance(value, bool):
@@ -60,7 +67,8 @@ def test_another_value_of_any_setting_is_another_run_somewhere_or_says_how_it_is
     settings, given = load_settings(scale), scale_file(scale)
     measures = {"lines": 2} if "lines" in settings.measures else {}
     lean = replace(settings, studies={}, measures=measures, evaluation_stride=settings.block_tokens // 4)
-    read_by = {"bases": "bases", "train_lines": "as_published"}  # all others: by the ablation
+    of_lines = dict.fromkeys(("train_lines", "line_characters", "step_rows"), "as_published")
+    read_by = {"bases": "bases"} | of_lines  # all others: by the ablation
     before = {study: essences(lean, study) for study in {read_by.get(name, "ablation") for name in given}}
     for name in given.keys() - {*CARRIES_OUT, "studies"}:  # which say how, and which runs there are
         study = read_by.get(name, "ablation")
@@ -94,6 +102,9 @@ def test_what_the_corrected_protocol_leaves_to_a_scale_acts_in_its_runs_and_is_w
         ({"adapter": {"s2_group_size": 8}}, "adapter: 's2_group_size' cannot be set here"),
         ({"studies": {"as_published": {"train_tokens": 128}}}, "studies, as_published, train_tokens: 128 acts in no"),
         ({"studies": {"as_published": {"num_epochs": 2}}}, "studies, as_published, num_epochs: 2 acts in no run"),
+        ({"studies": {"as_published": {"part_rates": {"landmark": 1e-2}}}}, "studies, as_published, part_rates"),
+        ({"studies": {"as_published": {"step_tokens": 128}}}, "studies, as_published, step_tokens: 128 acts in no run"),
+        ({"step_rows": 1, "studies": {}}, "step_rows: 1 acts in no run"),
         ({"studies": {"methods": {"train_lines": 3}}}, "studies, methods, train_lines: 3 acts in no run"),
     ],
 )

@@ -201,11 +201,13 @@ def test_a_published_run_follows_its_protocol_and_is_scored_on_lines(data, tmp_p
 
 
 def test_every_measure_of_a_scale_is_in_the_record(data, tmp_path):
-    scale = small_scale(tmp_path, measures={"lines": 8, "end_token": 1, "shifts": 2, "retrieval": 1}, train_tokens=128)
+    beside = {"lines": 8, "end_token": 1, "shifts": 2, "retrieval": 1, "placebo": 1, "ceiling": 16}
+    scale = small_scale(tmp_path, measures=beside, train_tokens=128)
     assert run_stage(scale, "rslora", data, tmp_path / "r") == 0
     (planned,) = plan(load_settings(scale), "ablation")["rslora"]
     record = read_json(planned.folder(tmp_path / "r") / "record.json")
-    assert record["measures"].keys() == set(AMOUNTS)
+    assert record["measures"].keys() | {"ceiling"} == set(AMOUNTS)
+    assert record["training"]["ceiling"] == {}, "rsLoRA has no part beside A and B"
     shifts, retrieval = record["measures"]["shifts"], record["measures"]["retrieval"]
     assert len(shifts["nll"]) == shifts["parts"] == 4 and shifts["tokens"] > 50
     for kind, chance in (("key_value", 1 / 4), ("passkey", 1 / 4)):

@@ -61,14 +61,14 @@ def test_the_advice_names_the_settings_and_what_they_are():
     trained = what_to_lower(plan(settings, "ablation")["rslora"][0].specification, jobs=4)
     for words in (
         "--jobs (now 4)",
-        "batch_size (now 8;",
+        "batch_size (now 1;",
         "gradient_accumulation_steps, now 1",
-        "evaluation_batch (now 32)",
+        "evaluation_batch (now 4)",
     ):
         assert words in trained
     assert "block_tokens (now 512)" in trained and "gradient_checkpointing: true" in trained
     base = what_to_lower(plan(settings, "ablation")["base"][0].specification)
-    assert "batch_size (now 8" not in base and "jobs" not in base and "evaluation_batch (now 32)" in base
+    assert "batch_size (now 1" not in base and "jobs" not in base and "evaluation_batch (now 4)" in base
 
 
 def test_a_run_out_of_memory_is_told_and_goes_on_from_its_last_checkpoint(data, tmp_path, monkeypatch, capsys):
