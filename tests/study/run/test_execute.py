@@ -53,7 +53,7 @@ def test_a_table_of_compiled_pieces_scores_its_base_with_them_and_its_records_sa
     """The loops run as they are written: what they come to is held to the model's own in tests/method."""
     monkeypatch.setattr(loops, "_graph", lambda formula: formula)
     monkeypatch.setattr(loops, "check_compiler", lambda device: "no compiler")
-    scale = small_scale(tmp_path, compile="pieces", measures={})
+    scale = small_scale(tmp_path, compile="pieces", measures={}, line_tokens=None)
     for stage in ("base", "rslora"):
         assert run_stage(scale, stage, data, tmp_path / "results") == 0
     planned = plan(load_settings(scale), "ablation")
