@@ -21,12 +21,13 @@ ifeq ($(shell place="$${XDG_CACHE_HOME:-$${HOME:+$$HOME/.cache}}" && mkdir -p "$
 export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: help setup paper quick test check clean
+.PHONY: help setup paper docs quick test check clean
 
 help:
 	@echo 'make setup   Python environment in .venv with the locked packages (and pdflatex and tcmalloc, where there are none)'
 	@echo 'make paper   setup, then every run, table, figure and paper/main.pdf; SCALE=smoke|micro|full|gpt2 (now: '$(call quoted,SCALE)')'
 	@echo '             RECORDS=data/reference: from kept records of that scale, without any run'
+	@echo 'make docs    setup, then docs/paper.pdf, docs/index.html and the result in README.md, from the kept records of the largest scale'
 	@echo 'make quick   setup, then the formulas and the claims of one family: under a minute'
 	@echo 'make test    setup, then the tests and the notebooks'
 	@echo 'make check   setup, then style and workflow checks'
@@ -44,6 +45,9 @@ setup: $(if $(ACTIVE),,.venv/.stamp)
 
 paper: setup
 	@trap 'echo "make: interrupted; the same command goes on from what is done" >&2; exit 130' INT; snakemake --cores all --config scale=$(call quoted,SCALE) $(if $(value RECORDS),records=$(RECORDS_OF_SCALE))
+
+docs: setup
+	python tools/make_docs.py
 
 # The Llama rows of every claim stand for all families; what is compiled takes longer than all the rest.
 quick: setup

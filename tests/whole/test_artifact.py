@@ -15,7 +15,7 @@ from hylorada.study.plan.scales import load_settings
 from hylorada.study.sources.registry import CORPORA, MODELS
 from hylorada.verbs.parser import parser
 
-ARTIFACT = (ROOT / "ARTIFACT.md").read_text()
+ARTIFACT, README = ((ROOT / f"{name}.md").read_text(encoding="utf-8") for name in ("ARTIFACT", "README"))
 KEPT = ROOT / "data" / "reference" / "micro"
 PROGRAMS = {"hylorada", "make", "snakemake", "python", "git", "sha256sum"}
 TYPED = [r"Python 3\.11", r"License 2\.0"]  # numbers that are no result
@@ -104,10 +104,23 @@ def test_the_parts_with_numbers_are_those_of_the_kept_records(tool, written):
         assert written[name].strip() == text.strip(), f"{name}: run python tools/artifact_table.py"
 
 
-def test_the_counts_of_verdicts_are_those_of_the_statements_judged_by_the_kept_records(tool, written):
-    judgement = judge(load_settings("micro"), KEPT)
+@pytest.fixture(scope="module")
+def judgement():
+    return judge(load_settings("micro"), KEPT)
+
+
+def test_the_counts_of_verdicts_are_those_of_the_statements_judged_by_the_kept_records(tool, written, judgement):
     assert written["verdicts"].strip() == tool.verdicts(judgement).strip(), "run python tools/artifact_table.py"
     assert sum(judgement.counts.values()) == len(list(judgement.catalogue))
+
+
+def test_the_readme_and_the_page_tell_what_the_kept_records_give_today(judgement, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import make_docs
+
+    assert make_docs.largest_kept() == judgement.settings.scale
+    assert make_docs.result(judgement).strip() in README, "run `make docs`"
+    assert f'content="{judgement.digest}"' in (ROOT / "docs" / "index.html").read_text(encoding="utf-8"), "as above"
 
 
 def test_every_run_is_in_one_row_of_the_table(tool, written):

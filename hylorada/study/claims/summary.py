@@ -12,7 +12,7 @@ import pandas as pd
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.claims.catalogue import Headlines
-from hylorada.study.claims.verdict import FAILS, GROUPS, HOLDS, OPEN, verdict_group
+from hylorada.study.claims.verdict import FAILS, GROUPS, HOLDS, OPEN, VERDICTS, verdict_group
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.results.words import joined, percentage, plural, why_none
 
@@ -91,7 +91,8 @@ def what_follows(counts: Mapping[str, int], five: Sequence[Step]) -> str:
     """Say how many statements hold, fail and stay open, and what of the five steps is left."""
     groups = dict.fromkeys(GROUPS, 0)
     undecided = []
-    for verdict, count in counts.items():
+    order = [name.lower() for name in VERDICTS]
+    for verdict, count in sorted(counts.items(), key=lambda item: order.index(item[0].lower())):
         groups[verdict_group(verdict)] += count
         if count and verdict_group(verdict) == OPEN:
             undecided.append(f"{count} {verdict.lower()}")
