@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -121,7 +122,7 @@ class Specification:
         """The dtype of the base while texts are scored."""
         return self.evaluation.dtype or self.dtype
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """SHA-256 of all of it, in hexadecimal."""
         return _digest(self.to_json())

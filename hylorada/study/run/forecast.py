@@ -15,10 +15,12 @@ def forecast(wanted: Sequence[Run], done: Collection[str], records: Path, refere
     records in `records`, or, before there is one, of those in `reference`, whose machine is named. A pace knows neither
     a longer context nor another base, nor what is compiled.
     """
-    took = {run.name: read_record(run.folder(records) / "record.json").seconds for run in wanted if run.name in done}
-    pace, source = _pace(records), "by what is done here"
+    here = _records(records)
+    took = {name: here[name].seconds for name in done}
+    pace, source = _pace(here), "by what is done here"
     if pace is None:
-        pace, source = _pace(reference), f"at the pace of the reference records ({_processor(reference)})"
+        there = _records(reference)
+        pace, source = _pace(there), f"at the pace of the reference records ({_processors(there)})"
     lines = []
     for run in wanted:
         tokens = trained_tokens(run)
@@ -45,19 +47,19 @@ def trained_tokens(run: Run) -> int | None:
     return specification.train_tokens if lines is None else lines.count * specification.block_tokens
 
 
-def _pace(folder: Path) -> float | None:
+def _pace(records: dict[str, Record]) -> float | None:
     """Return seconds of a run, its scoring included, for each token of its training."""
-    each = [record.seconds / record.training.targets for record in _records(folder) if record.training]
+    each = [record.seconds / record.training.targets for record in records.values() if record.training]
     return median(each) if each else None
 
 
-def _processor(folder: Path) -> str:
-    machines = [record.machine for record in _records(folder)]
+def _processors(records: dict[str, Record]) -> str:
+    machines = [record.machine for record in records.values()]
     return " and ".join(dict.fromkeys(f"{machine.device}, {machine.processor}" for machine in machines))
 
 
-def _records(folder: Path) -> list[Record]:
-    return [read_record(path) for path in sorted(Path(folder).glob("[!.]*/record.json"))]
+def _records(folder: Path) -> dict[str, Record]:
+    return {path.parent.name: read_record(path) for path in sorted(Path(folder).glob("[!.]*/record.json"))}
 
 
 def _brief(seconds: float | None) -> str:

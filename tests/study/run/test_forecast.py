@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from fake_records import fake_study
 
+from hylorada.cli import main
 from hylorada.files import read_json, write_json
+from hylorada.study.plan import specification
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.run.forecast import forecast
@@ -52,3 +54,12 @@ def test_without_any_record_there_is_no_estimate_and_with_all_of_them_nothing_to
     _, planned = fake_study(tmp_path, seeds=1)
     runs = [run for runs in planned.values() for run in runs]
     assert forecast(runs, {run.name for run in runs}, tmp_path, tmp_path)[-1] == f"{len(runs)} done, nothing to do"
+
+
+def test_a_plan_is_listed_at_the_cost_of_one_digest_a_run(tmp_path, monkeypatch, capsys):
+    """With eight, a thousand runs took longer to list than a first one to make."""
+    digested, digest = [], specification._digest
+    monkeypatch.setattr(specification, "_digest", lambda values: digested.append(values) or digest(values))
+    seeds = ["--set", f"seeds={list(range(20))}", "studies={}"]
+    assert main(["run", "--dry-run", "--scale", "smoke", "--records", str(tmp_path / "none"), *seeds]) == 0
+    assert len(digested) == 101 and "0 done, 101 to do" in capsys.readouterr().out
