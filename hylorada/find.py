@@ -1,5 +1,7 @@
 """Where things are in the decoder of a base model of transformers: by role, never by guess."""
 
+import re
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -9,13 +11,14 @@ from hylorada.errors import HyLoRADAError
 
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 BLOCKS = ("layers", "h", "blocks")
+OTHERS = re.compile("cross|encoder_attn")  # attention to what another model says
 FEED_FORWARDS = ("MLP", "FeedForward")
 
 
 def attentions_in(decoder: nn.Module) -> list[nn.Module]:
     """Return the decoder's self-attention modules, those too that transformers' attention interface cannot reach."""
     named = decoder.named_modules()
-    return [m for name, m in named if type(m).__name__.endswith("Attention") and "cross" not in name]
+    return [m for name, m in named if type(m).__name__.endswith("Attention") and not OTHERS.search(name)]
 
 
 def find_experts(decoder: nn.Module) -> list[nn.Module]:

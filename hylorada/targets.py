@@ -1,11 +1,12 @@
 """Which layers an adapter takes: by name as the user gives it, else by family, else by role, never by guess.
 
 `lora_target_modules` is None (a row of TARGETS, or the projections of the decoder's self-attention), "all-linear" (all
-linear layers of the decoder, as in PEFT) or names. A list of names may be for several families: those that this model
-has serve, and a layer name of another family is passed over with a warning.
+linear layers of the decoder, as in PEFT, but those that it multiplies by itself) or names. A list of names may be for
+several families: those that this model has serve, and a layer name of another family is passed over with a warning.
 """
 
 import logging
+from collections.abc import Container, Iterable
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from hylorada.decoder import decoder_of
 from hylorada.errors import HyLoRADAError, near
 from hylorada.find import attentions_in
 from hylorada.lora import weight_rows
+from hylorada.read_weights import read_from_outside
 
 ALL_LINEAR = "all-linear"
 LLAMA_LIKE = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -51,17 +53,21 @@ def find_layers(base_model: PreTrainedModel, targets: tuple[str, ...] | str | No
         HyLoRADAError: nothing matches, a name is no layer's (the nearest are listed), or a layer cannot be adapted.
     """
     decoder, head = decoder_of(base_model), base_model.get_output_embeddings()
-    own = set(decoder.modules())
+    own, read = set(decoder.modules()), read_from_outside(decoder)
     modules = {name: module for name, module in base_model.named_modules() if module in own or module is head}
     if targets == ALL_LINEAR:
         found = {module for module in own if module is not head and is_linear(module)}
+        _tell_left_out([(full, read[module]) for full, module in modules.items() if module in found & read.keys()])
+        found -= read.keys()
     elif targets is None and base_model.config.model_type not in TARGETS:
-        found = _attention_projections(base_model, decoder)
+        found = _attention_projections(base_model, decoder, read)
     else:
         found = _named(modules, head, targets or TARGETS[base_model.config.model_type])
     for full, module in modules.items():
         if module in found:
             _check_adaptable(full, module, head)
+            if module in read:
+                _refuse_read(full, read[module], _others(((n, m) for n, m in modules.items() if m is not head), read))
     return {full: module for full, module in modules.items() if module in found}
 
 
@@ -89,19 +95,32 @@ def is_linear(module: nn.Module) -> bool:
         return True  # a quantised one is refused by name, not passed over
     probe = torch.linspace(-1, 1, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
     with torch.no_grad():
-        answer, product = module(probe[None]), F.linear(probe[None], module.weight, module.bias)
+        try:
+            answer = module(probe[None])
+        except RuntimeError:  # DeepSeek V4's asks for groups of vectors
+            return False
+        product = F.linear(probe[None], module.weight, module.bias)
     same_kind = isinstance(answer, torch.Tensor) and answer.shape == product.shape
     return same_kind and (answer.is_meta or torch.allclose(answer, product, rtol=1e-2, atol=1e-2))
 
 
-def _attention_projections(base_model: PreTrainedModel, decoder: nn.Module) -> set[nn.Module]:
+def _attention_projections(
+    base_model: PreTrainedModel, decoder: nn.Module, read: Container[nn.Module]
+) -> set[nn.Module]:
     found = {m for attention in attentions_in(decoder) for m in attention.children() if is_linear(m)}
     if not found:
         raise HyLoRADAError(
             f"a {base_model.config.model_type!r} model has no self-attention whose projections could be adapted; set "
-            f"lora_target_modules to 'all-linear' or to names among {', '.join(_ends(decoder.named_modules()))}."
+            f"lora_target_modules to 'all-linear' or to names among {_others(decoder.named_modules(), read)}."
         )
     return found
+
+
+def _others(named: Iterable[tuple[str, nn.Module]], read: Container[nn.Module]) -> str:
+    """Return the ends of names, joined, of the layers that can be adapted; read: those whose weight others read."""
+    named = list(named)
+    never = set(_ends((full, module) for full, module in named if module in read))
+    return ", ".join(end for end in _ends(named) if end not in never)
 
 
 def _named(modules: dict[str, nn.Module], head: nn.Module, names: tuple[str, ...]) -> set[nn.Module]:
@@ -134,6 +153,22 @@ def _own_ends(full: str) -> list[str]:
 
 def _ends(named) -> list[str]:
     return sorted({full.rsplit(".", 1)[-1] for full, module in named if is_linear(module)})
+
+
+def _tell_left_out(layers: list[tuple[str, str]]) -> None:
+    if layers:
+        logging.getLogger(__name__).warning(
+            "'all-linear' leaves out %s, the weights of which %s takes instead of calling them.",
+            ", ".join(sorted({".".join(full.split(".")[-2:]) for full, _ in layers})),
+            " or ".join(sorted({reader for _, reader in layers})),
+        )
+
+
+def _refuse_read(full: str, reader: str, others: str) -> None:
+    raise HyLoRADAError(
+        f"lora_target_modules: {full!r} cannot be adapted, because {reader} takes its weight instead of calling it; "
+        f"name layers among {others}, or give 'all-linear', which leaves such layers out."
+    )
 
 
 def _check_adaptable(full: str, module: nn.Module, head: nn.Module) -> None:

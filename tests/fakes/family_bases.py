@@ -32,6 +32,16 @@ LATENT = EXPERTS | dict(
     topk_group=1,
     first_k_dense_replace=1,
 )
+STATE_SPACE = dict(
+    hidden_size=32, num_hidden_layers=2, vocab_size=VOCABULARY, state_size=4, bos_token_id=1, eos_token_id=2
+)
+ENCODER = SIZES | dict(
+    intermediate_size=48,
+    max_position_embeddings=CONTEXT,
+    is_decoder=True,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
 FAMILIES = (  # by `model_type`
     *("llama", "gpt2", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "gemma3", "smollm3"),
     *("olmo", "olmo2", "olmo3", "phi", "phi3", "gpt_neox", "gpt_neo", "gptj", "gpt_bigcode", "codegen", "opt", "xglm"),
@@ -112,9 +122,10 @@ OWN = {  # by `model_type`: what its configuration wants, which is that of `LLAM
         boi_token_id=91,
         eoi_token_id=92,
     ),
-    "mamba": dict(
-        hidden_size=32, num_hidden_layers=2, vocab_size=VOCABULARY, state_size=4, bos_token_id=1, eos_token_id=2
-    ),
+    "mamba": STATE_SPACE,
+    "mamba2": STATE_SPACE | dict(head_dim=8, num_heads=8, n_groups=1, chunk_size=8),  # these few are in no table
+    "rwkv": SIZES | dict(attention_hidden_size=32, intermediate_size=48, context_length=CONTEXT),
+    "bert": ENCODER,
 }
 
 
