@@ -5,6 +5,7 @@ The parts take plain arguments and know no configuration; here the two meet.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -134,6 +135,11 @@ def make_landmark(base: PreTrainedModel, config: HyLoRADAConfig) -> Landmark | N
             raise HyLoRADAError(
                 f"landmark_design={config.landmark_design!r} pools under the padding mask, which a multimodal "
                 f"{type(base).__name__} does not hand to its language model; use another design."
+            )
+        case "original" | "per_layer" if "past_key_values" not in signature(decoder_of(base).forward).parameters:
+            raise HyLoRADAError(
+                f"landmark_design={config.landmark_design!r} pools over earlier states, and the cache of "
+                f"a {type(base).__name__} has no place for them; use another design."
             )
         case "original":
             landmark = PooledLandmark(size, number, dropout, config.landmark_pooling)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from hylorada.errors import HyLoRADAError
 from hylorada.loss import IGNORED, causal_lm, causal_lm_nll
-from hylorada.scoring import context_length, evaluating, score_windows
+from hylorada.scoring import evaluating, fitting_window, score_windows
 
 LEVELS = (0.5, 0.9, 0.99)
 
@@ -83,13 +83,13 @@ def end_probability(
 
     Raises HyLoRADAError if the window does not fit the model, an id is not in its vocabulary, or nothing is scored.
     """
-    context, vocabulary = context_length(model), len(causal_lm(model).get_input_embeddings().weight)
-    max_length = context if max_length is None else max_length
+    max_length = fitting_window(model, max_length)
+    vocabulary = len(causal_lm(model).get_input_embeddings().weight)
     stride = max_length if stride is None else stride
-    if not 2 <= max_length <= context or not 1 <= stride <= max_length or batch_size < 1:
+    if not 1 <= stride <= max_length or batch_size < 1:
         raise HyLoRADAError(
-            f"max_length={max_length}, stride={stride}, batch_size={batch_size} is not possible: this model takes "
-            f"windows of 2 to {context} tokens, the stride is 1 to max_length, the batch size 1 or more"
+            f"stride={stride}, batch_size={batch_size} is not possible: the stride is 1 to max_length={max_length}, "
+            "the batch size 1 or more"
         )
     texts = [np.asarray(ids, dtype=np.int64) for ids in texts]
     if not all(0 <= ids.min() <= ids.max() < vocabulary for ids in (*texts, np.array([end_id])) if len(ids)):

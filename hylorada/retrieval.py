@@ -32,7 +32,8 @@ from hylorada.errors import HyLoRADAError
 from hylorada.loss import causal_lm, chunked_nll
 from hylorada.own_head import head_of
 from hylorada.retrieved import Place, Retrieval, verdict
-from hylorada.scoring import context_length, evaluating
+from hylorada.rope import usable_context
+from hylorada.scoring import evaluating
 from hylorada.wilson import wilson
 
 KEY, PASSKEY = "\n{key}:", "\nThe pass key is"  # a line up to its value; asked for by beginning it again
@@ -297,9 +298,10 @@ def _padded(rows: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
 def _check_fit(model: nn.Module, questions: Sequence[Question], batch_size: int) -> None:
     if not questions or batch_size < 1:
         raise HyLoRADAError(f"{len(questions)} questions in batches of {batch_size}: give one or more of each")
-    context, vocabulary = context_length(model), len(causal_lm(model).get_input_embeddings().weight)
+    lm = causal_lm(model)
+    context, vocabulary = usable_context(lm.config), len(lm.get_input_embeddings().weight)
     longest = max(len(row) for question in questions for row in question.rows)
-    if longest > context:
+    if context is not None and longest > context:
         raise HyLoRADAError(f"a question of {longest} tokens does not fit this model's context of {context}")
     tokens = {token for question in questions for part in (question.context, *question.candidates) for token in part}
     if not 0 <= min(tokens) <= max(tokens) < vocabulary:

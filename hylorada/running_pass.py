@@ -1,5 +1,6 @@
 """What a decoder call tells the parts that act on tokens: their positions, which are padding, and what came before."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from hylorada.errors import HyLoRADAError
+
+STATES = ("cache_params", "state")  # of Mamba and RWKV: they do not tell how many tokens they saw
 
 
 class RunningPass:
@@ -94,8 +97,8 @@ def positions_of(kwargs: dict[str, Any]) -> Tensor | None:
                 "them all, and those in the cache."
             )
         return positions_from_mask(mask, given.shape[1])
-    if kwargs.get("cache_params") is not None:  # of a state space, which does not count
-        return None
+    if (state := _state_in(kwargs)) is not None:
+        return _after_state(state, given)
     cache = kwargs.get("past_key_values")
     past = 0 if cache is None else cache.get_seq_length()
     return torch.arange(given.shape[1], device=given.device)[None] + past
@@ -114,6 +117,26 @@ def whole_positions(mask: Any, ids: Tensor, length: int) -> Tensor | None:
     rows = max(len(whole), len(ids))
     known = torch.equal(whole[:, -ids.shape[1] :].expand(rows, -1), ids.expand(rows, -1))
     return whole if known else None
+
+
+def note_positions(outputs: Any, ids: Tensor | None) -> None:
+    """Note on the state that a decoder returns, if it counts no tokens, which ids (batch or 1, seq) went into it."""
+    state = _state_in(outputs) if isinstance(outputs, Mapping) else None
+    if state is not None and ids is not None:
+        state.hylorada_next = ids[:, -1:] + 1
+
+
+def _state_in(call: Mapping[str, Any]) -> Any:
+    """Return the state that a model without `past_key_values` goes on from, of a list its first tensor, or None."""
+    given = next((call[name] for name in STATES if call.get(name) is not None), None)
+    return given[0] if isinstance(given, list | tuple) else given
+
+
+def _after_state(state: Any, given: Tensor) -> Tensor | None:
+    """Return ids (batch or 1, seq) of tokens that follow a state, None where nobody noted what went into it."""
+    begins = isinstance(state, DynamicCache) and not state.has_previous_state()
+    first = given.new_zeros(1, 1, dtype=torch.long) if begins else getattr(state, "hylorada_next", None)
+    return None if first is None else first + torch.arange(given.shape[1], device=given.device)[None]
 
 
 def tokens_of(kwargs: dict[str, Any]) -> Tensor:

@@ -48,12 +48,9 @@ def token_nll(
 
     Raises HyLoRADAError if window or stride do not fit the model, an id is not in its vocabulary, or nothing is scored.
     """
-    max_length = context_length(model) if max_length is None else max_length
-    context, vocabulary = usable_context(causal_lm(model).config), len(causal_lm(model).get_input_embeddings().weight)
+    max_length = fitting_window(model, max_length)
+    vocabulary = len(causal_lm(model).get_input_embeddings().weight)
     stride = max_length if stride is None else stride
-    if max_length < 2 or (context is not None and max_length > context):
-        allowed = "2 tokens or more" if context is None else f"2 to {context} tokens"
-        raise HyLoRADAError(f"max_length={max_length} is not possible: this model takes windows of {allowed}")
     if not 1 <= stride <= max_length or batch_size < 1:
         raise HyLoRADAError(
             f"stride={stride}, batch_size={batch_size} is not possible: the stride is 1 to max_length={max_length} "
@@ -122,6 +119,19 @@ def context_length(model: nn.Module) -> int:
     if limit is None:
         raise HyLoRADAError(f"{type(config).__name__} names no context length: give max_length, the window in tokens")
     return limit
+
+
+def fitting_window(model: nn.Module, max_length: int | None) -> int:
+    """Return the window in tokens, the model's context unless given; a model that names no context takes any.
+
+    Raises HyLoRADAError if it does not fit the model, or neither is named.
+    """
+    max_length = context_length(model) if max_length is None else max_length
+    context = usable_context(causal_lm(model).config)
+    if max_length < 2 or (context is not None and max_length > context):
+        allowed = "2 tokens or more" if context is None else f"2 to {context} tokens"
+        raise HyLoRADAError(f"max_length={max_length} is not possible: this model takes windows of {allowed}")
+    return max_length
 
 
 def _windows_nll(

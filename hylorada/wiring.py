@@ -31,7 +31,14 @@ from hylorada.lora import AtPosition
 from hylorada.pieces import Pieces
 from hylorada.positions import PositionIds
 from hylorada.recompute import leave_as_it_was, take_positions_along
-from hylorada.running_pass import RunningPass, is_next_token, positions_of, tokens_of, whole_positions
+from hylorada.running_pass import (
+    RunningPass,
+    is_next_token,
+    note_positions,
+    positions_of,
+    tokens_of,
+    whole_positions,
+)
 
 
 class Wiring:
@@ -175,9 +182,10 @@ class Wiring:
 
     def _end_pass(self, *call: Any) -> None:
         self.running.end()
-        self.positions.set(None)
         if not torch.compiler.is_compiling():
+            note_positions(call[-1], self.positions.held.ids)
             self.sequence.end_pass()
+        self.positions.set(None)
 
     def _check_attention(self) -> None:
         """Raise where the attention that the adapter set up was exchanged for another."""

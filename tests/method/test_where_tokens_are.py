@@ -4,12 +4,14 @@ import pytest
 import torch
 from bases import adapt, without_zeros
 from family_bases import family_base
-from family_measures import ids, left_padded
+from family_measures import _generates, ids, left_padded
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
+from hylorada.end_token import end_probability
 from hylorada.evaluation import token_nll
 from hylorada.find import find_final_norm
 from hylorada.loss import causal_lm_loss, causal_lm_nll
+from hylorada.retrieval import Question, candidate_log_probs
 
 BIAS = HyLoRADAConfig(lora_rank=2, lora_dropout=0.0, landmark_enabled=False)
 
@@ -92,6 +94,35 @@ def test_checkpointing_is_given_back_with_the_base():
     assert [m._gradient_checkpointing_func for m in model.base_model.transformer.h] != functions
     with model.disable_adapter():
         assert [m._gradient_checkpointing_func for m in model.base_model.transformer.h] == functions
+
+
+@pytest.mark.parametrize("family, state", [("mamba2", "cache_params"), ("rwkv", "state")])
+def test_tokens_go_on_from_a_state_that_counts_none(family, state):
+    """Token by token, and two at once, as in one pass; without what was noted on the state they are refused."""
+    config = HyLoRADAConfig(lora_rank=2, lora_target_modules="all-linear", max_positions=64)
+    model, row = without_zeros(adapt(family_base(family), config)), ids(1, 12)
+    whole = model(row).logits
+    held = {}
+    for first, end in ((0, 7), (7, 9), (9, 10)):
+        output = model(row[:, first:end], use_cache=True, **held)
+        torch.testing.assert_close(output.logits, whole[:, first:end], rtol=1e-3, atol=1e-4)
+        held = {state: output[state]}
+    with model.disable_adapter() as base:
+        held = {state: base(row[:, :7], use_cache=True)[state]}
+    with pytest.raises(HyLoRADAError, match="token positions got none"):
+        model(row[:, 7:8], **held)
+
+
+def test_padded_rows_of_a_state_space_go_on_at_their_own_places():
+    """Generation drops the mask after the first step."""
+    config = HyLoRADAConfig(lora_rank=2, lora_target_modules="all-linear", max_positions=64)
+    _generates(without_zeros(adapt(family_base("mamba2"), config)))
+
+
+def test_landmarks_that_pool_are_refused_where_no_cache_keeps_states():
+    config = HyLoRADAConfig(lora_target_modules="all-linear", landmark_design="original", max_positions=64)
+    with pytest.raises(HyLoRADAError, match="the cache of a Mamba2ForCausalLM has no place"):
+        HyLoRADAModel(family_base("mamba2"), config)
 
 
 def test_positions_are_not_known_outside_a_pass():
@@ -184,3 +215,9 @@ def test_a_model_without_a_stated_context_is_scored_in_windows_that_are_given():
     torch.testing.assert_close(torch.from_numpy(scored).view(2, 11), causal_lm_nll(base, ids()))
     with pytest.raises(HyLoRADAError, match="give max_length, the window in tokens"):
         token_nll(base, rows, progress=False)
+    ends = end_probability(base, rows, 5, max_length=12, progress=False).nll
+    of_end = torch.cat([-base(ids()).logits.log_softmax(-1)[row, :-1, 5] for row in range(2)])
+    torch.testing.assert_close(torch.from_numpy(ends).float(), of_end, rtol=1e-4, atol=1e-5)
+    asked = Question(tuple(rows[0]), ((3,), (4,)), answer=0, size=12, index=0, depth=0.0)
+    scores = candidate_log_probs(base, [asked], progress=False)[0]
+    assert scores.tolist() == pytest.approx(base(ids()).logits.log_softmax(-1)[0, -1, 3:5].tolist(), rel=1e-4)
