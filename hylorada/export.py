@@ -30,6 +30,7 @@ from hylorada.model import HyLoRADAModel
 from hylorada.parts import owners
 from hylorada.targets import shortest_names
 from hylorada.trained_weights import TrainedWeights
+from hylorada.usable_base import require_numbers
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
@@ -133,6 +134,7 @@ def _exportable_layers(
 
     whole: what is written beside them.
     """
+    require_numbers(model.base_model)
     layers = adapted_layers(model)
     if not layers:
         raise HyLoRADAError(

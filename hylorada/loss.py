@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from hylorada.decoder import decoder_of, takes_positions
 from hylorada.errors import HyLoRADAError
 from hylorada.own_head import head_of
+from hylorada.usable_base import require_numbers
 from hylorada.vocabulary import float32_nll, is_plain, nll_and_slope
 
 IGNORED = -100  # a target that is not scored, as in torch and transformers
@@ -126,6 +127,7 @@ def causal_lm(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} is neither a Hugging Face causal LM nor a HyLoRADAModel: pass one of these "
             "(of a DistributedDataParallel or a PEFT model, the module inside)"
         )
+    require_numbers(lm)
     return lm
 
 

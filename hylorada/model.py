@@ -23,7 +23,7 @@ from hylorada.lora import STARTS
 from hylorada.loss import real_targets
 from hylorada.parts import count_trained, left_alone
 from hylorada.states import check_frozen_base, check_on
-from hylorada.usable_base import check_base
+from hylorada.usable_base import check_base, require_numbers
 from hylorada.wiring import Wiring
 
 
@@ -96,15 +96,18 @@ class HyLoRADAModel(AsPretrained):
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generate with the adapted base model, cached; arguments and outputs are its own."""
+        require_numbers(self.base_model)
         return self.base_model.generate(*args, **kwargs)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that train, each once.
 
         Raises:
-            HyLoRADAError: the adapter is off, or a weight trains that is none of the adapter's and would not be saved.
+            HyLoRADAError: the adapter is off, a weight trains that is none of the adapter's and would not be saved, or
+                the base model has no numbers.
         """
         check_on(self.state)
+        require_numbers(self.base_model)
         check_frozen_base(self, self._trained_names)
         return [p for p in self.parameters() if p.requires_grad]
 
@@ -192,9 +195,10 @@ class HyLoRADAModel(AsPretrained):
         """Return every tensor of the adapter by name, as a folder holds it, those too that are kept from training.
 
         Raises:
-            HyLoRADAError: the adapter is off.
+            HyLoRADAError: the adapter is off, or the base model has no numbers.
         """
         check_on(self.state)
+        require_numbers(self.base_model)
         return {name: parameter for name, parameter in self.named_parameters() if name in self._adapter_names}
 
     @checked(also=WITHOUT_EFFECT)

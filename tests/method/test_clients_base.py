@@ -10,12 +10,23 @@ import torch
 from accelerate import cpu_offload
 from accelerate.state import AcceleratorState
 from bases import FAMILIES, adapt, families, llama, tokens, without_zeros
+from family_bases import family_base
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, LlamaModel, PreTrainedModel, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaForCausalLM,
+    LlamaModel,
+    PreTrainedModel,
+    Trainer,
+    TrainingArguments,
+    XLNetConfig,
+    XLNetLMHeadModel,
+)
 
-from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, export_peft
 from hylorada.as_pretrained import ADAPTERS_OF_PEFT, ANSWERED_BY_BASE
+from hylorada.evaluation import token_nll
 
 PLAIN = HyLoRADAConfig(position_bias_enabled=False, landmark_enabled=False)
 SERVES_AS_IT_IS = {  # what PreTrainedModel does for any module with a configuration, or no tool asks of an instance
@@ -237,6 +248,32 @@ def test_a_base_with_weights_elsewhere_is_refused_in_one_line(tmp_path):
     with pytest.raises(HyLoRADAError, match="not in memory") as refusal:
         HyLoRADAModel(half)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_base_of_shapes_is_for_counting_alone(tmp_path):
+    with torch.device("meta"):
+        model = HyLoRADAModel(llama(), PLAIN)
+    assert model.count_params()["trainable"] == HyLoRADAModel(llama(), PLAIN).count_params()["trainable"]
+    for use in (
+        model.trainable_parameters,
+        model.merge_and_unload,
+        lambda: model.save_pretrained(tmp_path / "adapter"),
+        lambda: export_peft(model, tmp_path / "theirs"),
+        lambda: model.generate(tokens()),
+        lambda: token_nll(model, tokens().tolist()),
+    ):
+        with pytest.raises(HyLoRADAError, match="shapes without numbers"):
+            use()
+
+
+def test_a_base_that_reads_later_tokens_is_refused():
+    """BERT as its checkpoints are; told to be a decoder it is taken, as is GPT-NeoX, whose configs say the same."""
+    with pytest.raises(HyLoRADAError, match="is_decoder=False; load it with"):
+        HyLoRADAModel(family_base("bert", is_decoder=False).train())
+    with pytest.raises(HyLoRADAError, match="guesses tokens from both sides"):
+        HyLoRADAModel(XLNetLMHeadModel(XLNetConfig(vocab_size=9, d_model=8, n_layer=1, n_head=1)))
+    HyLoRADAModel(family_base("bert"))
+    HyLoRADAModel(family_base("gpt_neox").train())
 
 
 def test_a_base_on_two_devices_takes_adapted_layers_alone(monkeypatch):
