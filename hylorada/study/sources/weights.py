@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from hylorada.errors import HyLoRADAError
@@ -43,15 +43,18 @@ def from_folder(source: Path, folder: Path, progress: bool) -> dict[str, Any]:
         pickled = sorted(path.name for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in source.glob(ending))
         reason = f"pickled weights ({', '.join(pickled)}), which can run code" if pickled else "no weights"
         raise HyLoRADAError(f"{source} holds {reason}; save the model as safetensors (save_pretrained does).")
-    if quantisation := read_json(source / "config.json").get("quantization_config"):
+    settings = read_json(source / "config.json")
+    if not isinstance(settings, dict):
+        raise HyLoRADAError(f"{source}/config.json holds no settings by name; give that of the weights.")
+    if quantisation := settings.get("quantization_config"):
         method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
         raise HyLoRADAError(f"the weights in {source} are quantised ({method}); give those that they were made from.")
     with _quiet(progress):
+        with _told(f"{source}/config.json cannot be used"):  # all else reads it first, and would be blamed
+            AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
         model = _load(source)
-        try:
+        with _told(f"{source} holds no readable tokenizer; save one beside the weights"):
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # a library of files of any origin: its errors share no class
-            raise HyLoRADAError(f"{source} holds no readable tokenizer; save one beside the weights.") from error
     return save(model, tokenizer, folder, progress)
 
 
@@ -85,7 +88,7 @@ def describe(model: PreTrainedModel) -> dict[str, Any]:
 
 def _load(source: Path, **how: Any) -> PreTrainedModel:
     """Load in bfloat16 by `dtype`, which leaves buffers such as the rotary frequencies in float32."""
-    try:
+    with _told(f"the model in {source} could not be loaded"):
         model, report = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=torch.bfloat16,
@@ -96,13 +99,20 @@ def _load(source: Path, **how: Any) -> PreTrainedModel:
             ignore_mismatched_sizes=True,  # told below, with what else does not fit
             **how,
         )
-    except Exception as error:  # of what lies in a folder of any origin: the errors share no class
-        told = " ".join(str(error).split())[:300]
-        raise HyLoRADAError(f"the model in {source} could not be loaded ({type(error).__name__}): {told}") from error
     report["unexpected_keys"] = {key for key in report["unexpected_keys"] if not key.endswith(OLD_CONSTANT)}
     if wrong := {kind: sorted(keys) for kind, keys in report.items() if keys}:
         raise HyLoRADAError(f"the weights in {source} do not fit their config: {wrong}.")
     return model
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say on one line what failed, and of what; the errors of what lies in a folder of any origin share no class."""
+    try:
+        yield
+    except Exception as error:
+        told = " ".join(str(error).split())[:300]
+        raise HyLoRADAError(f"{what} ({type(error).__name__}): {told}") from error
 
 
 @contextmanager

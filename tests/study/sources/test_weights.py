@@ -45,8 +45,11 @@ def test_pickled_or_incomplete_local_models_are_refused(tmp_path):
     refused(set_in_config(vocab_size=300), r"do not fit their config: {'mismatched_keys'.*embed_tokens.weight")
     for method in ("gptq", "bitsandbytes", "awq", "fp8"):
         refused(set_in_config(quantization_config={"quant_method": method}), rf"are quantised \({method}\); give those")
-    refused(set_in_config(hidden_size="wide"), "could not be loaded")
-    refused(set_in_config(model_type="unheard_of"), "could not be loaded")
+    refused(set_in_config(dtype="float99"), "config.json cannot be used .AttributeError.: .*float99")
+    refused(set_in_config(vocab_size="257"), "config.json cannot be used .*'vocab_size' expected int, got str")
+    refused(set_in_config(model_type="unheard_of"), "config.json cannot be used .* model type `unheard_of`")
+    refused(set_in_config(hidden_act="unheard_of"), "the model in .* could not be loaded .KeyError.: 'unheard_of'")
+    refused(lambda folder: (folder / "config.json").write_text("[]"), "config.json holds no settings by name")
     refused(lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0"}'), "no readable tokenizer")
 
 
