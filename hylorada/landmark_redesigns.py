@@ -18,7 +18,7 @@ from hylorada.arguments import checked
 from hylorada.constants import BOUNDARY_TEMPERATURE, LANDMARK_SCALE, LANDMARK_STD, PER_LAYER_SCALE
 from hylorada.errors import HyLoRADAError
 from hylorada.landmarks import PositionGatedLandmark
-from hylorada.positions import check_buckets
+from hylorada.positions import check_buckets, check_states
 
 
 class LearnableBucketLandmark(PositionGatedLandmark):
@@ -101,8 +101,14 @@ class PooledLandmark(nn.Module):
         """Add the gated mix to hidden (batch, seq, d).
 
         seen: (batch, past + seq, d), all states of the sequence so far, `hidden` last. real: (batch, past + seq), False
-        where `seen` is padding.
+        where `seen` is padding. Raises HyLoRADAError for other shapes.
         """
+        check_states(hidden, self.landmarks.shape[1])
+        if seen.shape[:2] != real.shape or seen.shape[1] < hidden.shape[1] or seen.shape[::2] != hidden.shape[::2]:
+            raise HyLoRADAError(
+                f"hidden states in {tuple(hidden.shape)}, seen in {tuple(seen.shape)} and real in {tuple(real.shape)} "
+                "do not fit; give (batch, seq, d), (batch, past + seq, d) and (batch, past + seq)."
+            )
         pooled = self.pool(seen.float(), real[..., None])[:, -hidden.shape[1] :]  # (batch, seq or 1, d)
         mix = (pooled @ self.gate.float().T).softmax(dim=-1)  # (batch, seq or 1, K)
         context = mix.to(hidden.dtype) @ self.landmarks.to(hidden.dtype)

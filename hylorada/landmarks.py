@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hylorada.arguments import checked
 from hylorada.constants import LANDMARK_SCALE, LANDMARK_STD
 from hylorada.errors import HyLoRADAError
-from hylorada.positions import FixedBuckets
+from hylorada.positions import FixedBuckets, check_states
 
 
 class PositionGatedLandmark(nn.Module, ABC):
@@ -42,8 +42,9 @@ class PositionGatedLandmark(nn.Module, ABC):
         """Add each token's mix of landmarks; hidden (batch, seq, d), positions (batch or 1, seq), index from 0.
 
         Without positions the tokens stand at 0 to seq-1: right for whole rows without padding on the left, as in a hook
-        of one's own; a `HyLoRADAModel` says them.
+        of one's own; a `HyLoRADAModel` says them. Raises HyLoRADAError for other shapes.
         """
+        check_states(hidden, self.landmarks.shape[1], positions)
         if positions is None:
             positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
         by_place = self.gates_at(positions)  # (batch or 1, seq, K)

@@ -13,6 +13,8 @@ class, only another parametrisation of it. Masters are float32; the products run
 """
 
 import math
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.fused import dropped_places, project_down, scale_rows_and_tokens
 from hylorada.idle import Kept, RunningSequence
 from hylorada.norm import adapted_norm
-from hylorada.positions import FixedBuckets, PositionIds
+from hylorada.positions import FixedBuckets, PositionIds, check_states
 
 STARTS = (".start_A", ".start_B")  # ends of the names of what never trains and yet is the adapter's own
 OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
@@ -267,7 +269,11 @@ class PositionBias(nn.Module):
         self.weight = nn.Parameter(torch.zeros(()))
 
     def forward(self, values: Tensor, positions: Tensor) -> Tensor:
-        """Scale values (batch, seq, d) token by token; positions (batch or 1, seq), token index from 0."""
+        """Scale values (batch, seq, d) token by token; positions (batch or 1, seq), token index from 0.
+
+        Raises HyLoRADAError for other shapes.
+        """
+        check_states(values, values.shape[-1], positions)
         return scaled_by_place(values, self.extra(positions))
 
     def extra(self, positions: Tensor) -> Tensor:
@@ -346,3 +352,9 @@ def weight_rows(layer: nn.Module) -> Tensor:
     if not weight.is_floating_point():
         raise HyLoRADAError(f"a weight of dtype {weight.dtype} cannot be adapted; load the model unquantised.")
     return weight
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LandmarkLoRA":  # the published list of files has it here
+        return import_module("hylorada.landmarks").LandmarkLoRA
+    raise AttributeError(f"module {__name__!r} has no {name!r}")

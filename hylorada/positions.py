@@ -49,6 +49,24 @@ def check_buckets(num_buckets: int, max_positions: int) -> None:
         )
 
 
+def check_states(hidden: Tensor, size: int, positions: Tensor | None = None) -> None:
+    """Hold what a part is called with to (batch, seq, size) states and, where given, (batch or 1, seq) whole positions.
+
+    Raises:
+        HyLoRADAError: another shape, or positions that are no whole numbers.
+    """
+    if hidden.ndim != 3 or hidden.shape[-1] != size:
+        raise HyLoRADAError(f"hidden states in the shape {tuple(hidden.shape)}; give (batch, seq, {size}).")
+    if positions is None:
+        return
+    batch, seq = hidden.shape[:2]
+    if tuple(positions.shape) not in ((batch, seq), (1, seq)) or positions.is_floating_point():
+        raise HyLoRADAError(
+            f"positions of {positions.dtype} in the shape {tuple(positions.shape)} for hidden states in "
+            f"{tuple(hidden.shape)}; give whole numbers from 0 as ({batch}, {seq}) or (1, {seq})."
+        )
+
+
 class PositionIds:
     """Carries the running forward pass's position ids, (batch or 1, seq), to parts that get hidden states alone.
 

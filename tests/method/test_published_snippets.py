@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from hylorada import HyLoRADAConfig, HyLoRADAModel, LandmarkLoRA
+from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, LandmarkLoRA, LearnableBucketLandmark
 from hylorada.study.sources.tiny import byte_tokenizer
 from hylorada.trainer import pad_right
 
@@ -136,7 +136,7 @@ print(f"Learned boundaries: {boundaries}")
 """
 
 KEY_FILES = {
-    "hylorada.lora": ("HyLoRADAUnified", "PositionBias"),
+    "hylorada.lora": ("HyLoRADAUnified", "PositionBias", "LandmarkLoRA"),
     "hylorada.config": ("HyLoRADAConfig",),
     "hylorada.model": ("HyLoRADAModel",),
     "hylorada.s2_attention": ("ShiftedSparseAttention",),
@@ -213,6 +213,21 @@ def test_landmarks_of_fixed_buckets_count_positions_too():
     landmark, hidden = LandmarkLoRA(hidden_size=8), torch.randn(2, 5, 8)
     torch.testing.assert_close(landmark(hidden), landmark(hidden, torch.arange(5)[None].expand(2, 5)))
     assert isinstance(landmark, nn.Module)
+
+
+@pytest.mark.parametrize("design", [LandmarkLoRA, LearnableBucketLandmark])
+@pytest.mark.parametrize(
+    "hidden, positions, told",
+    [
+        ((5, 8), None, r"\(5, 8\); give \(batch, seq, 8\)"),
+        ((2, 5, 7), None, r"\(2, 5, 7\); give \(batch, seq, 8\)"),
+        ((2, 5, 8), torch.arange(5), r"in the shape \(5,\) .* as \(2, 5\) or \(1, 5\)"),
+        ((2, 5, 8), torch.zeros(2, 5), r"positions of torch.float32 .* give whole numbers"),
+    ],
+)
+def test_a_landmark_says_which_shapes_it_takes(design, hidden, positions, told):
+    with pytest.raises(HyLoRADAError, match=told):
+        design(hidden_size=8)(torch.randn(hidden), positions)
 
 
 @pytest.mark.parametrize("module", KEY_FILES)
