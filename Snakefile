@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from hylorada.study.sources.encode import tokens_path
+from hylorada.study.sources.fetch import check_asked
 from hylorada.study.figures.rows import figure_row, figures_of
 from hylorada.study.plan.runs import cells
 from hylorada.study.plan.digest import code_digest
@@ -26,6 +27,7 @@ MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by t
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
 TOKENS = {tokens_path(run.base, run.corpus, "data"): (run.base, run.corpus) for run in RUNS}
 TABLES = tables_of(SETTINGS)
+check_asked(MODELS.values(), "data")
 FIGURES = {name: figure_row(SETTINGS, name) for name in figures_of(SETTINGS)}
 BESIDE = ["floats", "absent"]  # further files of paper/tables that `hylorada table` writes
 TABLE_CODE = ["hylorada.study.paper.generated", *sorted({table_row(SETTINGS, table).module for table in TABLES})]

@@ -20,18 +20,21 @@ LOG = logging.getLogger(__name__)
 def do_fetch(options: argparse.Namespace) -> None:
     """Fetch what the scale needs, or what was named."""
     from hylorada.study.plan.runs import all_runs
-    from hylorada.study.sources.fetch import fetch_corpus, fetch_model
+    from hylorada.study.sources.fetch import check_asked, fetch_corpus, fetch_model
     from hylorada.study.sources.registry import CORPORA, MODELS
 
     if options.list:
-        for kind, table in (("model", MODELS), ("corpus", CORPORA)):
-            for name, row in table.items():
-                print(f"{kind:7} {name:14} {row.licence:14} {row.description}")
+        known = [(kind, *row) for kind, table in (("model", MODELS), ("corpus", CORPORA)) for row in table.items()]
+        names, licences = (max(map(len, column)) for column in zip(*((n, r.licence) for _, n, r in known), strict=True))
+        for kind, name, row in known:
+            asked = f" (only by `fetch --model {name}`)" if getattr(row, "only_by_name", False) else ""
+            print(f"{kind:7} {name:{names}} {row.licence:{licences}} {row.description}{asked}")
         return
     models, corpora = [options.model] * bool(options.model), [options.corpus] * bool(options.corpus)
     if not models and not corpora:
         runs = all_runs(settings_of(options)).values()
         models, corpora = ({getattr(run, kind): None for run in runs} for kind in ("base", "corpus"))
+        check_asked(models, options.data)
     for model in models:
         print(fetch_model(model, options.data, not options.quiet))
     for corpus in corpora:

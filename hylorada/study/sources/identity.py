@@ -35,12 +35,12 @@ def source_identity(kind: str, name: str) -> dict[str, Any]:
     row = {"model": find_model, "corpus": find_corpus}[kind](name)
     match row:
         case GgufModel():
-            content = {"name": name, "gguf_sha256": row.member_sha256, "dtype": "bfloat16"}
+            content = {"name": name, "gguf_sha256": row.sha256, "dtype": "bfloat16"}
         case TinyModel():
             content = {"name": name, **_without_words(row)}
         case WikiCorpus():
             split, counts = pinned_split("wiki"), read_json(pinned_file("wiki", "counts.json"))
-            content = {"name": name, "dump_sha256": row.member_sha256, "split_sha256": _sha256_of_value(split)}
+            content = {"name": name, "dump_sha256": row.dump.sha256, "split_sha256": _sha256_of_value(split)}
             content["text_sha256"] = {part: counts[part]["text_sha256"] for part in SPLITS}
         case StdlibCorpus():
             from hylorada.study.sources import stdlib

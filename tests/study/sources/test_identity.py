@@ -21,7 +21,7 @@ def test_identities_are_plain_json_and_tell_all_sources_apart():
     named = [("model", name) for name in registry.MODELS] + [("corpus", name) for name in registry.CORPORA]
     identities = [json.dumps(identity.source_identity(kind, name)) for kind, name in named]
     assert len(set(identities)) == len(named)
-    assert registry.MODELS["smollm2-135m"].member_sha256 in identities[0]
+    assert registry.MODELS["smollm2-135m"].sha256 in identities[0]
 
 
 def test_identities_cost_no_heavy_import():

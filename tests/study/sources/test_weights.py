@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fetched import nothing_left
+from tiny_gguf import write_gguf
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.sources import fetch
@@ -53,50 +54,6 @@ def test_pickled_or_incomplete_local_models_are_refused(tmp_path):
     refused(lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0"}'), "no readable tokenizer")
 
 
-def write_gguf(path, layers=1):
-    """A minute Llama in a GGUF file: q8_0 and f32 tensors, eight byte tokens, tied embeddings."""
-    import gguf
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(1)
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(1)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_rope_dimension_count(16)
-    writer.add_vocab_size(8)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(["a", "b", "ab", "c", "d", "e", "f", "<|end|>"])
-    writer.add_token_types([1] * 7 + [3])
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(7)
-    writer.add_eos_token_id(7)
-    shapes = {"token_embd": (8, 32), "output_norm": (32,)}
-    for layer in range(layers):
-        block = {"attn_norm": (32,), "ffn_norm": (32,), "attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32)}
-        block |= {"attn_output": (32, 32), "ffn_gate": (64, 32), "ffn_up": (64, 32), "ffn_down": (32, 64)}
-        shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
-    values = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    for name, value in values.items():
-        if value.ndim == 2:
-            packed = gguf.quantize(value, gguf.GGMLQuantizationType.Q8_0)
-            writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-            values[name] = gguf.dequantize(packed, gguf.GGMLQuantizationType.Q8_0)
-        else:
-            writer.add_tensor(f"{name}.weight", value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return values
-
-
 def test_a_gguf_model_becomes_dense_tied_bfloat16_weights(tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
@@ -105,9 +62,10 @@ def test_a_gguf_model_becomes_dense_tied_bfloat16_weights(tmp_path):
 
     values = write_gguf(tmp_path / "tiny.gguf")
     parameters = sum(value.size for value in values.values())
+    expected = {"parameters": parameters, "context": 64, "tied_embeddings": True}
     (tmp_path / "out").mkdir()
-    facts = weights.from_gguf(tmp_path / "tiny.gguf", tmp_path / "out", parameters, 64, progress=False)
-    assert facts == {"parameters": parameters, "context": 64, "tied_embeddings": True, "model_type": "llama"}
+    facts = weights.from_gguf(tmp_path / "tiny.gguf", tmp_path / "out", expected, progress=False)
+    assert facts == expected | {"model_type": "llama"}
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert model.dtype == torch.bfloat16
     assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -120,7 +78,7 @@ def test_a_gguf_model_with_missing_weights_or_another_size_is_refused(tmp_path):
 
     write_gguf(tmp_path / "tiny.gguf")
     with pytest.raises(HyLoRADAError, match="pinned is {'parameters': 1, 'context': 64"):
-        weights.from_gguf(tmp_path / "tiny.gguf", tmp_path, 1, 64, progress=False)
+        weights.from_gguf(tmp_path / "tiny.gguf", tmp_path, {"parameters": 1, "context": 64}, progress=False)
     write_gguf(tmp_path / "hollow.gguf", layers=0)
     with pytest.raises(HyLoRADAError, match="do not fit their config.*missing_keys"):
-        weights.from_gguf(tmp_path / "hollow.gguf", tmp_path, 1, 64, progress=False)
+        weights.from_gguf(tmp_path / "hollow.gguf", tmp_path, {"parameters": 1, "context": 64}, progress=False)
