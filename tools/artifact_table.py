@@ -22,6 +22,7 @@ from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records, study_records
 from hylorada.study.results.compute import compute_table
+from hylorada.study.results.levels import LEVELS, level_of
 from hylorada.study.results.tables import study_table
 from hylorada.study.sources.registry import CORPORA, MODELS
 
@@ -71,7 +72,7 @@ def runs(settings: Settings, studies: dict[str, Records]) -> str:
     compute = compute_table(studies).set_index("study")
     rows = []
     for name, found in studies.items():
-        table = study_table(found, settings.rows(name))
+        table = study_table(found, settings.rows(name), level=STUDIES[name].level)
         took = compute.loc[name]
         rows.append(
             [
@@ -89,7 +90,7 @@ def runs(settings: Settings, studies: dict[str, Records]) -> str:
 
 
 def expected(table: pd.DataFrame) -> str:
-    """Say what a table holds: resolved steps where there are seeds, else the lowest and the highest perplexity."""
+    """Say what a table holds: resolved steps where there are seeds, else the lowest and the highest level."""
     steps = table[table["against"] != ""]
     if steps["effect_low"].notna().any():
         told = [
@@ -97,8 +98,10 @@ def expected(table: pd.DataFrame) -> str:
             for row in steps[steps["resolved"]].itertuples()
         ]
         return f"of {len(steps)} steps these are resolved: {', '.join(told) or 'none'}"
-    low, high = (table.loc[table["perplexity"].agg(side)] for side in ("idxmin", "idxmax"))
-    return f"perplexity {low['perplexity']:.2f} ({low['label']}) to {high['perplexity']:.2f} ({high['label']})"
+    name, level = level_of(table), LEVELS[level_of(table)]
+    low, high = (table.loc[table[name].agg(side)] for side in ("idxmin", "idxmax"))
+    least, most = (f"{row[name]:.{level.decimals}f} ({row['label']})" for row in (low, high))
+    return f"{level.head} {least} to {most}"
 
 
 def verdicts(judgement: Judgement) -> str:

@@ -18,9 +18,10 @@ from hylorada.study.figures.style import (
     stage_look,
 )
 from hylorada.study.plan.ablation import BASE
-from hylorada.study.plan.rows import Row
+from hylorada.study.plan.rows import BITS_PER_BYTE, PERPLEXITY, Row
 from hylorada.study.records.records import Records
 from hylorada.study.results.effects import stage_means
+from hylorada.study.results.levels import LEVELS, Level
 from hylorada.study.results.statistics import bootstrap, has_interval, percentile_interval
 
 FIRST_BIN = 8  # tokens; the bins after it grow by the square root of two
@@ -89,27 +90,38 @@ def study_rows(records: Records, rows: dict[str, Row]) -> Figure:
 
     With two seeds or more a bar gives the interval of the difference from that row, a crossed bootstrap, 95 %.
     """
+    return _by_row(records, rows, LEVELS[PERPLEXITY])
+
+
+@in_style
+def study_rows_in_bits(records: Records, rows: dict[str, Row]) -> Figure:
+    """The same in bits a byte, for rows that have tokenizers of their own."""
+    return _by_row(records, rows, LEVELS[BITS_PER_BYTE])
+
+
+def _by_row(records: Records, rows: dict[str, Row], kind: Level) -> Figure:
     height = min(0.24 * len(records.stages), TALLEST)
     figure = Figure(figsize=(PAGE / 1.4, 0.6 + height), layout="constrained")
     axes = figure.subplots()
-    means = {name: stage_means(records, name) for name in records.stages}
+    means = {name: stage_means(records, name, kind.means) for name in records.stages}
     for row, (name, level) in enumerate(means.items()):
-        at, against = np.exp(level.mean), rows[name].against
+        at, against = kind.of_mean(level.mean), rows[name].against
         if against is not None:
-            start = np.exp(means[against].mean)
+            start = kind.of_mean(means[against].mean)
             axes.plot([start, at], [row] * 2, color=PALE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
             axes.plot(start, row, "|", color=PALE, markersize=7, zorder=0)
             if has_interval(level - means[against]):
                 interval = percentile_interval(bootstrap(level - means[against]))
-                ends = start * np.exp([interval.low, interval.high])
+                ends = [kind.of_mean(means[against].mean + end) for end in (interval.low, interval.high)]
                 axes.plot(ends, [row - 0.2] * 2, color="black", linewidth=1.2, solid_capstyle="butt")
         axes.plot(at, row, "|", color="black", markersize=9, markeredgewidth=1.6)
         marker = "X" if records.seeds(name) == [None] else "o"
         seeds = dict(color=COLOURS["rslora"], markersize=3.5, alpha=0.7, markeredgewidth=0)
-        axes.plot(np.exp(level.by_seed), np.full(len(level.values), row + 0.2), marker, **seeds)
+        of_seeds = [kind.of_mean(mean) for mean in level.by_seed]
+        axes.plot(of_seeds, np.full(len(of_seeds), row + 0.2), marker, **seeds)
     rows_down(axes, [rows[name].label for name in means])
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel("perplexity (lower is better)")
+    axes.set_xlabel(f"{kind.head} (lower is better)")
     return figure
 
 

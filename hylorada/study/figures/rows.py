@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from hylorada.errors import HyLoRADAError, near
+from hylorada.study.plan.rows import BITS_PER_BYTE
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.rows import BENCHMARK
@@ -165,7 +166,7 @@ OWN: dict[str, FigureRow] = {
 }
 FIGURES = OWN | {
     name: FigureRow(
-        drawn_by="ablation.study_rows",
+        drawn_by="ablation.study_rows" + "_in_bits" * (study.level == BITS_PER_BYTE),
         reads=name,
         caption=f"{study.question} Dots are seeds, the dark tick their mean, a dotted line leads from the row that a "
         "row is held against (pale tick); with two seeds or more, the bar is the interval of that difference.",

@@ -14,6 +14,7 @@ from hylorada.study.plan.record import Record
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS
+from hylorada.study.results.levels import LEVELS, level_of
 from hylorada.study.results.words import fixed, percentage, why_none
 
 SIDES = {  # of the table of both protocols
@@ -78,14 +79,16 @@ def read_table(path: Path, rows: Iterable[str] | None = None) -> pd.DataFrame:
 
 
 def study_table(name: str, table: pd.DataFrame, title: str, question: str, runs: Runs) -> Table:
-    """Return the ablation or a study: perplexity, effect against the row named, and what else the study shows."""
+    """Return the ablation or a study: its level, effect against the row named, and what else the study shows."""
     labels = dict(zip(table["stage"], table["label"], strict=True))
     shown = {column: COLUMNS[column] for column in table.columns if column in COLUMNS}
+    level = level_of(table)
+    head, write = LEVELS[level].head, f"{{:.{LEVELS[level].decimals}f}}".format
     lines = []
     for _, row in table.iterrows():
         cells = {
             "trained parameters": [Cell(f"{row['parameters']:,}")],
-            "perplexity": [Cell(f"{row['perplexity']:.2f}", _ends(row, "perplexity", "{:.2f}".format))],
+            head: [Cell(write(row[level]), _ends(row, level, write))],
             "effect": [],
             "against": [],
         }

@@ -12,6 +12,7 @@ from hylorada.study.plan.ablation import BASE
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS, Value
 from hylorada.study.results.facts import PROCEDURES
+from hylorada.study.results.levels import LEVELS, level_of
 from hylorada.study.results.results import Results
 from hylorada.study.results.rows import tables_of
 from hylorada.study.results.words import fixed, span, thousands, why_none
@@ -25,13 +26,13 @@ stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval &
 """
 STUDY_HEAD = r"""\begin{{tabular}}{{@{{}}lrcrcrc{columns}@{{}}}}
 \toprule
- & & & \multicolumn{{2}}{{c}}{{perplexity}} & \multicolumn{{2}}{{c}}{{effect (\%)}}{empty}\\
+ & & & \multicolumn{{2}}{{c}}{{{level}}} & \multicolumn{{2}}{{c}}{{effect (\%)}}{empty}\\
 row & trained & seeds & mean & 95\,\% interval & mean & Holm interval{heads}\\
 \midrule
 """
 SINGLE_HEAD = r"""\begin{{tabular}}{{@{{}}lrrr{columns}@{{}}}}
 \toprule
-row & trained & ppl. & effect (\%){heads}\\
+row & trained & {short} & effect (\%){heads}\\
 \midrule
 """  # where every row has one seed, and so no interval
 PROTOCOLS_HEAD = r"""\begin{tabular}{@{}lrrcrrcrrc@{}}
@@ -88,10 +89,11 @@ def study_tabular(table: pd.DataFrame) -> str:
     shown = [name for name in table.columns if name in COLUMNS]
     has_intervals = bool(table["effect_low"].notna().any())
     heads = "".join(f" & {_stacked(COLUMNS[name].head)}" for name in shown)
+    level = LEVELS[level_of(table)]
     head = (STUDY_HEAD if has_intervals else SINGLE_HEAD).format(
-        columns="c" * len(shown), empty=" & " * len(shown), heads=heads
+        columns="c" * len(shown), empty=" & " * len(shown), heads=heads, level=level.head, short=_stacked(level.short)
     )
-    return head + "".join(_row(row, shown, has_intervals) for _, row in table.iterrows()) + FOOT
+    return head + "".join(_row(row, level_of(table), shown, has_intervals) for _, row in table.iterrows()) + FOOT
 
 
 def protocols_tabular(table: pd.DataFrame) -> str:
@@ -178,26 +180,28 @@ def _stage(row: pd.Series) -> str:
     return set_line(cells)
 
 
-def _row(row: pd.Series, shown: list[str], has_intervals: bool) -> str:
+def _row(row: pd.Series, level: str, shown: list[str], has_intervals: bool) -> str:
     further = [_shown(row[name], COLUMNS[name].decimals) for name in shown]
-    is_alone, cells = bool(row["against"] == ""), [row["label"], thousands(row["parameters"])]
+    is_alone, decimals = bool(row["against"] == ""), LEVELS[level].decimals
+    cells, reached = [row["label"], thousands(row["parameters"])], fixed(row[level], decimals)
     if not has_intervals:
         effect = "" if is_alone else fixed(row["effect"])
-        return set_line([*cells, fixed(row["perplexity"]), effect, *further])
+        return set_line([*cells, reached, effect, *further])
     seeds = "" if pd.isna(row["seeds"]) else str(row["seeds"])
-    level = [seeds, fixed(row["perplexity"]), _span(row, "perplexity")]
-    return set_line([*cells, *level, *(["", ""] if is_alone else _effect(row)), *further])
+    return set_line(
+        [*cells, seeds, reached, _span(row, level, decimals), *(["", ""] if is_alone else _effect(row)), *further]
+    )
 
 
 def _effect(row: pd.Series) -> list[str]:
     return [fixed(row["effect"]), _span(row, "effect") + "*" * row["resolved"]]
 
 
-def _span(row: pd.Series, name: str) -> str:
+def _span(row: pd.Series, name: str, decimals: int = 2) -> str:
     """Return an interval, or what it lacks; the untouched base has no seed, and lacks none."""
     if pd.isna(row[f"{name}_low"]):
         return why_none(2 if pd.isna(row["seeds"]) else int(row["seeds"]))
-    return span(row[f"{name}_low"], row[f"{name}_high"])
+    return span(row[f"{name}_low"], row[f"{name}_high"], decimals)
 
 
 def _side(row: pd.Series, side: str) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from hylorada.config import HyLoRADAConfig
 
+PERPLEXITY, BITS_PER_BYTE = "perplexity", "bits_per_byte"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -43,14 +45,16 @@ class Study:
     """One table. question: what it asks, in a sentence. rows: by name, in the order of the table; none for those that a
     scale makes of its bases.
 
-    varies: what its rows may differ in beside the adapter, as `hylorada.study.records.records.check_alike` names it.
-    shows: further columns of its table, of `hylorada.study.results.columns`. by_row: its rows are long enough that each
-    is a process of its own.
+    level: in what its rows are compared, a key of `hylorada.study.results.levels.LEVELS`; BITS_PER_BYTE where they have
+    tokenizers of their own. varies: what its rows may differ in beside the adapter, as
+    `hylorada.study.records.records.check_alike` names it. shows: further columns of its table, of
+    `hylorada.study.results.columns`. by_row: its rows are long enough that each is a process of its own.
     """
 
     title: str
     question: str
     rows: dict[str, Row] = field(default_factory=dict)
+    level: str = PERPLEXITY
     varies: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
     by_row: bool = False

@@ -12,7 +12,7 @@ from hylorada.errors import HyLoRADAError, near
 from hylorada.methods import METHODS, method_config
 from hylorada.study.plan.ablation import ABLATION, DORA, LANDMARKS, RSLORA, STAGES, UNTOUCHED, method_row, stage_row
 from hylorada.study.plan.published import LANDMARKS_ALONE, PUBLISHED_STUDIES
-from hylorada.study.plan.rows import Row, Study
+from hylorada.study.plan.rows import BITS_PER_BYTE, Row, Study
 from hylorada.study.plan.tuned import CONSTANT, TUNED_STUDIES
 from hylorada.study.sources.registry import MODELS, folder_name
 
@@ -91,9 +91,11 @@ STUDIES: dict[str, Study] = {
         shows=("contrast", "window", "key_value", "passkey"),
     ),
     "bases": Study(
-        title="Size of the base",
-        question="How does the stack fare against rsLoRA as the base grows?",
+        title="Other bases",
+        question="How does the stack fare against rsLoRA on bases of other sizes and families?",
+        level=BITS_PER_BYTE,
         varies=("base",),
+        shows=("bits_change",),
     ),
     "direct": Study(
         title="Direct paths",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,13 +18,13 @@ Value = float | str | None  # None where a record has no such number
 class Column:
     """head: its title. of: the value of one record; numbers are averaged over seeds. decimals: as printed.
 
-    is_change: shown as its change in percent against the row that a row is held to.
+    change: shown as its change against the row that a row is held to, in "percent" or as a "difference".
     """
 
     head: str
     of: Callable[[Record], Value]
     decimals: int = 2
-    is_change: bool = False
+    change: Literal["percent", "difference"] | None = None
 
 
 def values(records: Records, name: str, against: Mapping[str, str | None]) -> dict[str, Value]:
@@ -36,7 +37,9 @@ def values(records: Records, name: str, against: Mapping[str, str | None]) -> di
         stage: _over_seeds([column.of(records.record(stage, s)) for s in records.seeds(stage)])
         for stage in records.stages
     }
-    return {stage: _change(by_stage, stage, against[stage]) for stage in by_stage} if column.is_change else by_stage
+    if column.change is None:
+        return by_stage
+    return {stage: _change(by_stage, stage, against[stage], column.change) for stage in by_stage}
 
 
 def of_lines(record: Record, number: str) -> Value:
@@ -51,11 +54,11 @@ def _over_seeds(each: list[Value]) -> Value:
     return float(np.mean(numbers)) if len(numbers) == len(each) else each[0]
 
 
-def _change(by_stage: dict[str, Value], stage: str, against: str | None) -> Value:
+def _change(by_stage: dict[str, Value], stage: str, against: str | None, kind: str) -> Value:
     one, other = by_stage[stage], by_stage[against] if against else None
     if not isinstance(one, int | float) or not isinstance(other, int | float):
         return None
-    return 100 * (one / other - 1)
+    return 100 * (one / other - 1) if kind == "percent" else one - other
 
 
 def _steps(record: Record) -> Value:
@@ -114,7 +117,10 @@ def _still(kind: str) -> Callable[[Record], Value]:
 COLUMNS: dict[str, Column] = {
     "published_metric": Column("mean over lines", lambda record: of_lines(record, "published_perplexity")),
     "published_change": Column(
-        "effect on it (%)", lambda record: of_lines(record, "published_perplexity"), is_change=True
+        "effect on it (%)", lambda record: of_lines(record, "published_perplexity"), change="percent"
+    ),
+    "bits_change": Column(
+        "effect (bits a byte)", lambda record: record.results["bits_per_byte"], 4, change="difference"
     ),
     "steps": Column("steps", _steps, 0),
     "lim": Column("LIM-PPL", lambda record: record.results["lim_perplexity"]),  # of the text that perplexity is of

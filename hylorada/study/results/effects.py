@@ -1,21 +1,24 @@
 """Levels of stages and the effects between them, from the records: what all tables, figures and sentences rest on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from hylorada.errors import HyLoRADAError
+from hylorada.nll import TokenNLL
 from hylorada.study.records.records import Records
 from hylorada.study.results.statistics import ArticleMeans, Effect, article_means, family_of_effects
 
 
-def stage_means(records: Records, stage: str) -> ArticleMeans:
-    """Return the mean NLL by seed and article of one stage.
+def stage_means(
+    records: Records, stage: str, means: Callable[[Sequence[TokenNLL]], ArticleMeans] = article_means
+) -> ArticleMeans:
+    """Return the mean NLL by seed and article of one stage. means: what averages the tokens of its stores.
 
     Raises:
         HyLoRADAError: the stage has no record, or its tokens were not kept.
     """
     if stage not in records.stages:
         raise HyLoRADAError(f"stage {stage!r} has no record; there are {', '.join(records.stages)}.")
-    return article_means([records.nll(stage, seed) for seed in records.seeds(stage)])
+    return means([records.nll(stage, seed) for seed in records.seeds(stage)])
 
 
 def step_effects(records: Records, against: Mapping[str, str | None]) -> dict[str, Effect]:

@@ -51,7 +51,7 @@ class Results:
 
     def _read(self, reads: str) -> tuple:
         if reads in self.settings.studies:
-            return self.studies[reads], self.settings.rows(reads), STUDIES[reads].shows
+            return self.studies[reads], self.settings.rows(reads), STUDIES[reads].shows, STUDIES[reads].level
         if reads == BENCHMARK:
             return (self.benchmark,)
         return {

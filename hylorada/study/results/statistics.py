@@ -63,7 +63,10 @@ class Comparison(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArticleMeans:
-    """Mean NLL, or difference of it, in nats a token. values: (seeds, articles). tokens: (articles,) scored tokens."""
+    """Mean NLL, or difference of it, in nats a token. values: (seeds, articles). tokens: (articles,) scored tokens.
+
+    Or bits a byte, with bytes in the place of tokens.
+    """
 
     values: np.ndarray
     tokens: np.ndarray

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from hylorada.study.plan.ablation import BASE, STAGES
-from hylorada.study.plan.rows import Row, against_of
+from hylorada.study.plan.rows import PERPLEXITY, Row, against_of
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import values
 from hylorada.study.results.effects import stage_means, step_effects
+from hylorada.study.results.levels import LEVELS
 from hylorada.study.results.statistics import (
     FEWEST_ARTICLES,
     Effect,
@@ -36,38 +37,47 @@ def ablation_table(records: Records) -> pd.DataFrame:
     return table
 
 
-def study_table(records: Records, rows: dict[str, Row], shows: Sequence[str] = ()) -> pd.DataFrame:
+def study_table(
+    records: Records, rows: dict[str, Row], shows: Sequence[str] = (), level: str = PERPLEXITY
+) -> pd.DataFrame:
     """Return the rows of a study, as `ablation_table` has them; effects are against the rows that the study says.
 
-    shows: further columns, of `hylorada.study.results.columns`.
+    shows: further columns, of `hylorada.study.results.columns`. level: in what it gives its rows, in place of
+    perplexity.
     """
     against = against_of(rows)
-    table = comparison(records, {name: row.label for name, row in rows.items()}, against)
+    table = comparison(records, {name: row.label for name, row in rows.items()}, against, level)
     for column in shows:
         by_stage = values(records, column, against)
         table[column] = [by_stage[stage] for stage in table["stage"]]
     return table
 
 
-def comparison(records: Records, labels: Mapping[str, str], against: Mapping[str, str | None]) -> pd.DataFrame:
-    """Return one line a stage: its perplexity with an interval, and its effect against the stage that is named."""
-    levels = {stage: stage_means(records, stage) for stage in records.stages}
+def comparison(
+    records: Records, labels: Mapping[str, str], against: Mapping[str, str | None], level: str = PERPLEXITY
+) -> pd.DataFrame:
+    """Return one line a stage: its level with an interval, and its effect against the stage that is named.
+
+    level: a key of LEVELS. Effects are percent of perplexity in any case: both rows of one have one tokenizer.
+    """
+    kind = LEVELS[level]
+    levels = {stage: stage_means(records, stage, kind.means) for stage in records.stages}
     steps = step_effects(records, against)
     rows = []
     for name, means in levels.items():
         effect, untrained = steps.get(name, Effect(math.nan, 0)), records.seeds(name) == [None]
         seeds = pd.NA if untrained else len(means.values)
         drawn = means.articles >= FEWEST_ARTICLES and (untrained or len(means.values) > 1)
-        level = percentile_interval(bootstrap(means)) if drawn else None
+        ends = percentile_interval(bootstrap(means)) if drawn else None
         rows.append(
             {
                 "stage": name,
                 "label": labels[name],
                 "parameters": records.record(name, records.seeds(name)[0]).trainable,
                 "seeds": seeds,
-                "perplexity": math.exp(means.mean),
-                "perplexity_low": math.exp(level.low) if level else math.nan,
-                "perplexity_high": math.exp(level.high) if level else math.nan,
+                level: kind.of_mean(means.mean),
+                f"{level}_low": kind.of_mean(ends.low) if ends else math.nan,
+                f"{level}_high": kind.of_mean(ends.high) if ends else math.nan,
                 "against": against[name] or "",
                 "effect": percent(effect.mean),
                 "effect_low": percent(effect.interval.low) if effect.interval else math.nan,

@@ -29,9 +29,9 @@ def share_text(value: float) -> str:
     return percentage(100 * value, 0 if abs(value) >= 0.1 else 1)
 
 
-def span(low: float, high: float) -> str:
+def span(low: float, high: float, decimals: int = 2) -> str:
     """Return an interval."""
-    return f"{fixed(low)} to {fixed(high)}"
+    return f"{fixed(low, decimals)} to {fixed(high, decimals)}"
 
 
 def thousands(number: int) -> str:

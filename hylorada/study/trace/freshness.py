@@ -11,9 +11,10 @@ import pandas as pd
 from hylorada.study.plan.record import Record
 from hylorada.study.records.archive import Archive
 from hylorada.study.records.records import Records
+from hylorada.study.results.levels import LEVELS
 
 DIGEST = re.compile(r"from the records of digest ([0-9a-f]{64})")  # in numbers.tex
-LEVELS = ("perplexity", "corpus")  # columns of tables that hold exp of the mean NLL over seeds
+OF_COLUMN = LEVELS | {"corpus": LEVELS["perplexity"]}  # columns of tables that hold a level of each row
 ByRow = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -56,15 +57,15 @@ def _other_records(path: Path, by_row: ByRow) -> str | None:
 
 
 def _other_levels(table: pd.DataFrame, by_row: ByRow) -> str | None:
-    level = next((name for name in LEVELS if name in table), None)
+    level = next((name for name in OF_COLUMN if name in table), None)
     if level is None:
         return None
-    levels = table.set_index("stage")[level]
+    levels, kind = table.set_index("stage")[level], OF_COLUMN[level]
     for row, records in by_row.items():
-        if row not in levels and level == "perplexity":
+        if row not in levels and level != "corpus":
             return f"it has no row {row}"
         if row in levels and records:
-            expected = float(np.exp(np.mean([record.results["mean_nll"] for record in records])))
+            expected = kind.of_mean(np.mean([record.results[kind.result] for record in records]))
             if not np.isclose(levels[row], expected, rtol=1e-9):
-                return f"{row} has perplexity {levels[row]:.6g}, they {expected:.6g}"
+                return f"{row} has {kind.head} {levels[row]:.6g}, they {expected:.6g}"
     return ""

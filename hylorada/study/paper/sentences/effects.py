@@ -26,6 +26,7 @@ from hylorada.study.results.words import (
     thousands,
     why_none,
 )
+from hylorada.study.sources.registry import MODELS, folder_name
 
 STACK, FIRST = "landmarks", "rslora"
 POOLING = {"original": "original", "per_layer": "per-layer"}  # designs that pool, and what the text calls them
@@ -172,10 +173,30 @@ def pooling_sentence(table: pd.DataFrame | None) -> str:
 
 
 def bases_sentence(settings: Settings, table: pd.DataFrame | None) -> str:
-    """Say what the study of bases tells about size; with one base, nothing. table: of the study `bases`."""
+    """Say what the study of bases tells, levels in bits a byte; with one base, nothing. table: of the study `bases`.
+
+    An effect is one on its own base, in percent of that base's perplexity and in bits a byte.
+    """
     if table is None or len(settings.bases) == 1:
         return "This copy has one base, so that whether the stack fares otherwise on a larger one is open."
-    return effects_sentence(table, settings.rows("bases"), "[table bases]")
+    rows, lines = settings.rows("bases"), table.set_index("stage")
+    stacks = lines[[rows[name].arm == STACK for name in lines.index]]
+    if stacks["effect_low"].isna().all():
+        return ""
+    bases = {name: folder_name(rows[name].changes["base"], MODELS) for name in lines.index}
+    levels = joined(
+        f"{fixed(lines['bits_per_byte'][name], 3)} ({bases[name]})"
+        for name in lines.index
+        if rows[name].adapter is None
+    )
+    told = joined(_on_base(bases[name], row) for name, row in stacks.iterrows())
+    return f"Untouched, the bases stand at {levels} bits a byte. The whole stack gives rsLoRA {told}."
+
+
+def _on_base(base: str, row: pd.Series) -> str:
+    """Say the effect on one base."""
+    ends = f"{span(row['effect_low'], row['effect_high'])}; {fixed(row['bits_change'], 4)} bits a byte"
+    return f"{percentage(row['effect'])} of perplexity on {base} ({ends}{'' if row['resolved'] else ', not resolved'})"
 
 
 def _told(row: Mapping[str, object]) -> str:
