@@ -14,7 +14,7 @@ from hylorada.baselines import METHODS
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.records import KEPT
-from hylorada.study.sources.registry import CORPORA, MODELS
+from hylorada.study.sources.registry import CORPORA, MODELS, GgufModel
 from hylorada.study.sources.tiny import llama_config, random_model
 from hylorada.study.sources.weights import save
 from hylorada.verbs.parser import parser
@@ -148,15 +148,16 @@ def test_the_picture_is_whole_and_tells_its_content_to_those_who_cannot_see_it()
 def test_sources_and_licences_are_those_of_the_registry():
     stated = {tuple(cell.strip("`") for cell in row) for row in table("Sources and licences")}
     assert stated == {(name, row.description, row.licence) for name, row in (MODELS | CORPORA).items()}
-    for row in (MODELS | CORPORA).values():
-        if wheel := getattr(row, "wheel", None):
-            assert f"`{wheel.requirement.split('==')[0]}`" in README
+    firsts = [row.parts[0] for row in MODELS.values() if isinstance(row, GgufModel)] + [CORPORA["wiki"].dump]
+    for member in firsts:
+        assert f"`{member.wheel.requirement.split('==')[0]}`" in README
 
 
 def test_no_result_is_typed():
     typed = re.sub(r"<!-- made: result -->.*?<!-- end -->", "", README, flags=re.DOTALL)
     prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", typed, flags=re.DOTALL | re.MULTILINE)
-    for named in [r"Python \d\.\d+", r"License \d\.\d", *(row.licence for row in (MODELS | CORPORA).values())]:
+    stated = [words for row in (MODELS | CORPORA).values() for words in (row.licence, row.description)]
+    for named in [r"Python \d\.\d+", r"License \d\.\d", *stated]:
         prose = re.sub(named, "", prose)
     assert re.findall(r"\d+\.\d+", prose) == []
 

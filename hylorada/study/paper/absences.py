@@ -64,7 +64,7 @@ def absences(settings: Settings, studies: Mapping[str, Records]) -> Iterator[str
             f"scores {'as many' if scored == all_lines else thousands(scored)}."
         )
     if len(settings.bases) == 1 and "bases" in settings.studies:
-        yield "Larger bases. There is one base here, so that the table by size of the base has no second one."
+        yield "Other bases. There is one base here, so that their table has no second one."
 
 
 def write_absences(results: Results, path: Path) -> None:

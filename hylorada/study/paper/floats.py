@@ -12,6 +12,7 @@ from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.paper.latex import set_text
 from hylorada.study.plan.budget import planned_steps, published_steps
 from hylorada.study.plan.protocols import PROTOCOLS
+from hylorada.study.plan.rows import BITS_PER_BYTE
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.specification import Specification
 from hylorada.study.plan.studies import STUDIES
@@ -95,7 +96,8 @@ def _budget(settings: Settings, study: str, records: Records) -> str:
     left_out = len(STUDIES[study].rows or rows) - len(rows)
     ending = f" Rows left out at this scale: {left_out}." if left_out else ""
     of = _of_articles(asked, "steps" not in STUDIES[study].shows) if _is_packed(asked) else _of_lines(asked)
-    return f"{seeds}; {of}{ending}"
+    own = " Each base counts in tokens of its own." if STUDIES[study].level == BITS_PER_BYTE else ""
+    return f"{seeds}; {of}{own}{ending}"
 
 
 def _is_packed(asked: Specification) -> bool:

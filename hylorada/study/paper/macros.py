@@ -1,7 +1,7 @@
 r"""numbers.tex: every setting, source and result that the paper's text names, as a \Hy... macro."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,10 @@ def _sources(settings: Settings, records: Records) -> dict[str, str]:
         "HyBaseName": short_name(model),
         "HyBaseDescription": long_name(model),
         "HyBaseParams": thousands(records.record(BASE, None).total),
-        "HyBaseLicence": model.licence,
         "HyTargets": joined(f"`{name}`" for name in records.asked.adapter.lora_target_modules),
         "HyCorpusName": short_name(corpus),
         "HyCorpusDescription": long_name(corpus),
-        "HyCorpusLicence": corpus.licence,
+        "HyLicences": joined(_licences(settings)),
         "HyTestArticles": thousands(_articles(records)),
         "HyTestTokens": thousands(records.record(BASE, None).results["scored_tokens"]),
         "HyTestScope": _scope(records.asked.evaluation),
@@ -211,6 +210,13 @@ def _rates_sentence(settings: Settings, records: Records, sweep: Records | None)
     rows = settings.rows("rates")
     shared = math.nan if settings.tuned_rates else _untuned(settings, records).training.learning_rate
     return measures.rates_sentence(best_rates(sweep, rows), mean_rates(rates_table(sweep, rows)), shared)
+
+
+def _licences(settings: Settings) -> Iterator[str]:
+    """Yield the licence of each base and corpus of a scale's runs."""
+    runs = all_runs(settings).values()
+    sources = [*(find_model(run.base) for run in runs), *(find_corpus(run.corpus) for run in runs)]
+    yield from dict.fromkeys(f"{source.licence} ({short_name(source)})" for source in sources)
 
 
 def _articles(records: Records) -> int:

@@ -1,6 +1,8 @@
 """Where the token file of `tokens.py` lies, and making it from a fetched corpus and a fetched model's tokenizer."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import read_json
@@ -9,10 +11,17 @@ from hylorada.study.sources.identity import corpus_folder, model_folder, source_
 from hylorada.study.sources.splits import SPLITS
 from hylorada.study.sources.tokens import encode, write_tokens
 
+LOG = logging.getLogger(__name__)
+
 
 def tokens_path(base: str, corpus: str, data: Path) -> Path:
     """Where the tokens of a corpus under a base model's tokenizer lie."""
     return Path(data) / "tokens" / f"{model_folder(base, data).name}--{corpus_folder(corpus, data).name}.npz"
+
+
+def begins_texts(tokenizer: Any) -> bool:
+    """Tell whether a tokenizer by itself puts its beginning-of-text token in front of a text."""
+    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def make_tokens(base: str, corpus: str, data: Path) -> Path:
@@ -29,6 +38,9 @@ def make_tokens(base: str, corpus: str, data: Path) -> Path:
         if not (folder / "source.json").is_file() or read_json(folder / "source.json")["identity"] != sources[kind]:
             raise HyLoRADAError(f"{folder} does not hold the {kind} asked for; run `hylorada fetch` first.")
     tokenizer = AutoTokenizer.from_pretrained(folders["base"], trust_remote_code=False)
+    if begins_texts(tokenizer):
+        told = "%s expects %s in front of a text, and the study's texts have none: untouched it does worse than it can"
+        LOG.warning(told, base, tokenizer.bos_token)
     splits = load_corpus(folders["corpus"])
     columns = encode(tokenizer, {split: list(splits[split]["text"]) for split in SPLITS})
     path = tokens_path(base, corpus, data)

@@ -135,7 +135,7 @@ def test_each_run_is_counted_once_in_what_the_study_took(folder, records, studie
 def test_what_is_absent_is_told_by_settings_and_records(records):
     kept = {name: study_records(MICRO, name, ROOT / "data" / "reference" / "micro") for name in MICRO.tables}
     said = " ".join(absences(MICRO, kept))
-    for words in ("published base and text", "A GPU", "Rows of tables", "Seeds.", "published amounts", "Larger bases"):
+    for words in ("published base and text", "A GPU", "Rows of tables", "Seeds.", "published amounts", "Other bases"):
         assert words in said
     few = " ".join(absences(replace(MICRO, studies={}), {"ablation": records}))
     assert "Whole tables" in few and "Rows of tables" not in few and "published amounts" not in few

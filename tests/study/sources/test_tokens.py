@@ -1,12 +1,17 @@
 """Tokens: blocks, articles and lines of a text, whole and in their splits."""
 
+import shutil
+
 import numpy as np
 import pytest
 from small_runs import SMOKE
+from tokenizers.processors import TemplateProcessing
 
 from hylorada import HyLoRADAError
+from hylorada.study.sources import encode as encoding
 from hylorada.study.sources.encode import tokens_path
 from hylorada.study.sources.lines import Lines
+from hylorada.study.sources.tiny import byte_tokenizer
 from hylorada.study.sources.tokens import encode, read_tokens, write_tokens
 
 
@@ -67,3 +72,17 @@ def test_token_files_hold_articles_and_lines_and_are_read_strictly(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(HyLoRADAError, match="no readable token file"):
         read_tokens(path)
+
+
+def test_a_base_that_expects_a_beginning_is_told_to_have_none_here(data, tmp_path, monkeypatch, caplog):
+    plain = byte_tokenizer(64)
+    assert not encoding.begins_texts(plain)
+    begun = byte_tokenizer(64)
+    special = [(begun.bos_token, begun.bos_token_id)]
+    begun.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begun.bos_token} $A", special_tokens=special)
+    assert encoding.begins_texts(begun)
+    shutil.copytree(data, tmp_path / "data")
+    monkeypatch.setattr(encoding, "begins_texts", lambda tokenizer: True)
+    encoding.make_tokens(SMOKE.base, SMOKE.corpus, tmp_path / "data")
+    (told,) = caplog.messages
+    assert told.startswith(f"{SMOKE.base} expects {begun.bos_token} in front of a text")
