@@ -42,7 +42,9 @@ def do_figure(options: argparse.Namespace) -> None:
         if row.reads == BENCHMARK:
             drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
         else:
-            drawn = row.draw(records(row.reads), settings.rows(row.reads))
+            beside = {study: (records(study), settings.rows(study)) for study in row.beside if study in settings.tables}
+            further = (beside,) if row.beside else ()
+            drawn = row.draw(records(row.reads), settings.rows(row.reads), *further)
         save_figure(drawn, options.out / name)
         print(options.out / f"{name}.pdf", flush=True)
 

@@ -62,7 +62,7 @@ def write_run(run: Run, folder: Path) -> None:
         views=views(level, seed),
         moved={"landmark": Moved(entries=100, changed=0, largest=0.0)} if "learned_buckets" in run.stage else {},
         learned=learned(record),
-        measures=Measures(**{name: measured[name] for name in run.specification.measures}),
+        measures=Measures(**{name: measured[name] for name in run.specification.measures if name in measured}),
     )
     write_json(at / "record.json", record.to_json())
 

@@ -27,7 +27,7 @@ from hylorada.study.plan.record import (
 )
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.studies import RATES, Row, rows_by_base
+from hylorada.study.plan.studies import RATES, STUDIES, Row, rows_by_base
 from hylorada.study.records.records import Key, Records
 from hylorada.wilson import wilson
 
@@ -60,8 +60,15 @@ def stage_records(seeds: int = 3, stages: tuple[str, ...] = tuple(STAGES)) -> Re
             views=views(LEVELS[stage], seed),
             learned=learned(record),
             measures=replace(measures(stage, seed), lines=lines),
+            training=record.training and replace(record.training, history=history(stage, seed)),
         )
     return found
+
+
+def history(stage: str, seed: int, steps: int = 24) -> list[dict[str, float]]:
+    """Loss by step: alike for all stages at a seed, but for a gain that grows with the steps."""
+    chance, gain = np.random.default_rng(seed).normal(size=steps), math.log(LEVELS[stage] / LEVELS["rslora"])
+    return [{"step": i + 1, "loss": 3.0 + chance[i] + gain * i, "learning_rate": 5e-4} for i in range(steps)]
 
 
 def base_records(seeds: int = 2) -> tuple[Records, dict[str, Row]]:
@@ -174,6 +181,13 @@ def by_rate(run: Run) -> float:
     if (method, rate) == ("sparse", max(RATES)):
         return math.nan
     return 16 + 0.5 * math.log(rate / BEST[method]) ** 2 + 0.05 * run.seed
+
+
+def by_part_rate(run: Run) -> float:
+    """Perplexity lowest at the second rate of every part."""
+    row = STUDIES["part_rates"].rows[run.stage]
+    rates = [other.x for other in STUDIES["part_rates"].rows.values() if other.series == row.series]
+    return 16 + 0.2 * abs(rates.index(row.x) - 1) + 0.01 * run.seed
 
 
 def by_rank(run: Run) -> float:

@@ -15,15 +15,16 @@ ACROSS = 4  # panels in a row
 RING = dict(linestyle="", marker="o", markersize=6, markeredgecolor=COLOURS["base"])
 RINGS = {False: RING | {"markerfacecolor": COLOURS["landmarks"]}, True: RING | {"markerfacecolor": "white"}}
 RIM = dict(linestyle="", marker="^", markersize=4, color=COLOURS["rslora"])
+LONGEST = 27  # characters of a title in one line
 HIGHEST = 1.5  # of the best perplexity: what lies above is marked at the rim
 
 
 @in_style
 def learning_rates(records: Records, rows: dict[str, Row]) -> Figure:
-    """Validation perplexity against learning rate, a panel a method: dots are seeds, the line is their mean.
+    """Validation perplexity against learning rate, a panel a method or part: dots are seeds, the line is their mean.
 
-    The ring is the method's best rate, open where the grid ends there and a better one may lie beyond. Pale lines are
-    the other methods. A triangle at the upper rim stands for a run above it, or one that diverged.
+    The ring is its best rate, open where the grid ends there and a better one may lie beyond. Pale lines are
+    the others. A triangle at the upper rim stands for a run above it, or one that diverged.
     """
     table, best = rates_table(records, rows), best_rates(records, rows)
     means = mean_rates(table)
@@ -40,9 +41,9 @@ def learning_rates(records: Records, rows: dict[str, Row]) -> Figure:
         _seeds(axes, table[table["arm"] == arm], rim)
         axes.plot(at_best["rate"], at_best["perplexity"], **RINGS[bool(at_best["on_edge"])], zorder=3)
         rate = _written(at_best["rate"]) + " (edge)" * at_best["on_edge"]
-        axes.set_title(
-            f"{at_best['label']}: {rate if np.isfinite(at_best['perplexity']) else 'diverged'}", fontsize=7.5
-        )
+        found = rate if np.isfinite(at_best["perplexity"]) else "diverged"
+        gap = " " if len(at_best["label"]) + len(found) <= LONGEST else "\n"
+        axes.set_title(f"{at_best['label']}:{gap}{found}", fontsize=7.5)
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["rate"])), [_written(rate) for rate in sorted(set(table["rate"]))], fontsize=7)
     axes.minorticks_off()
@@ -67,7 +68,7 @@ def _seeds(axes: Axes, table: pd.DataFrame, rim: float) -> None:
 def _key(figure: Figure) -> None:
     marks = {"best rate": RINGS[False], "best, at an edge of the grid": RINGS[True], "above, or diverged": RIM}
     lines = [Line2D([], [], label=label, **look) for label, look in marks.items()]
-    others = Line2D([], [], color=PALE, linewidth=0.5, label="other methods")
+    others = Line2D([], [], color=PALE, linewidth=0.5, label="the others")
     figure.legend(handles=[*lines, others], loc="outside lower center", ncols=4)
 
 

@@ -19,13 +19,15 @@ class FigureRow:
     """One figure. reads: a study, or BENCHMARK. measure: what its records must have measured, if anything.
 
     drawn_by: module and function, which takes the records of the study and its rows, or the benchmark's record.
-    caption: question and key, for the report and the paper.
+    beside: further studies that it shows where a scale has them; with any, the function takes a third argument, their
+    records and rows by study. caption: question and key, for the report and the paper.
     """
 
     drawn_by: str
     reads: str
     caption: str
     measure: str | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -42,7 +44,29 @@ END_KEY = (
     "Probability of the end token in the place of the text's own tokens, its mean and quantiles over places, a row of "
     "marks a seed; at the right, by how much that raises perplexity, the mean over seeds."
 )
+RATES_KEY = (
+    "Validation perplexity over one grid; dots are seeds, the line their mean, pale lines the others. The ring is the "
+    "best rate, open where it is an edge of the grid and a better one may lie beyond; triangles stand for runs above "
+    "the frame, or diverged."
+)
 OWN: dict[str, FigureRow] = {
+    "effects": FigureRow(
+        drawn_by="effects.effects",
+        reads="ablation",
+        beside=("as_published", "ablation_tuned", "controls"),
+        caption="What was claimed, and what was measured? Changes of perplexity against the stage that is named last, "
+        "of controls against rsLoRA, with intervals adjusted after Holm; a measured mark is filled where its effect is "
+        "resolved. Shaded are the margins within which a change is not of interest; a pale bar reaches as far as "
+        "training could have taken a part, to first order, where that was measured. The axis is linear within one "
+        "percent and logarithmic beyond; the published magnitude is plain.",
+    ),
+    "learning_curves": FigureRow(
+        drawn_by="curves.learning_curves",
+        reads="ablation",
+        caption="When in training does a part begin to help? Loss of the training blocks less that of rsLoRA at the "
+        "same seed, which has the same blocks in the same order, as a mean over the steps that the axis names. Thin "
+        "lines are seeds, thick ones their mean.",
+    ),
     "ablation": FigureRow(
         drawn_by="ablation.ablation",
         reads="ablation",
@@ -117,9 +141,12 @@ OWN: dict[str, FigureRow] = {
     "learning_rates": FigureRow(
         drawn_by="rates.learning_rates",
         reads="rates",
-        caption="At which rate is each method at its best? Validation perplexity over one grid; dots are seeds, the "
-        "line their mean, pale lines the other methods. The ring is the best rate, open where it is an edge of the "
-        "grid and a better one may lie beyond; triangles stand for runs above the frame, or diverged.",
+        caption=f"At which rate is each method at its best? {RATES_KEY}",
+    ),
+    "part_rates": FigureRow(
+        drawn_by="rates.learning_rates",
+        reads="part_rates",
+        caption=f"At which rate of its own is each part at its best, beside A and B at theirs? {RATES_KEY}",
     ),
     "rank_scaling": FigureRow(
         drawn_by="scaling.rank_scaling",

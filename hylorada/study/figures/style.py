@@ -65,12 +65,18 @@ def save_figure(figure: Figure, stem: Path) -> None:
             figure.savefig(beside, format=ending[1:], metadata=undated)
 
 
-def seed_curves(axes: Axes, x: np.ndarray, curves: np.ndarray, *, label: str, colour: str, marker: str) -> None:
-    """Draw a thin line for each row of `curves` (seeds, points) and a thick one at their mean; no marker is dashed."""
+def seed_curves(
+    axes: Axes, x: np.ndarray, curves: np.ndarray, *, label: str, colour: str, marker: str, every: int = 1
+) -> None:
+    """Draw a thin line for each row of `curves` (seeds, points) and a thick one at their mean; no marker is dashed.
+
+    every: points from one marker to the next.
+    """
     if len(curves) > 1:
         axes.plot(x, curves.T, color=colour, linewidth=0.5, alpha=0.45)
     dashes = "solid" if marker else DASHES
-    axes.plot(x, curves.mean(axis=0), color=colour, linestyle=dashes, marker=marker, markersize=3.5, label=label)
+    look = dict(color=colour, linestyle=dashes, marker=marker, markersize=3.5, markevery=every, label=label)
+    axes.plot(x, curves.mean(axis=0), **look)
 
 
 def stage_look(stage: str) -> dict[str, str]:

@@ -47,6 +47,12 @@ def cut_words(asked: Specification | None) -> str:
     return ", ".join(cuts)
 
 
+def is_cut_short(asked: Specification) -> bool:
+    """Tell whether a run of a published procedure stops before the published last step; others are never cut."""
+    here, published = planned_steps(asked), published_steps(PROTOCOLS[asked.protocol.name])
+    return published is not None and here < published
+
+
 def _steps(rows: int, step: int, epochs: int, whole_steps: bool) -> int:
     whole = floor if whole_steps else ceil
     return int(whole(rows / step) * epochs)

@@ -88,8 +88,13 @@ def largest_difference(published: Records) -> float:
     return float(max(np.abs(one - other).max() for one, other in zip(*stores, strict=True)))
 
 
+def steps_by_lines(records: Records, row_of: Mapping[str, str]) -> dict[str, Effect]:
+    """Return the steps of the stages by the published metric; row_of: what the records call a stage."""
+    return _by_lines(records, row_of)[1]
+
+
 def _by_lines(records: Records, row_of: Mapping[str, str]) -> tuple[dict[str, float], dict[str, Effect]]:
-    """Return the published metric of each stage, and the steps by it; row_of: what the records call a stage."""
+    """Return the published metric of each stage, and the steps by it."""
     stores = {stage: published_lines(records, row_of[stage]) for stage in STAGES}
     levels = {stage: line_means(lines).mean for stage, lines in stores.items()}
     steps = {stage: line_ratio(stores[stage], stores[row.against]) for stage, row in STAGES.items() if row.against}

@@ -75,7 +75,9 @@ def reads(output: Output, name: str, settings: Settings) -> str:
     """
     if output.of != NAMED:
         return output.of
-    return (figure_row if output.rule == "figure" else table_row)(settings, name).reads
+    if output.rule == "figure":
+        return ALL if (row := figure_row(settings, name)).beside else row.reads
+    return table_row(settings, name).reads
 
 
 def runs_behind(made_of: str, path: Path, settings: Settings) -> Plan:

@@ -14,6 +14,7 @@ from fake_studies import (
     base_records,
     by_layers,
     by_length,
+    by_part_rate,
     by_rank,
     by_rate,
     points,
@@ -44,6 +45,7 @@ def inputs(records, stages, places, benchmark):
     """What each kind of figure is drawn from."""
     studies = {
         "rates": study_records("rates", by_rate),
+        "part_rates": study_records("part_rates", by_part_rate, seeds=2),
         "ranks": study_records("ranks", by_rank),
         "context": study_records("context", by_length),
         "long_context": study_records("long_context", by_length),
@@ -57,7 +59,8 @@ def inputs(records, stages, places, benchmark):
     }
     with_tokens = ("ablation", "position_nll")
     return {name: (records, STAGES) if name in with_tokens else studies[row.reads] for name, row in OWN.items()} | {
-        "direct": (records, STAGES)
+        "direct": (records, STAGES),
+        "effects": (records, STAGES, {"controls": (records, STAGES)}),
     }
 
 
