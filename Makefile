@@ -1,5 +1,6 @@
 # make paper: everything from nothing, figures, tables and PDF.   make test: the tests and the notebooks.
 PYTHON ?= python3
+SCALE_GIVEN := $(filter-out undefined default,$(origin SCALE))
 SCALE ?= micro
 RECORDS ?=
 
@@ -13,7 +14,9 @@ export PATH := $(BIN):$(PATH)
 
 # What was given, as it was given: one word to the shell, and nothing that make would expand.
 quoted = '$(subst ','\'',$(value $1))'
-RECORDS_OF_SCALE = $(call quoted,RECORDS)/$(call quoted,SCALE)
+# The workflow's settings: kept records without a scale are those of the largest one there.
+ASKED = $(if $(SCALE_GIVEN),scale=$(call quoted,SCALE) $(if $(value RECORDS),records=$(call quoted,RECORDS)/$(call quoted,SCALE)),\
+	$(if $(value RECORDS),records=$(call quoted,RECORDS),scale=$(call quoted,SCALE)))
 unexport SCALE RECORDS
 
 # Snakemake and the hub's library keep caches under the home folder, which not every account can write to.
@@ -26,7 +29,7 @@ endif
 help:
 	@echo 'make setup   Python environment in .venv with the locked packages (and pdflatex and tcmalloc, where there are none)'
 	@echo 'make paper   setup, then every run, table, figure and paper/main.pdf; SCALE=smoke|micro|full|gpt2 (now: '$(call quoted,SCALE)')'
-	@echo '             RECORDS=data/reference: from kept records of that scale, without any run'
+	@echo '             RECORDS=data/reference: from kept records of that scale, else of the largest kept, without any run'
 	@echo 'make docs    setup, then docs/paper.pdf, docs/index.html and the result in README.md, from the kept records of the largest scale'
 	@echo 'make quick   setup, then the formulas and the claims of one family: under a minute'
 	@echo 'make test    setup, then the tests and the notebooks'
@@ -44,7 +47,7 @@ setup: $(if $(ACTIVE),,.venv/.stamp)
 	@touch $@
 
 paper: setup
-	@trap 'echo "make: interrupted; the same command goes on from what is done" >&2; exit 130' INT; snakemake --cores all --config scale=$(call quoted,SCALE) $(if $(value RECORDS),records=$(RECORDS_OF_SCALE))
+	@trap 'echo "make: interrupted; the same command goes on from what is done" >&2; exit 130' INT; snakemake --cores all --config $(ASKED) && python tools/full_answer.py $(ASKED)
 
 docs: setup
 	python tools/make_docs.py

@@ -14,14 +14,18 @@ from hylorada.study.figures.rows import figure_row, figures_of
 from hylorada.study.plan.runs import cells
 from hylorada.study.plan.digest import code_digest
 from hylorada.study.plan.scales import load_settings
+from hylorada.study.records.kept import kept_scale, largest_kept
 from hylorada.study.sources.identity import corpus_folder, model_folder, source_identity
 from hylorada.study.results.rows import JUDGED, table_row, tables_of
 from hylorada.study.paper.compile import find_tex, tex_advice
 
-SCALE = config.get("scale", "micro")
+OWN = "results/runs"
+RECORDS = config.get("records", OWN)  # kept records of an earlier study are read as they are: nothing runs
+if RECORDS != OWN and "scale" not in config:
+    RECORDS = str(largest_kept(RECORDS))
+SCALE = config.get("scale", "micro" if RECORDS == OWN else kept_scale(RECORDS))
 SETTINGS = load_settings(SCALE)
-RECORDS = config.get("records", "results/runs")  # kept records of an earlier study are read as they are: nothing runs
-CELLS = cells(SETTINGS) if RECORDS == "results/runs" else {}
+CELLS = cells(SETTINGS) if RECORDS == OWN else {}
 RUNS = [run for runs in CELLS.values() for run in runs]
 MODELS = {model_folder(run.base, "data").name: run.base for run in RUNS}  # by their folders
 CORPORA = {corpus_folder(run.corpus, "data").name: run.corpus for run in RUNS}
@@ -144,7 +148,8 @@ rule run:
         scale=SCALE,
         runs=lambda wildcards: [run.name for run in CELLS[wildcards.cell]],
     shell:
-        "hylorada run --scale {params.scale:q} --runs {params.runs:q} --summary {output} 2>&1 | tee {log}"
+        "hylorada run --scale {params.scale:q} --runs {params.runs:q} --summary {output}"
+        " --progress results/progress 2>&1 | tee {log}"
 
 
 rule table:

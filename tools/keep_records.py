@@ -11,6 +11,7 @@ from pathlib import Path
 from hylorada.errors import HyLoRADAError
 from hylorada.files import write_json, written_beside
 from hylorada.study.checkout import project_root
+from hylorada.study.plan.record import read_record
 from hylorada.study.plan.runs import all_runs, unfinished
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.records.records import KEPT
@@ -30,13 +31,18 @@ def keep(scale: str, source: Path, target: Path) -> int:
         raise HyLoRADAError(
             f"{source} lacks {len(missing)} runs of {scale}, the first {missing[0]}; finish them first."
         )
+    trained = 0
     with written_beside(target) as beside:
         for run in runs:
+            training = read_record(run.folder(source) / "record.json").training
+            trained += training.targets if training else 0
             (beside / run.name).mkdir(parents=True)
             for file in FILES:
                 if (run.folder(source) / file).is_file():
                     shutil.copyfile(run.folder(source) / file, beside / run.name / file)
-        write_json(beside / KEPT, {"scale": scale, "runs": len(runs), "kept_at": git_state(project_root())["commit"]})
+        kept_at = git_state(project_root())["commit"]
+        kept = {"scale": scale, "runs": len(runs), "trained_tokens": trained, "kept_at": kept_at}
+        write_json(beside / KEPT, kept)
     return len(runs)
 
 

@@ -14,26 +14,20 @@ from artifact_table import filled
 
 from hylorada.cli import main as hylorada
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, sha256_of, write_json, written_beside
+from hylorada.files import sha256_of, write_json, written_beside
 from hylorada.study.checkout import project_root
 from hylorada.study.claims import summary
 from hylorada.study.claims.judgement import Judgement, judge
 from hylorada.study.figures.rows import FIGURES
 from hylorada.study.page.pictures import with_palette
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.records.records import KEPT
+from hylorada.study.records.kept import kept_scale, largest_kept
 from hylorada.study.results.protocols import protocol_table
 
 DOCS, REFERENCE = project_root() / "docs", project_root() / "data" / "reference"
 README, MADE = project_root() / "README.md", DOCS / "made.json"
 RESULT = "ablation"  # the figure that the README shows
 PICTURE, PAPER, PAGE = DOCS / "result.png", DOCS / "paper.pdf", DOCS / "index.html"
-
-
-def largest_kept() -> str:
-    """Return the scale of which most runs are kept."""
-    kept = [read_json(path) for path in sorted(REFERENCE.glob(f"*/{KEPT}"))]
-    return max(kept, key=lambda one: one["runs"])["scale"]
 
 
 def digest_of(records: Path) -> str:
@@ -93,7 +87,7 @@ def _run(step: list[str]) -> None:
 
 def main() -> None:
     """Make everything anew."""
-    scale = largest_kept()
+    scale = kept_scale(largest_kept(REFERENCE))
     with tempfile.TemporaryDirectory() as scratch:
         make(scale, Path(scratch))
     judgement = judge(load_settings(scale), REFERENCE / scale)

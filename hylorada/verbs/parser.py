@@ -46,13 +46,21 @@ def parser() -> argparse.ArgumentParser:
 
     running = "train and evaluate the scale's runs; write their records"
     run = _verb(
-        verbs, "run", runs.do_run, running, "scale data records tracker quiet", files="summary", folders="records"
+        verbs,
+        "run",
+        runs.do_run,
+        running,
+        "scale data records tracker quiet",
+        files="summary",
+        folders="records progress",
     )
     run.add_argument("--study", help="only the runs of this study, or of the ablation (default: everything)")
     run.add_argument("--stage", nargs="+", help="only the runs of these stages, or of these rows of a study")
     run.add_argument("--runs", nargs="+", metavar="NAME", help="only the runs of these names")
     run.add_argument("--summary", type=Path, help="write a summary of the runs to this JSON file when all are done")
     run.add_argument("--jobs", type=int, default=1, help="runs at once, each in a process of its own (1)")
+    sharing = "tell the progress of the whole scale, in turn with all processes that name this folder"
+    run.add_argument("--progress", type=Path, metavar="FOLDER", help=sharing)
     run.add_argument("--dry-run", action="store_true", help="list the runs, their tokens and time, and stop")
 
     writing = "write the ablation table and the numbers of the paper"

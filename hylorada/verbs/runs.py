@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from hylorada.verbs.common import log_to_stderr, settings_of
 
 if TYPE_CHECKING:
     from hylorada.study.plan.runs import Run
+    from hylorada.study.plan.settings import Settings
     from hylorada.study.plan.specification import Specification
+    from hylorada.study.run.progress import Progress
 
 LOG = logging.getLogger(__name__)
 
@@ -113,11 +116,11 @@ def do_evaluate(options: argparse.Namespace) -> None:
 def do_run(options: argparse.Namespace) -> None:
     """Make every record of the scale, or of one stage, that is not there yet."""
     from hylorada.files import write_json
-    from hylorada.study.checkout import project_root
     from hylorada.study.plan.record import read_record
     from hylorada.study.plan.runs import unfinished
     from hylorada.study.run.forecast import forecast
     from hylorada.study.run.jobs import run_at_once
+    from hylorada.study.run.progress import told
     from hylorada.study.run.share import share_out, stand_alone
 
     rank = stand_alone()
@@ -125,22 +128,26 @@ def do_run(options: argparse.Namespace) -> None:
         raise HyLoRADAError(f"--jobs {options.jobs} is too small; use 1 or more.")
     if options.jobs > 1 and rank is not None:
         raise HyLoRADAError(f"--jobs {options.jobs} in one of several processes; start as many processes instead.")
-    wanted = _wanted(settings_of(options), options)
+    settings = settings_of(options)
+    wanted = _wanted(settings, options)
     done = {run.name for run in wanted if (run.folder(options.records) / "record.json").is_file()}
     if options.dry_run:
-        reference = project_root() / "data" / "reference" / "micro"
-        print("\n".join(forecast(wanted, done, options.records, reference)))
+        print("\n".join(forecast(wanted, done, options.records, _references(), options.data)))
         return
     # killed at its very end, a run leaves its work beside its record
     left = unfinished(wanted, options.records)
-    if rank is not None:
-        share_out(wanted, options.records, partial(_make, options, progress=False))
-    elif options.jobs > 1 and left:
-        run_at_once(left, partial(_make_beside_others, options, allocator.in_use()), options.jobs)
-    else:
-        for number, run in enumerate(left, 1):
-            LOG.info("run %d of %d: %s", number, len(left), run.name)
-            _make(options, run, progress=not options.quiet)
+    progress = partial(_progress, options, settings, wanted)
+    jobs = options.jobs if rank is None else None
+    with told(progress, options.progress, jobs) if left and not rank else nullcontext() as begin:
+        if rank is not None:
+            share_out(wanted, options.records, partial(_make, options, progress=False))
+        elif options.jobs > 1 and left:
+            run_at_once(left, partial(_make_beside_others, options, allocator.in_use()), options.jobs)
+        else:
+            for number, run in enumerate(left, 1):
+                LOG.info("run %d of %d: %s", number, len(left), run.name)
+                begin(run.name)
+                _make(options, run, progress=not options.quiet)
     if rank:
         return  # the first process tells what all have done
     records = [read_record(run.folder(options.records) / "record.json") for run in wanted]
@@ -148,6 +155,29 @@ def do_run(options: argparse.Namespace) -> None:
     if options.summary is not None:
         rows = [{"name": r.name, "identity": r.identity, "results": r.results} for r in records]
         write_json(options.summary, rows)
+
+
+def _progress(
+    options: argparse.Namespace, settings: "Settings", wanted: list["Run"], since: float, jobs: int | None
+) -> "Progress":
+    """Return how the runs stand that are made here, or all of the scale where several processes make them."""
+    from hylorada.study.plan.runs import plan
+    from hylorada.study.run.progress import Progress
+
+    names, planned = {run.name for run in wanted}, {}
+    for study in settings.tables if options.study is None else [options.study]:
+        for run in (run for runs in plan(settings, study).values() for run in runs):
+            if options.progress is not None or run.name in names:
+                planned.setdefault(run.name, (study, run))
+    return Progress(planned, options.records, _references(), options.data, since, jobs)
+
+
+def _references() -> list[Path]:
+    """Return the folders of kept records, which tell how long a kind of run takes that is not done here yet."""
+    from hylorada.study.checkout import project_root
+    from hylorada.study.records.kept import kept_scales
+
+    return kept_scales(project_root() / "data" / "reference")
 
 
 def _make(options: argparse.Namespace, run: "Run", *, progress: bool) -> None:
@@ -178,8 +208,6 @@ def _make_beside_others(options: argparse.Namespace, parents: str, run: "Run") -
 
 def _watched(options: argparse.Namespace, name: str, specification: "Specification"):
     """Return a context that gives what to call after each step, for the tracker that was asked for."""
-    from contextlib import nullcontext
-
     if options.tracker is None or specification.training is None:
         return nullcontext()
     from hylorada.tracking import tracked

@@ -59,6 +59,8 @@ def fake_workflow(tmp_path):
     for name in ("requirements.lock", "pyproject.toml", ".venv/.stamp", ".venv/bin/snakemake"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text('#!/bin/sh\nprintf \'%s\\n\' told "$@" "$XDG_CACHE_HOME"\n')
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "full_answer.py").write_text("")
     (tmp_path / ".venv/bin/snakemake").chmod(0o755)
 
     def paper(*given: str, **surroundings: str | None) -> list[str]:
@@ -79,6 +81,8 @@ def test_a_scale_is_one_word_whatever_it_holds_and_nothing_in_it_runs(scale, fak
     *asked, _ = fake_workflow(f"SCALE={scale}", "RECORDS=kept ones")
     assert asked == ["--cores", "all", "--config", f"scale={scale}", f"records=kept ones/{scale}"]
     assert fake_workflow(SCALE=scale)[3] == f"scale={scale}"
+    assert fake_workflow()[3:-1] == ["scale=micro"]
+    assert fake_workflow("RECORDS=kept ones")[3:-1] == ["records=kept ones"], "of the largest scale that is kept there"
     assert sorted(tmp_path.iterdir()) == before
     for line in (ROOT / "Snakefile").read_text(encoding="utf-8").splitlines():
         for value in re.findall(r"\{(?:params\.\w+|SCALE|RECORDS)(:q)?\}", line):

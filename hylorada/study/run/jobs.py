@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.plan.runs import Run
-from hylorada.study.run.forecast import trained_tokens
+from hylorada.study.run.amounts import trained_tokens
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 30.0  # seconds that a worker has to end by itself
@@ -67,10 +67,8 @@ def check_none_failed(failed: Mapping[str, str], of: int, left: int = 0) -> None
 
 def cost(run: Run) -> float:
     """Return the tokens that a run trains on, in all epochs; a whole text counts as more than any number of them."""
-    if run.specification.training is None:
-        return 0.0
-    tokens = trained_tokens(run)
-    return inf if tokens is None else tokens * run.specification.training.num_epochs
+    tokens = trained_tokens(run.specification, None)
+    return inf if tokens is None else tokens
 
 
 @contextmanager

@@ -97,12 +97,18 @@ def test_a_place_that_may_not_be_written_is_one_line(tmp_path, monkeypatch, caps
 
 def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["run", "--scale", "gpt2", "--dry-run"]) == 0
+    assert main(["run", "--dry-run"]) == 0
     *lines, summary = capsys.readouterr().out.splitlines()
-    count = len(all_runs(load_settings("gpt2")))
+    count = len(all_runs(load_settings("micro")))
     assert len(lines) == count > 51 and all(line.startswith("to do") for line in lines)
-    assert summary.startswith(f"0 done, {count} to do: about ") and " h of one process" in summary
+    assert summary.startswith(f"0 done, {count} to do: about ") and " min of one process, at the pace of" in summary
     assert "at the pace of the reference records (cpu, " in summary
+    assert main(["run", "--scale", "gpt2", "--study", "direct", "--stage", "base", "--dry-run"]) == 0
+    summary = capsys.readouterr().out.splitlines()[-1]
+    assert (
+        summary.startswith("0 done, 1 to do: no estimate (hub:Salesforce/wikitext")
+        and "before it is fetched" in summary
+    )
     assert list(tmp_path.iterdir()) == []
 
 
