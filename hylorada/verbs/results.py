@@ -70,7 +70,7 @@ def do_rates(options: argparse.Namespace) -> None:
     import yaml
 
     from hylorada.study.records.records import study_records
-    from hylorada.study.results.rates import best_rates, part_rates, tuned_rates
+    from hylorada.study.results.rates import best_rates, longer_runs, part_rates, tuned_rates
 
     settings, found = settings_of(options), {}
     for study, setting in (("rates", tuned_rates), ("part_rates", part_rates)):
@@ -80,6 +80,14 @@ def do_rates(options: argparse.Namespace) -> None:
         print(best.to_string())
         if edges := [arm for arm, rate in best.iterrows() if rate["on_edge"]]:
             LOG.warning("at the edge of the grid, so a better rate may lie beyond: %s", ", ".join(edges))
+        if longer := longer_runs(settings, study):
+            steps, studies = longer
+            most = max(studies, key=studies.__getitem__)
+            LOG.warning(
+                "chosen after %d steps, for runs of up to %d (%s%s): the best rate of few steps can be the worst of many, "
+                "so give %s their train_tokens",
+                *(steps, studies[most], most, f" and {len(studies) - 1} more" * (len(studies) > 1), study),
+            )
         found[setting.__name__] = setting(best)
     print(yaml.safe_dump(found, sort_keys=False), end="")
 

@@ -4,9 +4,15 @@ import numpy as np
 import pandas as pd
 
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.budget import planned_steps
+from hylorada.study.plan.protocol import GIVEN
+from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row
+from hylorada.study.plan.runs import plan
+from hylorada.study.plan.settings import Settings
 from hylorada.study.records.records import Records
 
+SWEEPS = ("rates", "part_rates")  # studies that choose rates
 SAME_MODEL = {"hylorada": "landmarks"}  # methods that are a stage under another name
 
 
@@ -66,3 +72,20 @@ def tuned_rates(best: pd.DataFrame) -> dict[str, float]:
     rates = {arm: float(rate) for arm, rate in best["rate"].items()}
     rates |= {stage: rates[method] for method, stage in SAME_MODEL.items() if method in rates}
     return dict(sorted(rates.items(), key=lambda item: (item[0] not in STAGES, item[0])))
+
+
+def longer_runs(settings: Settings, sweep: str) -> tuple[int, dict[str, int]] | None:
+    """Return the steps of a sweep, and of the studies that its rates are for and that train longer; None where none is.
+
+    Runs on all their text have no steps before they are made, and are left out, as are those whose rates a published
+    protocol fixes.
+    """
+    steps = {study: _steps(settings, study) for study in settings.tables if study == sweep or study not in SWEEPS}
+    longer = {study: most for study, most in steps.items() if most > steps[sweep]}
+    return (steps[sweep], longer) if longer else None
+
+
+def _steps(settings: Settings, study: str) -> int:
+    asked = [run.specification for runs in plan(settings, study).values() for run in runs]
+    free = [one for one in asked if PROTOCOLS[one.protocol.name].learning_rate == GIVEN]
+    return max((planned_steps(one) or 0 for one in free), default=0)
