@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     why = _verb(verbs, "why", results.do_why, tracing, "scale records")
     why.add_argument("what", help="a figure, table, page or record, or the id of a claim in paper/claims.yaml")
     why.add_argument("--row", help="only this row of a table, and the row it is held against")
+    why.add_argument("--ids", action="store_true", help="with the digests of records, weights, text and code")
     why.add_argument("--claims", type=Path, default=CLAIMS, help=f"what `hylorada claims` wrote ({CLAIMS})")
     judging = "judge every published statement; write verdicts, tables and a figure"
     claims = _verb(

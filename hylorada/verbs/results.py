@@ -84,8 +84,8 @@ def do_rates(options: argparse.Namespace) -> None:
             steps, studies = longer
             most = max(studies, key=studies.__getitem__)
             LOG.warning(
-                "chosen after %d steps, for runs of up to %d (%s%s): the best rate of few steps can be the worst of many, "
-                "so give %s their train_tokens",
+                "chosen after %d steps, for runs of up to %d (%s%s): the best rate of few steps can be the worst of "
+                "many, so give %s their train_tokens",
                 *(steps, studies[most], most, f" and {len(studies) - 1} more" * (len(studies) > 1), study),
             )
         found[setting.__name__] = setting(best)
@@ -147,4 +147,4 @@ def do_why(options: argparse.Namespace) -> None:
     from hylorada.study.trace.why import why
 
     settings = settings_of(options)
-    print("\n".join(why(options.what, settings, options.records, options.claims, options.row)))
+    print("\n".join(why(options.what, settings, options.records, options.claims, options.row, options.ids)))

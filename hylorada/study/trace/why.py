@@ -16,19 +16,29 @@ from hylorada.study.trace.freshness import later_than, some, state
 from hylorada.study.trace.outputs import CLAIMS, Plan, find_output, held_against, reads, runs_behind
 
 CLAIM = re.compile(r"[A-Z]{2}-\d{3}")
+DIGESTS = re.compile(r"(?<=\w)-[0-9a-f]{8}\b|; (?:weights|tokens) sha256 [0-9a-f]+|digest [0-9a-f]+, ")
+COMMIT = re.compile(r"\b([0-9a-f]{7})[0-9a-f]{33}\b")
+COMMAND = "hylorada run --runs"  # which takes names as they are
 IN_LINE = ("seed", "time")  # said beside the name of each run
 RUN_FILES = ("record.json", "nll.npz", "lines.npz", "adapter")
 
 
-def why(what: str, settings: Settings, records: Path, claims: Path, row: str | None = None) -> list[str]:
+def why(
+    what: str, settings: Settings, records: Path, claims: Path, row: str | None = None, ids: bool = False
+) -> list[str]:
     """Return lines that lead from `what` to the runs it rests on, and from them to all that made them.
 
     what: a file of the study, a record's folder or file, or the id of a claim. row: only this row of a table and the
-    one it is held against.
+    one it is held against. ids: with digests of records, weights, text and code, which else stand in commands alone.
 
     Raises:
         HyLoRADAError: this kind of file is not known, the file or the claim is not there, or there is no such row.
     """
+    first, *lines = _chain(what, settings, records, claims, row)
+    return [first, *(line if ids or COMMAND in line else _by_name(line) for line in lines)]
+
+
+def _chain(what: str, settings: Settings, records: Path, claims: Path, row: str | None) -> list[str]:
     path = Path(what)
     if CLAIM.fullmatch(what):
         return _claim(what, claims, read_archive(records))
@@ -169,6 +179,11 @@ def _tree(
         lines += [f"│  ├─ {name}: NO RECORD; `hylorada run --runs {name}` makes it" for name in missing.get(row, [])]
     ends = ["├─"] * (len(shared) - 1) + ["└─"]
     return [*lines, *(f"{end} {heading:8} {text}" for end, (heading, text) in zip(ends, shared.items(), strict=True))]
+
+
+def _by_name(line: str) -> str:
+    """Return a line without digests, and with the first digits of a commit."""
+    return COMMIT.sub(r"\1", DIGESTS.sub("", line))
 
 
 def _without(told: Mapping[str, str], headings: Iterable[str]) -> dict[str, str]:

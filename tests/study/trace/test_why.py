@@ -55,7 +55,7 @@ def own(made, tmp_path, monkeypatch):
 
 def ask(capsys, *words: str, scale: str = "own.yaml") -> str:
     capsys.readouterr()
-    assert main(["why", "--scale", scale, *words]) == 0, capsys.readouterr().err
+    assert main(["why", "--ids", "--scale", scale, *words]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
 
@@ -88,6 +88,19 @@ def test_a_file_leads_to_command_rule_runs_settings_data_code_and_machine(own, c
     assert re.search(rf"^rule {rule}:", (ROOT / "Snakefile").read_text(), flags=re.MULTILINE)
     command = re.search(r"made by  hylorada (.+?)   \(", told).group(1)
     parser().parse_args(command.split())
+
+
+def test_a_reader_who_asks_for_no_ids_sees_names_and_no_digests(own, capsys):
+    for words in (["figures/ablation.pdf"], ["AF-021"]):
+        assert main(["why", "--scale", "own.yaml", *words]) == 0
+        told = capsys.readouterr().out
+        assert "rslora-seed0: seed 0, perplexity " in told and "commit   0000000\n" in told
+        assert "code     the present code" in told and "sha256" not in told
+        assert re.findall(r"\b[0-9a-f]{8,}\b", told) == []
+    (late,) = (own / "results" / "runs").glob("rslora-seed1-*")
+    shutil.rmtree(late)
+    assert main(["why", "--scale", "own.yaml", "figures/ablation.pdf"]) == 0
+    assert f"`hylorada run --runs {late.name}` makes it" in capsys.readouterr().out, "a command takes the whole name"
 
 
 def test_a_row_leads_to_its_runs_and_those_it_is_held_against(own, capsys):
