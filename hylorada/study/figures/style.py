@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import Literal, ParamSpec
 
@@ -60,9 +61,11 @@ def save_figure(figure: Figure, stem: Path) -> None:
             figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for ending, undated in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-        target = stem.with_name(stem.name + ending)
-        with mpl.rc_context(STYLE), written_beside(target) as beside:
-            figure.savefig(beside, format=ending[1:], metadata=undated)
+        target, drawn = stem.with_name(stem.name + ending), BytesIO()
+        with mpl.rc_context(STYLE):
+            figure.savefig(drawn, format=ending[1:], metadata=undated)  # not to the disk: a full one is a fault there
+        with written_beside(target) as beside:
+            beside.write_bytes(drawn.getbuffer())
 
 
 def seed_curves(
