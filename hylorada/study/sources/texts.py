@@ -7,6 +7,7 @@ joined to articles (`wikitext`); in any other corpus a row is an article, a line
 
 import json
 import sys
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hylorada.study.sources.wikitext import Columns, group_articles
 from hylorada.texts import is_unicode
 
 BOM = "\ufeff"  # that a row of its own file began with, before it became one of many
+UNSEEN = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad"))  # marks of order, joints, soft hyphens
 NO_ACCIDENT = 20  # words from which two texts are not alike by chance, as headings are
 
 
@@ -43,17 +45,18 @@ def save(columns: Mapping[str, Columns], folder: Path, progress: bool) -> dict[s
 def hold_apart(columns: dict[str, Columns], name: str) -> dict[str, Columns]:
     """Return the splits of a corpus of the user's, none of whose longer texts is in two of them.
 
+    White space, case, signs without a look and the form of accents make no other text.
+
     Raises:
         HyLoRADAError: a text of NO_ACCIDENT words or more is; what is scored must not have been trained on.
     """
     first: dict[str, str] = {}
     for part in SPLITS:
-        for text in {text.strip() for text in columns[part]["text"]}:
-            if len(text.split()) < NO_ACCIDENT:
-                continue
-            if first.setdefault(text, part) != part:
+        for text in set(columns[part]["text"]):
+            words = unicodedata.normalize("NFKC", text).translate(UNSEEN).casefold().split()
+            if len(words) >= NO_ACCIDENT and first.setdefault(alike := " ".join(words), part) != part:
                 raise HyLoRADAError(
-                    f"{name}: a text is in {first[text]} and in {part} ({' '.join(text.split()[:6])} ...); "
+                    f"{name}: a text is in {first[alike]} and in {part} ({' '.join(text.split()[:6])} ...); "
                     "keep it in one of them."
                 )
     return columns

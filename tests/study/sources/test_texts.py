@@ -2,6 +2,8 @@
 
 import json
 import os
+import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,6 +98,25 @@ def test_a_corpus_of_the_users_own_is_refused_when_a_text_is_in_two_splits(words
             texts.hold_apart(columns, "mine")
     else:
         assert texts.hold_apart(columns, "mine") is columns
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        str.upper,
+        lambda t: t.replace(" ", "\u00a0\n"),
+        lambda t: f"\ufeff{t}\u200b",
+        partial(unicodedata.normalize, "NFD"),
+    ],
+    ids=["case", "white space", "unseen signs", "accents"],
+)
+def test_a_text_is_known_again_in_another_form(other):
+    text = " ".join(f"wörd{number}" for number in range(20))
+    columns = {part: {"title": [""], "text": [part]} for part in SPLITS} | {"train": {"title": [""], "text": [text]}}
+    columns["test"]["text"] = [other(text)]
+    assert other(text) != text
+    with pytest.raises(HyLoRADAError, match="mine: a text is in train and in test"):
+        texts.hold_apart(columns, "mine")
 
 
 @pytest.mark.parametrize("form", ["txt", "jsonl", "parquet", "folders"])
