@@ -17,25 +17,25 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object, send_to_device
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from hylorada import checkpoint
 from hylorada.arguments import checked
-from hylorada.batches import Collate, mixed, pad_right
+from hylorada.batches import Collate, pad_right
 from hylorada.errors import HyLoRADAError
 from hylorada.files import check_output
-from hylorada.loss import IGNORED, causal_lm_loss, causal_lm_nll, real_targets
+from hylorada.loss import IGNORED, causal_lm_nll, real_targets
 from hylorada.model import HyLoRADAModel
 from hylorada.packing import check_keeps_apart, is_packed
-from hylorada.precision import Precision
-from hylorada.rates import parameter_groups, share_of_rate
+from hylorada.rates import parameter_groups
 from hylorada.rows import NAMES
 from hylorada.scoring import evaluating
 from hylorada.states import check_some_train
 from hylorada.training_config import IS_TRAINING_SETTING, TrainingConfig
 from hylorada.training_data import batches_of
 from hylorada.training_state import TrainingState, load_state, save_state
+from hylorada.training_step import TrainingStep
 
 __all__ = ["HyLoRADATrainer", "TrainingConfig", "TrainingResult", "pad_right", "parameter_groups"]
 LOG = logging.getLogger(__name__)
@@ -121,13 +121,11 @@ class HyLoRADATrainer:
             raise HyLoRADAError("there is nothing to train on; give train_dataset or train_dataloader.")
         self.eval_batches = sources("eval", eval_dataset, eval_dataloader)
         model.to(self.accelerator.device)
-        self.precision = Precision(config.mixed_precision, model.base_model.dtype, self.accelerator.device)
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, config), weight_decay=config.weight_decay)
         for parameter in model.adapter_tensors().values():
             parameter.data = broadcast(parameter.data)  # all processes start as the first one, whatever their seeds
         self.steps_per_epoch = math.ceil(len(self.train_batches) / config.gradient_accumulation_steps)
         self.total_steps = self.steps_per_epoch * config.num_epochs
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._share_of_rate)
+        self.step = TrainingStep(model, config, self.accelerator, self.total_steps)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
         self.seconds = 0.0  # spent before the last checkpoint, however often interrupted
@@ -151,7 +149,7 @@ class HyLoRADATrainer:
         with bar, torch.random.fork_rng(devices):  # the caller's random state is not ours to move
             for epoch in range(len(self.history) // self.steps_per_epoch, self.config.num_epochs):
                 for micro_batches in self._steps(epoch):
-                    row = self._step(micro_batches)
+                    row = self.step.take(len(self.history), micro_batches)
                     if self.eval_batches is not None and row["step"] % self.steps_per_epoch == 0:
                         row |= {"epoch": epoch + 1} | self._evaluate()
                         self._keep_if_best(row)
@@ -189,56 +187,6 @@ class HyLoRADATrainer:
             self.keeps_apart = True
         return send_to_device(batch, self.accelerator.device)
 
-    def _step(self, micro_batches: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Take one optimiser step on the mean loss over all targets of its micro-batches."""
-        step = len(self.history)
-        targets = sum((batch["labels"][:, 1:] != IGNORED).sum() for batch in micro_batches)
-        targets = self.accelerator.reduce(targets, "sum").item()
-        rate = self.schedule.get_last_lr()[0]
-        if targets == 0:
-            if not self.config.allow_empty_steps:
-                raise HyLoRADAError(
-                    f"step {step + 1} has no target: every label is {IGNORED} or alone in its sequence."
-                )
-            self.schedule.step()
-            return {"step": step + 1, "loss": 0.0, "learning_rate": rate, "targets": 0}
-        is_taken = False
-        while not is_taken:
-            loss = self._add_gradients(micro_batches, targets)
-            if not math.isfinite(loss):
-                raise HyLoRADAError(
-                    f"the loss became {loss} at step {step + 1}; lower learning_rate, or look at the data."
-                )
-            if self.config.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-            is_taken = self.precision.step(self.optimizer)
-            self.optimizer.zero_grad()
-        self.schedule.step()
-        return {"step": step + 1, "loss": loss, "learning_rate": rate, "targets": targets}
-
-    def _add_gradients(self, micro_batches: list[dict[str, Tensor]], targets: int) -> float:
-        """Take the gradients of the summed loss of all micro-batches over `targets`, in float32; return that loss."""
-        loss = 0.0
-        for index, batch in enumerate(micro_batches):
-            seeds = self.config.seed, len(self.history), index, self.accelerator.process_index
-            torch.manual_seed(mixed(*seeds))  # of the dropout
-            with self.precision.autocast():
-                share = causal_lm_loss(
-                    self.model, **batch, target_count=targets, chunk_tokens=self.config.loss_chunk_tokens
-                )
-            self.precision.backward(share)
-            loss += self.accelerator.reduce(share.detach(), "sum").item()
-        self._add_up_gradients()
-        self.precision.unscale(self.optimizer)
-        return loss
-
-    def _add_up_gradients(self) -> None:
-        """Sum gradients over processes once a step: adapters are small, and each loss is a share of the whole."""
-        if self.accelerator.num_processes > 1:
-            for parameter in self.model.trainable_parameters():
-                if parameter.grad is not None:  # a part that a protocol keeps out of the pass gets none
-                    parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
-
     def _evaluate(self) -> dict[str, float]:
         """Return the mean loss over all targets of the data for evaluation, and its perplexity."""
         total, targets = 0.0, 0
@@ -273,9 +221,6 @@ class HyLoRADATrainer:
             kept = best if self.config.load_best_model_at_end else scored[-1]
             card.metrics = card.metrics | {name: kept[name] for name in ("eval_loss", "eval_perplexity")}
 
-    def _share_of_rate(self, step: int) -> float:
-        return share_of_rate(self.config.lr_schedule, self.config.warmup_ratio, step, self.total_steps)
-
     def _is_checkpoint(self) -> bool:
         done, every = len(self.history), self.config.checkpoint_every
         return every is not None and (done % every == 0 or done == self.total_steps)
@@ -296,12 +241,8 @@ class HyLoRADATrainer:
     def _save_state(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        machinery = {
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
-            "generators": self.train_batches.generator_states(len(self.history) % self.steps_per_epoch > 0),
-        }
+        generators = self.train_batches.generator_states(len(self.history) % self.steps_per_epoch > 0)
+        machinery = self.step.state_dict() | {"generators": generators}
         state = TrainingState(self.history, time.perf_counter() - self.started, machinery, self.best)
         save_state(self.output_dir / STATE_FOLDER, self._settings, self.model, state)
 
@@ -309,8 +250,6 @@ class HyLoRADATrainer:
         folder = self.output_dir / STATE_FOLDER
         if not folder.is_dir() or (state := load_state(folder, self._settings, self.model)) is None:
             return
-        self.optimizer.load_state_dict(state.machinery["optimizer"])
-        self.schedule.load_state_dict(state.machinery["schedule"])
-        self.precision.scaler.load_state_dict(state.machinery["scaler"])
+        self.step.load_state_dict(state.machinery)
         self.train_batches.go_on_from(state.machinery["generators"])
         self.history, self.seconds, self.best = state.history, state.seconds, state.best

@@ -20,8 +20,8 @@ def gradients(family: str, dtype: torch.dtype, mixed_precision: str = "no", scal
     config = TrainingConfig(mixed_precision=mixed_precision)
     trainer = HyLoRADATrainer(model, config, sequences(4), progress=False)
     if not scaled:
-        trainer.precision.scaler = torch.amp.GradScaler("cpu", enabled=False)
-    trainer._add_gradients(list(trainer.train_batches.epoch(0)), 65_536)
+        trainer.step.precision.scaler = torch.amp.GradScaler("cpu", enabled=False)
+    trainer.step.add_gradients(0, list(trainer.train_batches.epoch(0)), 65_536)
     return torch.cat([p.grad.flatten() for p in model.trainable_parameters()])
 
 
@@ -46,7 +46,7 @@ def train(dtype: torch.dtype, config: TrainingConfig, **more) -> tuple[list[torc
 def test_float16_trains_near_float32_and_loses_no_step_to_an_overflow(dtype, mixed_precision):
     exact = train(torch.float32, SHORT)[1].history
     trainer = train(dtype, replace(SHORT, mixed_precision=mixed_precision))[1]
-    assert trainer.precision.scaler.get_scale() < 2.0**16, "the case is of no use unless a step overflowed"
+    assert trainer.step.precision.scaler.get_scale() < 2.0**16, "the case is of no use unless a step overflowed"
     assert [row["loss"] for row in trainer.history] == pytest.approx([row["loss"] for row in exact], rel=2e-3)
 
 
@@ -61,7 +61,7 @@ def test_the_scale_of_the_loss_is_part_of_the_state(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(torch.float32, config, output_dir=tmp_path, on_step=stop)
     resumed, trainer = train(torch.float32, config, output_dir=tmp_path)
-    assert trainer.precision.scaler.get_scale() < 2.0**16
+    assert trainer.step.precision.scaler.get_scale() < 2.0**16
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
 
 

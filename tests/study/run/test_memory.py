@@ -12,7 +12,7 @@ from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.run import score
 from hylorada.study.run.memory import told_when_full, what_to_lower
-from hylorada.trainer import HyLoRADATrainer
+from hylorada.training_step import TrainingStep
 
 ERRORS = {
     "accelerator": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -77,21 +77,21 @@ def test_a_run_out_of_memory_is_told_and_goes_on_from_its_last_checkpoint(data, 
     records = tmp_path / "runs"
     common = ["--scale", scale, "--data", str(data), "--quiet"]
     command = ["run", *common, "--records", str(records), "--runs", run.name]
-    step = HyLoRADATrainer._step
+    take = TrainingStep.take
 
-    def full(self, batches):
-        if len(self.history) == 1:
+    def full(self, step, batches):
+        if step == 1:
             raise ERRORS["accelerator"]
-        return step(self, batches)
+        return take(self, step, batches)
 
-    monkeypatch.setattr(HyLoRADATrainer, "_step", full)
+    monkeypatch.setattr(TrainingStep, "take", full)
     assert main(command) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "lower batch_size (now 2;" in told and "is kept" in told
     assert (records / f".{run.name}.work" / "training_state" / "step-00000001").is_dir()
     assert main(["train", "--stage", "rslora", "--out", str(tmp_path / "adapter"), *common]) == 2
     assert "lower batch_size" in capsys.readouterr().err
-    monkeypatch.setattr(HyLoRADATrainer, "_step", step)
+    monkeypatch.setattr(TrainingStep, "take", take)
     assert main(command) == 0
     history = json.loads((run.folder(records) / "record.json").read_text())["training"]["history"]
     assert [row["step"] for row in history] == [1, 2]
