@@ -14,7 +14,7 @@ _HOMES = {
     "HyLoRADAUnified": "lora",
     "LandmarkLoRA": "landmarks",
     "LearnableBucketLandmark": "landmark_redesigns",
-    "PositionBias": "lora",
+    "PositionBias": "position_bias",
     "TrainingConfig": "training_config",
     "evaluate_lost_in_the_middle": "evaluation",
     "evaluate_perplexity": "evaluation",

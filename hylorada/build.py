@@ -21,7 +21,8 @@ from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import ConstantVector, LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA, PositionGatedLandmark
 from hylorada.layer_choice import by_pattern, chosen_layers
-from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
+from hylorada.lora import HyLoRADAUnified
+from hylorada.position_bias import AtPosition, PositionBias
 from hylorada.positions import PositionIds
 from hylorada.rope import usable_context
 from hylorada.sparse_mlp import SparseMLP

@@ -1,4 +1,4 @@
-"""The adapted linear layer and the position bias shared by all of them.
+"""The adapted linear layer.
 
 x (batch, seq, d_in); W (d_out, d_in), b frozen; A (r, d_in), B (d_out, r) trained; s = alpha/sqrt(r) or alpha/r.
 
@@ -6,7 +6,7 @@ x (batch, seq, d_in); W (d_out, d_in), b frozen; A (r, d_in), B (d_out, r) train
     y = v + b                                                        without magnitude
     y = c∘v + b,  c = (1-beta)·m_eff/n + beta                        with magnitude: DoRA, arXiv:2402.09353
         m_eff = g·m + (1-g)·||W||,  n = ||W + sBA|| row by row, a constant for the gradient (DoRA, section 4.3)
-    y_p ← y_p·(1 + sigmoid(w)·tanh(bias[bucket(p)]))                 position bias of the token at p
+    y_p ← y_p·(1 + sigmoid(w)·tanh(bias[bucket(p)]))                 position bias of the token at p: position_bias.py
 
 Gate g and blend beta are sigmoids of trained scalars. Both fold into the magnitude: they add no function to DoRA's
 class, only another parametrisation of it. Masters are float32; the products run in the dtype of x.
@@ -25,8 +25,9 @@ from hylorada.errors import HyLoRADAError
 from hylorada.fused import dropped_places, project_down, scale_rows_and_tokens
 from hylorada.idle import Kept, RunningSequence
 from hylorada.norm import adapted_norm
-from hylorada.positions import FixedBuckets, PositionIds, check_states
+from hylorada.position_bias import AtPosition, PositionBias, Unchanged, unchanged
 
+__all__ = ["GatedMagnitude", "HyLoRADAUnified", "LowRankUpdate", "PositionBias", "Sum", "weight_rows"]
 STARTS = (".start_A", ".start_B")  # ends of the names of what never trains and yet is the adapter's own
 OPEN = 40.0  # the sigmoid of it is exactly 1 in float32, and one minus that of its negative too
 
@@ -55,7 +56,7 @@ class HyLoRADAUnified(nn.Module):
         magnitude: bool = False,
         magnitude_gated: bool = True,
         init_lora_weights: str | None = None,
-        scale_at_position: "AtPosition | None" = None,
+        scale_at_position: AtPosition | None = None,
         position_bias_on: str = "output",
         sequence: RunningSequence | None = None,
     ) -> None:
@@ -208,7 +209,7 @@ class LowRankUpdate(nn.Module):
 class Sum(nn.Module):
     """y = (1 + e)·(v + b): the layer without magnitude, whose c is 1."""
 
-    def forward(self, summed: Tensor, bias: Tensor | None, excess: None, place: "AtPosition | Unchanged") -> Tensor:
+    def forward(self, summed: Tensor, bias: Tensor | None, excess: None, place: AtPosition | Unchanged) -> Tensor:
         """Scale v + b (batch, seq, d_out) by position."""
         return place(summed)
 
@@ -233,7 +234,7 @@ class GatedMagnitude(nn.Module):
         self.gate = nn.Parameter(torch.full((), gate, device=weight.device), requires_grad=gated)
         self.residual_weight = nn.Parameter(torch.full((), blend, device=weight.device), requires_grad=gated)
 
-    def forward(self, summed: Tensor, bias: Tensor | None, excess: Tensor, place: "AtPosition | Unchanged") -> Tensor:
+    def forward(self, summed: Tensor, bias: Tensor | None, excess: Tensor, place: AtPosition | Unchanged) -> Tensor:
         """Scale v + b (batch, seq, d_out) by row, but for b (d_out,), and by position; excess: c - 1, (d_out,)."""
         return scale_rows_and_tokens(summed, bias, excess, place.extra(summed))
 
@@ -253,88 +254,6 @@ class GatedMagnitude(nn.Module):
         norm = adapted_norm(weight, self.base_norm_squared, A, lora.whole_B, lora.scaling)
         kept = torch.lerp(self.base_norm_squared.sqrt(), self.magnitude.float(), self.gate.float().sigmoid())  # m_eff
         return (kept / norm - 1.0) * torch.sigmoid(-self.residual_weight)
-
-
-class PositionBias(nn.Module):
-    """One table for the whole model: each bucket of positions scales the outputs of every adapted layer.
-
-    Trains `num_buckets` + 1 numbers and is neutral at the start.
-    """
-
-    @checked()
-    def __init__(self, num_buckets: int = 64, max_positions: int = 1024, spacing: str = "log") -> None:
-        super().__init__()
-        self.bucket = FixedBuckets(num_buckets, max_positions, spacing)
-        self.bias = nn.Parameter(torch.zeros(num_buckets))
-        self.weight = nn.Parameter(torch.zeros(()))
-
-    def forward(self, values: Tensor, positions: Tensor) -> Tensor:
-        """Scale values (batch, seq, d) token by token; positions (batch or 1, seq), token index from 0.
-
-        Raises HyLoRADAError for other shapes.
-        """
-        check_states(values, values.shape[-1], positions)
-        return scaled_by_place(values, self.extra(positions))
-
-    def extra(self, positions: Tensor) -> Tensor:
-        """Return by how much more or less than 1 each token is scaled, float32, in the shape of `positions`."""
-        table = torch.sigmoid(self.weight) * torch.tanh(self.bias)  # (num_buckets,)
-        return table[self.bucket(positions)]
-
-
-def scaled_by_place(values: Tensor, extra: Tensor) -> Tensor:
-    """Return values (batch, seq, d) times 1 + extra (batch or 1, seq), without rounding that sum."""
-    return torch.addcmul(values, values, extra.to(values.dtype)[..., None])
-
-
-class AtPosition:
-    """The model's position bias bound to its carrier of position ids: what an adapted layer calls.
-
-    All layers see the same positions, so those that share one share what it derives for a token.
-    """
-
-    def __init__(self, bias: PositionBias, positions: PositionIds, sequence: RunningSequence | None = None) -> None:
-        self.bias, self.positions = bias, positions
-        self.kept = Kept(sequence)
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Scale values (batch, seq, d) by the place of each token in the running pass."""
-        return scaled_by_place(values, self._extra(values))
-
-    def extra(self, values: Tensor) -> Tensor | None:
-        """Return what `values` (batch, seq, d) would be scaled by, less 1, (batch, seq)."""
-        return self._extra(values).expand(values.shape[:-1])
-
-    def _extra(self, values: Tensor) -> Tensor:
-        """Return it as it spreads over `values`, in float32, or as it was kept for values of their dtype."""
-        bias, shape = self.bias, values.shape[:-1]
-        ids = self.positions.of(shape)
-        extra = self.kept.get(
-            lambda: bias.extra(ids), values.dtype, ids, bias.bias, bias.weight, bias.bucket.table
-        )  # (batch or 1, seq)
-        if len(shape) == 2:
-            return extra
-        if len(shape) == 1:  # tokens in one row, as experts see them
-            return extra.expand(self.positions.held.rows, -1).flatten()
-        return extra.view(len(extra), *[1] * (len(shape) - 2), -1)
-
-
-class Unchanged:
-    """Stands where no position bias acts."""
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Return `values` as they are."""
-        return values
-
-    def extra(self, values: Tensor) -> Tensor | None:
-        """Return that there is nothing to scale by."""
-        return None
-
-    def __reduce__(self) -> str:
-        return "unchanged"  # copies and pickles stay this one object
-
-
-unchanged = Unchanged()
 
 
 def weight_rows(layer: nn.Module) -> Tensor:

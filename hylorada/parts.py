@@ -7,7 +7,8 @@ from hylorada.decoder import decoder_of
 from hylorada.find import find_experts
 from hylorada.landmark_redesigns import ConstantVector, PooledLandmark
 from hylorada.landmarks import PositionGatedLandmark
-from hylorada.lora import GatedMagnitude, HyLoRADAUnified, LowRankUpdate, PositionBias
+from hylorada.lora import GatedMagnitude, HyLoRADAUnified, LowRankUpdate
+from hylorada.position_bias import PositionBias
 from hylorada.sparse_mlp import SparseMLP
 from hylorada.trained_weights import TrainedEmbedding, TrainedNorm
 

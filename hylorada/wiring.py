@@ -27,8 +27,8 @@ from hylorada.idle import RunningSequence
 from hylorada.landmark_redesigns import PerLayerLandmark, PooledLandmark
 from hylorada.last_hidden_state import LastHiddenState
 from hylorada.layer_choice import chosen_layers
-from hylorada.lora import AtPosition
 from hylorada.pieces import Pieces
+from hylorada.position_bias import AtPosition
 from hylorada.positions import PositionIds
 from hylorada.recompute import leave_as_it_was, take_positions_along
 from hylorada.running_pass import (

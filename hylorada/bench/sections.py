@@ -32,9 +32,10 @@ from hylorada.bench.competitors import (
 )
 from hylorada.bench.products import MACHINE, Products, operations, share_of_machine
 from hylorada.bench.timing import Seconds, interleaved, peak_mib, ratio
-from hylorada.lora import AtPosition, HyLoRADAUnified, PositionBias
+from hylorada.lora import HyLoRADAUnified
 from hylorada.loss import causal_lm_loss
 from hylorada.norm import adapted_norm
+from hylorada.position_bias import AtPosition, PositionBias
 from hylorada.positions import PositionIds
 from hylorada.s2_attention import grouped_attention
 

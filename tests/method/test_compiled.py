@@ -10,7 +10,7 @@ from bases import FAMILIES, adapt, tokens, without_zeros
 from torch import Tensor, nn
 
 from hylorada import HyLoRADAUnified
-from hylorada.lora import AtPosition, PositionBias
+from hylorada.position_bias import AtPosition, PositionBias
 from hylorada.positions import PositionIds
 from hylorada.study.plan.ablation import STAGES
 

@@ -13,8 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAUnified, LandmarkLoRA, LearnableBucketLandmark, PositionBias
 from hylorada.landmark_redesigns import PooledLandmark
-from hylorada.lora import AtPosition
 from hylorada.norm import adapted_norm
+from hylorada.position_bias import AtPosition
 from hylorada.positions import FixedBuckets, PositionIds
 
 D_IN, D_OUT = 6, 5

@@ -22,10 +22,11 @@ from torch.nn import functional as F
 from hylorada.errors import HyLoRADAError
 from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import PositionGatedLandmark
-from hylorada.lora import HyLoRADAUnified, unchanged
+from hylorada.lora import HyLoRADAUnified
 from hylorada.loss import IGNORED
 from hylorada.model import HyLoRADAModel
 from hylorada.nll import TokenNLL
+from hylorada.position_bias import unchanged
 from hylorada.positions import FixedBuckets
 from hylorada.study.plan.protocol import Buckets, Protocol
 

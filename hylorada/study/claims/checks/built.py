@@ -16,8 +16,9 @@ from hylorada.config import HyLoRADAConfig
 from hylorada.daa import DirectAttention
 from hylorada.landmark_redesigns import LearnableBucketLandmark, PerLayerLandmark, PooledLandmark
 from hylorada.landmarks import LandmarkLoRA
-from hylorada.lora import HyLoRADAUnified, PositionBias
+from hylorada.lora import HyLoRADAUnified
 from hylorada.model import HyLoRADAModel
+from hylorada.position_bias import PositionBias
 from hylorada.sparse_mlp import SparseMLP
 
 WIDTH, LAYERS, LANDMARKS, BUCKETS = 768, 12, 8, 32  # GPT-2 124M; the published landmarks

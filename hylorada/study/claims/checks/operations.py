@@ -18,9 +18,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from hylorada.config import HyLoRADAConfig
 from hylorada.landmarks import LandmarkLoRA
-from hylorada.lora import HyLoRADAUnified, PositionBias
+from hylorada.lora import HyLoRADAUnified
 from hylorada.methods import method_config
 from hylorada.model import HyLoRADAModel
+from hylorada.position_bias import PositionBias
 from hylorada.s2_attention import grouped_attention
 
 SIZES = dict(n=32, d=16, L=1, r=4, g=16, K=8)  # tokens, width, layers, rank, group, landmarks
