@@ -13,16 +13,19 @@ DIFFERS = 3  # exit status of `compare`
 def do_table(options: argparse.Namespace) -> None:
     """Write the generated parts of the paper."""
     from hylorada.study.paper.generated import write_generated
+    from hylorada.study.plan.settings import ABLATION
     from hylorada.study.plan.studies import STUDIES
+    from hylorada.study.results.levels import level_of
     from hylorada.study.results.results import read_results
 
     settings = settings_of(options)
     results = read_results(settings, options.records)
     write_generated(results, options.out, options.csv)
-    shown = ["label", "parameters", "seeds", "perplexity", "effect", "effect_low", "effect_high"]
-    print(results.frame("ablation")[shown].to_string(index=False))
-    for name in settings.studies:
-        print(f"\n{STUDIES[name].title}\n{results.frame(name)[shown].to_string(index=False)}")
+    for name in settings.tables:
+        frame = results.frame(name)
+        shown = ["label", "parameters", "seeds", level_of(frame), "effect", "effect_low", "effect_high"]
+        title = "" if name == ABLATION else f"\n{STUDIES[name].title}\n"
+        print(f"{title}{frame[shown].to_string(index=False)}")
 
 
 def do_figure(options: argparse.Namespace) -> None:
