@@ -15,6 +15,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LEAST_COMPARED = 8  # cells of a notebook
 LONGEST_FUNCTION = 5  # lines
 LARGEST = 400_000  # bytes of a notebook with its figures
+WIDEST = 100  # characters of a printed line, so that a page does not break a table inside its numbers
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -51,6 +52,14 @@ def test_a_notebook_is_clean_and_small(path):
     tool.clean(notebook)
     assert nbformat.writes(notebook) + "\n" == path.read_text(), f"run python tools/clean_notebook.py {path.name}"
     assert path.stat().st_size < LARGEST
+
+
+@each_notebook
+def test_no_printed_line_is_wider_than_a_page(path):
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        for output in cell.outputs:
+            text = output.get("text") or output.get("data", {}).get("text/plain", "")
+            assert [line for line in text.splitlines() if len(line) > WIDEST] == []
 
 
 @each_notebook
