@@ -1,12 +1,16 @@
 """Bases with tokenizers of their own: levels in bits a byte of the text, effects on their own base."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from fake_studies import BASE_SIZES, base_records
+from repository import ROOT, scale_file
 
+from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
 from hylorada.nll import TokenNLL
 from hylorada.study.figures.ablation import study_rows_in_bits
@@ -144,3 +148,16 @@ def test_only_studies_whose_rows_differ_in_their_base_are_read_in_bits():
         name for name, study in STUDIES.items() if "base" in study.varies
     }
     assert {study.level for study in STUDIES.values()} <= set(LEVELS)
+
+
+def test_the_command_prints_each_study_in_its_own_level(tmp_path, capsys):
+    scale = scale_file("micro")
+    scale["studies"] = {"bases": scale["studies"]["bases"]}
+    del scale["train_lines"]  # which neither table reads
+    (tmp_path / "scale.yaml").write_text(yaml.safe_dump(scale))
+    out = ["--out", str(tmp_path / "paper"), "--csv", str(tmp_path / "tables" / "ablation.csv")]
+    kept = str(ROOT / "data" / "reference" / "micro")
+    assert main(["table", "--scale", str(tmp_path / "scale.yaml"), "--records", kept, *out]) == 0
+    ablation, bases = re.split(r"\n\n.*\n", capsys.readouterr().out)
+    assert "bits_per_byte" in bases and "perplexity" not in bases
+    assert "perplexity" in ablation and "bits" not in ablation
