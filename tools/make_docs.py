@@ -26,7 +26,7 @@ from hylorada.study.results.protocols import protocol_table
 
 DOCS, REFERENCE = project_root() / "docs", project_root() / "data" / "reference"
 README, MADE = project_root() / "README.md", DOCS / "made.json"
-RESULT = "ablation"  # the figure that the README shows
+RESULT = "effects"  # the figure that the README shows
 PICTURE, PAPER, PAGE = DOCS / "result.png", DOCS / "paper.pdf", DOCS / "index.html"
 
 
@@ -38,7 +38,7 @@ def digest_of(records: Path) -> str:
 
 
 def result(judgement: Judgement) -> str:
-    """Return what was claimed and what came out, as Markdown with the figure of the six stages."""
+    """Return what was claimed and what came out, as Markdown with the figure of all effects."""
     evidence, headlines = judgement.evidence, judgement.catalogue.headlines
     protocols = protocol_table(evidence.records("as_published"), evidence.records("ablation"))
     claims = [judgement.row(claim) for claim in judgement.catalogue]
