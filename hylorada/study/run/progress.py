@@ -194,7 +194,9 @@ def _log(progress: Progress, over: Event, turns: Shared | None) -> None:
 def _show(progress: Progress, over: Event, turns: Shared | None) -> None:
     bar = tqdm(bar_format="{percentage:3.0f}%|{bar:16}| {desc}", dynamic_ncols=True)
     with logging_redirect_tqdm(), bar:
-        while not over.wait(MOMENT):
+        is_over = False
+        while not is_over:
+            is_over = over.wait(MOMENT)  # and once more, so that what stays says the end
             standing = progress.standing()
             bar.total, bar.n, bar.desc = standing.total, standing.done, standing.words
             bar.refresh()
