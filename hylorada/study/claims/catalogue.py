@@ -1,5 +1,6 @@
 """The published statements as data: `paper/claims.yaml` -> `Catalogue`. Needs no torch."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +57,11 @@ class Catalogue:
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims.values())
+
+    @property
+    def distinct(self) -> int:
+        """How many statements there are when those of one value that one check judges alike count once."""
+        return len({(json.dumps(claim.judged_by), str(claim.value), claim.unit) for claim in self})
 
     def __getitem__(self, name: str) -> Claim:
         """Return a claim or a later figure (HyLoRADAError when there is none of that id)."""

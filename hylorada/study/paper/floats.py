@@ -10,6 +10,7 @@ from pathlib import Path
 from hylorada.files import written_beside
 from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.paper.latex import set_text
+from hylorada.study.paper.registered import plan_float
 from hylorada.study.plan.budget import planned_steps, published_steps
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import BITS_PER_BYTE
@@ -65,6 +66,7 @@ def write_floats(settings: Settings, studies: Mapping[str, Records], path: Path)
         for name, width in PAPER_FIGURES.items()
         if name in made
     ]
+    parts.append(plan_float(settings))
     with written_beside(path) as beside:
         beside.write_text("".join(parts), encoding="utf-8")
 

@@ -10,7 +10,7 @@ import numpy as np
 from hylorada.constants import BLEND_AT_START, BOUNDARY_TEMPERATURE, LANDMARK_SCALE, LANDMARK_STD
 from hylorada.files import written_beside
 from hylorada.study.paper.latex import set_macros
-from hylorada.study.paper.sentences import effects, measures, published
+from hylorada.study.paper.sentences import caveats, effects, measures, published
 from hylorada.study.paper.sentences.effects import ablation_sentence, effect_sentences, tuning_sentence
 from hylorada.study.paper.sentences.names import long_name, short_name
 from hylorada.study.plan.ablation import BASE, STAGES
@@ -65,6 +65,8 @@ def _sources(settings: Settings, records: Records) -> dict[str, str]:
     seconds = np.array([record.seconds for record in trained])
     return {
         "HyScale": settings.scale,
+        "HyQuickLookSentence": caveats.quick_look_sentence(settings, records),
+        "HySourcesCaveat": caveats.sources_caveat(model, corpus),
         "HyBaseName": short_name(model),
         "HyBaseDescription": long_name(model),
         "HyBaseParams": thousands(records.record(BASE, None).total),
@@ -121,8 +123,7 @@ def _training(results: Results) -> dict[str, str]:
         "HyWeightDecay": f"{usual.weight_decay:g}",
         "HyClip": "not clipped" if clip is None else f"clipped at norm {clip:g}",
         "HyTuningSentence": tuning_sentence(settings, results.studies),
-        "HyEvalWindow": thousands(window),
-        "HyEvalStride": thousands(min(asked.evaluation.stride, window - 1)),
+        "HyEvalWindows": _windows(window, min(asked.evaluation.stride, window - 1)),
     }
 
 
@@ -130,6 +131,13 @@ def _untuned(settings: Settings, records: Records) -> Specification:
     """Return what a trained run without a learning rate of its own was asked for; of any, where all have one."""
     asked = [record.specification for record in records.by_run.values() if record.training]
     return next((one for one in asked if one.stage not in settings.tuned_rates), asked[0])
+
+
+def _windows(window: int, advance: int) -> str:
+    """Say how windows follow each other: a first token is no target, so that they overlap by one token at least."""
+    overlap = window - advance
+    shared = f"{thousands(overlap)} {plural('token', overlap)}"
+    return f"windows of {thousands(window)} tokens, each of which begins with the last {shared} of the one before"
 
 
 def _scope(scored: Articles | LinesText) -> str:
@@ -155,6 +163,8 @@ def _results(results: Results) -> dict[str, str]:
         "HyBasePPL": fixed(math.exp(stage_means(records, BASE).mean)),
         "HyLoraPPL": fixed(math.exp(stage_means(records, first).mean)),
         "HyAblationSentence": ablation_sentence(results.steps, _articles(records)),
+        "HyReachSentence": caveats.reach_sentence(records),
+        "HyDeparturesSentence": caveats.departures_sentence(results),
         "HyOneRunSentence": effects.one_run_sentence(results.steps),
         "HyStackSentence": effects.stack_sentence(effects.stack_effect(records)),
         "HyShareSentence": measures.share_sentence(results.frame("ablation")),

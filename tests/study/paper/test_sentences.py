@@ -9,7 +9,7 @@ from fake_records import fake_store
 from fake_studies import change, end_token, stage_records, study_records
 
 from hylorada.errors import HyLoRADAError
-from hylorada.study.paper.sentences import measures, published
+from hylorada.study.paper.sentences import caveats, measures, published
 from hylorada.study.paper.sentences.effects import (
     bases_sentence,
     effect_sentences,
@@ -22,12 +22,14 @@ from hylorada.study.paper.sentences.effects import (
 )
 from hylorada.study.plan.ablation import RSLORA
 from hylorada.study.plan.record import Moved, Trained
+from hylorada.study.plan.registered import plan_digest
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.results import Results
 from hylorada.study.results.statistics import Effect, Interval
 from hylorada.study.results.words import percentage, thousands
+from hylorada.study.sources.registry import find_corpus, find_model
 
 TABLE = "[table x]"
 MICRO = load_settings("micro")
@@ -240,6 +242,49 @@ def test_magnitudes_that_stay_are_counted(changed, said):
     assert said in published.still_sentence(found)
     frozen = published.frozen_sentence(found)
     assert ("adds fixed noise" in frozen) == (changed == 0) and ("moved, by up to" in frozen) == (changed > 0)
+
+
+def test_a_scale_that_stops_before_the_published_last_step_calls_itself_the_quick_look():
+    found = stage_records()
+    said = caveats.quick_look_sentence(MICRO, found)
+    assert said.startswith(
+        "This is the quick look of the scale `micro`: 12 steps of training, where 125 were published"
+    )
+    assert said.endswith("planned in `paper/plan.yaml`, which `make paper SCALE=full` makes.")
+    for key, record in found.by_run.items():
+        change(found, key, specification=replace(record.specification, train_tokens=128 * 512))
+    assert caveats.quick_look_sentence(MICRO, found) == ""
+
+
+def test_what_base_and_text_bring_along_is_told_as_they_are():
+    said = caveats.sources_caveat(find_model("smollm2-135m"), find_corpus("wiki"))
+    assert "read Wikipedia, so that articles are held out of the tuning alone" in said and "the repair of that" in said
+    own = caveats.sources_caveat(find_model("tiny-llama"), find_corpus("sample"))
+    assert own == "Whether the base has read the held-out text before, in its pre-training, is not known."
+
+
+def test_how_far_training_could_have_gone_is_told_where_it_was_measured():
+    found = stage_records()
+    assert caveats.reach_sentence(found) == ""
+    for (stage, seed), record in found.by_run.items():
+        if stage == "landmarks":
+            ceiling = {"landmark": 0.01 + 0.01 * seed, "magnitude": 0.5}
+            change(found, (stage, seed), training=replace(record.training, ceiling=ceiling))
+    assert f"perplexity down by {percentage(1.98)} by landmarks at most" in caveats.reach_sentence(found)
+    assert "magnitude" not in caveats.reach_sentence(found), "the stage that brings a part says its reach"
+
+
+def test_what_departs_from_the_plan_is_listed_where_a_scale_has_one(monkeypatch):
+    full, found = load_settings("full"), stage_records()
+    assert caveats.departures_sentence(Results(MICRO, {"ablation": found})) == ""
+    monkeypatch.setattr(caveats, "departures", lambda registered, settings: ["ablation: seeds 3 in place of 5"])
+    said = caveats.departures_sentence(Results(full, {"ablation": found}))
+    assert said.startswith("From the plan the study departs in this: ")
+    assert "ablation: seeds 3 in place of 5; " in said and "16 of 16 runs are of another state of the plan." in said
+    for key in found.by_run:
+        change(found, key, plan=plan_digest("full"))
+    monkeypatch.setattr(caveats, "departures", lambda registered, settings: [])
+    assert "in nothing" in caveats.departures_sentence(Results(full, {"ablation": found}))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hylorada.study.claims.verdict import (
     DOES_NOT_TRANSFER,
     GROUPS,
     NOT_RUN,
+    OPEN,
     TRANSFERS,
     UNDECIDED,
     verdict_group,
@@ -25,7 +26,7 @@ from hylorada.study.paper.latex import set_macros
 from hylorada.study.results.power import FAMILY_ERROR, POWER
 from hylorada.study.results.protocols import protocol_table
 from hylorada.study.results.statistics import percent
-from hylorada.study.results.words import count, percentage
+from hylorada.study.results.words import count, percentage, plural
 
 MACROS = (  # what `claims_values` gives
     *("HyClaims", "HyContradictions", "HySameDay", "HyClaimedSentence", "HyPublishedFoundSentence"),
@@ -60,25 +61,39 @@ def claims_values(judgement: Judgement) -> dict[str, str]:
         "HyPublishedFoundSentence": published[0].lower() + published[1:],
         "HyCorrectedFoundSentence": corrected[0].lower() + corrected[1:],
         "HyFollowsSentence": summary.what_follows(judgement.counts, steps),
-        "HyVerdictsSentence": verdicts_sentence(judgement.counts),
+        "HyVerdictsSentence": verdicts_sentence(judgement),
         "HyTransferSentence": transfer_sentence(judgement),
         "HyNoiseSentence": noise_sentence(catalogue),
     }
 
 
-def verdicts_sentence(counts: dict[str, int]) -> str:
-    """Say how many statements hold, do not, and stay open."""
+def verdicts_sentence(judgement: Judgement) -> str:
+    """Say how many statements hold, do not, and stay open; how many are distinct, and how many effects are decided."""
     groups = Counter({group: 0 for group in GROUPS})
-    for verdict, number in counts.items():
+    for verdict, number in judgement.counts.items():
         groups[verdict_group(verdict)] += number
     hold, fail, rest = (groups[group] for group in GROUPS)
-    sentence = f"{hold} hold, {fail} do not, and {rest} stay open."
-    waiting = counts.get(NOT_RUN, 0)
-    if waiting:
-        sentence += (
-            f" Among the last, {waiting} levels and gains wait for a run on the model and text that they speak of."
+    parts = [f"{hold} hold, {fail} do not, and {rest} stay open."]
+    if waiting := _waiting(judgement):
+        parts.append(f"Among the last, {waiting} wait for a run on the model and text that they speak of.")
+    parts.append(
+        f"Many repeat one another: {judgement.catalogue.distinct} differ in value or in the check that judges them."
+    )
+    held = [finding.columns.values() for finding in judgement.findings.values() if finding.columns]
+    decided = sum(any(verdict_group(column.verdict) != OPEN for column in columns) for columns in held)
+    if held:
+        parts.append(
+            f"Of the {len(held)} about an effect that are held to runs of this copy, these decide "
+            f"{count(decided) if decided else 'none'}."
         )
-    return sentence
+    return " ".join(parts)
+
+
+def _waiting(judgement: Judgement) -> str:
+    """Count the levels and gains that no run of this scale could judge; nothing where there are none."""
+    kinds = Counter(judgement.catalogue[name].kind for name, f in judgement.findings.items() if f.verdict == NOT_RUN)
+    told = {"level": kinds["ppl"], "gain": kinds["percent"]}
+    return " and ".join(f"{number} {plural(thing, number)}" for thing, number in told.items() if number)
 
 
 def noise_sentence(catalogue: Catalogue) -> str:
