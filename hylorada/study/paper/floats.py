@@ -18,16 +18,20 @@ from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.specification import Specification
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
+from hylorada.study.results.rows import BENCHMARK
 from hylorada.study.results.words import plural, thousands
 
 ONE, TWO = "", "*"  # columns of the page, as the environments are called
 PAPER_FIGURES = {  # drawn at the width that they have in print; the others are on the page
+    "effects": TWO,
     "ablation": ONE,
+    "learning_curves": ONE,
     "position_nll": TWO,
     "metric_bridge": TWO,
     "bucket_map": TWO,
     "landmark_gates": TWO,
     "learning_rates": TWO,
+    "part_rates": TWO,
     "rank_scaling": ONE,
     "context_scaling": ONE,
     "module_scaling": ONE,
@@ -35,7 +39,9 @@ PAPER_FIGURES = {  # drawn at the width that they have in print; the others are 
     "base_scaling": ONE,
     "s2_cost": TWO,
 }
-NOT_SHOWN = ("as_published", "rates")  # tables whose rows stand in another, or in a figure
+ALWAYS = ("effects", "ablation", "metric_bridge", "bucket_map")  # say something also of a short training
+FEWEST_TOKENS = 32_768  # of a training below which nothing that a figure could show has come about
+NOT_SHOWN = ("as_published", "rates", "part_rates")  # tables whose rows stand in another, or in a figure
 NARROWEST = 36  # characters of a label that a column of the page has room for beside the numbers
 FURTHER = 8  # of these go to a further column
 WHERE = {ONE: "!htb", TWO: "t"}
@@ -60,6 +66,7 @@ FIGURE = r"""\define{{fig:{name}}}{{%
 def write_floats(settings: Settings, studies: Mapping[str, Records], path: Path) -> None:
     """Write the definitions of the tables of all studies of a scale, and of the figures that the paper shows."""
     made = [name for name in figures_of(settings) if name != "base_scaling" or has_sizes(settings)]
+    made = [name for name in made if name in ALWAYS or _says_something(FIGURES[name].reads, studies)]
     parts = [_table(settings, name, studies[name]) for name in settings.studies if is_shown(settings, name)]
     parts += [
         FIGURE.format(name=name, width=width, where=WHERE[width], caption=set_text(FIGURES[name].caption))
@@ -69,6 +76,14 @@ def write_floats(settings: Settings, studies: Mapping[str, Records], path: Path)
     parts.append(plan_float(settings))
     with written_beside(path) as beside:
         beside.write_text("".join(parts), encoding="utf-8")
+
+
+def _says_something(study: str, studies: Mapping[str, Records]) -> bool:
+    """Tell whether a figure of a study shows more than chance: of single runs, or hardly trained ones, none does."""
+    if study == BENCHMARK:
+        return True
+    tokens = studies[study].asked.trained_tokens
+    return studies[study].most_seeds > 1 and (tokens is None or tokens >= FEWEST_TOKENS)
 
 
 def is_shown(settings: Settings, study: str) -> bool:

@@ -16,7 +16,7 @@ from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.figures.style import save_figure
 from hylorada.study.paper.absences import absences
 from hylorada.study.paper.compile import build_pdf, find_tex
-from hylorada.study.paper.floats import PAPER_FIGURES, write_floats
+from hylorada.study.paper.floats import ALWAYS, PAPER_FIGURES, write_floats
 from hylorada.study.paper.macros import macro_values
 from hylorada.study.paper.sentences.claims import MACROS as CLAIMS_MACROS
 from hylorada.study.paper.sentences.claims import detectable_by_pair, noise_sentence, pooled_sd, without_farthest
@@ -141,16 +141,23 @@ def test_what_is_absent_is_told_by_settings_and_records(records):
     assert "Whole tables" in few and "Rows of tables" not in few and "published amounts" not in few
 
 
-def test_floats_are_only_those_that_the_scale_has(settings, studies, tmp_path):
-    write_floats(settings, studies, tmp_path / "floats.tex")
+def test_floats_are_only_those_that_the_scale_has_and_show_something(settings, studies, records, tmp_path):
+    write_floats(settings, {"ablation": records, **studies}, tmp_path / "floats.tex")
     text = (tmp_path / "floats.tex").read_text()
     assert re.findall(r"\\define\{tab:(\w+)\}", text) == ["direct", "controls"]
-    assert set(re.findall(r"\\define\{fig:(\w+)\}", text)) == set(PAPER_FIGURES) & set(figures_of(settings))
+    figures = re.findall(r"\\define\{fig:(\w+)\}", text)
+    assert figures == [*ALWAYS, "s2_cost"], "six thousand tokens move nothing that the others could show"
+    long = {key: replace(record, specification=replace(record.specification, train_tokens=65_536))
+            for key, record in records.by_run.items()}  # fmt: skip
+    trained = Records(long, records.tokens, records.folders)
+    write_floats(settings, {"ablation": trained, **studies}, tmp_path / "long.tex")
+    figures = re.findall(r"\\define\{fig:(\w+)\}", (tmp_path / "long.tex").read_text())
+    assert set(figures) == set(PAPER_FIGURES) & set(figures_of(settings))
 
 
-def test_a_table_of_one_seed_says_so_in_its_caption_and_gets_no_sentence(settings, studies, folder, tmp_path):
+def test_a_table_of_one_seed_says_so_in_its_caption_and_gets_no_sentence(settings, studies, records, folder, tmp_path):
     two = Records({(row, k): record for (row, _), record in studies["controls"].by_run.items() for k in (0, 1)}, {})
-    write_floats(settings, studies | {"controls": two}, tmp_path / "floats.tex")
+    write_floats(settings, {"ablation": records, **studies, "controls": two}, tmp_path / "floats.tex")
     direct, controls = re.findall(r"\\caption{(.*)}\\label{tab", (tmp_path / "floats.tex").read_text())
     assert "One seed a row, so that no effect can be told from chance; trained on" in direct
     assert "2 seeds; trained on" in controls
@@ -192,7 +199,7 @@ def test_the_paper_compiles_from_records_and_nothing_sticks_out(folder, settings
         (out / "tables" / f"{name}.tex").write_text(text)
     for name in re.findall(r"fig:(\w+)", (out / "tables" / "floats.tex").read_text()) + ["published_numbers"]:
         row = FIGURES[name] if name in FIGURES and FIGURES[name].reads == "ablation" else FIGURES["ablation"]
-        save_figure(row.draw(records, STAGES), folder / "figures" / name)
+        save_figure(row.draw(records, STAGES, *[{}] * bool(row.beside)), folder / "figures" / name)
     assert build_pdf(MAIN, tmp_path / "paper.pdf", TEX, generated=out, figures=folder / "figures") == []
 
 
