@@ -31,6 +31,9 @@ from hylorada.study.sources.registry import MODELS, folder_name
 STACK, FIRST = "landmarks", "rslora"
 POOLING = {"original": "original", "per_layer": "per-layer"}  # designs that pool, and what the text calls them
 MACROS = {  # macro -> the studies whose effects it tells, of which a scale has one at most
+    "HyAblationTunedSentence": ("ablation_tuned",),
+    "HyHorizonSentence": ("horizon",),
+    "HyPublishedInFullSentence": ("published_in_full",),
     "HySingleFixesSentence": ("single_fixes",),
     "HyLandmarkStudySentence": ("landmark_study",),
     "HyDirectSentence": ("direct",),
