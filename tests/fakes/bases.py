@@ -67,6 +67,7 @@ def _varied(model: PreTrainedModel) -> PreTrainedModel:
 
 FAMILIES = {"gpt2": gpt2, "llama": llama, "qwen2": qwen2}
 families = pytest.mark.parametrize("family", FAMILIES)
+attentions = pytest.mark.parametrize("family", ("gpt2", "llama"))  # Qwen2's attention is Llama's
 
 
 def adapt(base: PreTrainedModel, config: HyLoRADAConfig, seed: int = 0) -> HyLoRADAModel:

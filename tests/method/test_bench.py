@@ -31,7 +31,7 @@ def setting(tmp_path_factory) -> Setting:
     base = llama()
     base.config.max_position_embeddings = 128  # room for a prompt and what is generated
     base.save_pretrained(folder)
-    return Setting(model=str(folder), dtype="float32", tokens=16, rounds=2, against=str(ROOT))
+    return Setting(model=str(folder), dtype="float32", tokens=16, rounds=1, against=str(ROOT))
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,6 @@ def step(call, module: nn.Module, x: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("family", "adapter"),
     [
-        ("llama", ALL_PARTS),
         ("llama", replace(ALL_PARTS, landmark_design="per_layer", daa_enabled=True, sparse_enabled=True)),
         ("gpt2", ALL_PARTS),
     ],

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from attention import CLOSE, LENGTH, LargestTensor, adapters, batch_of, direct
-from bases import FAMILIES, VOCABULARY, families, tokens
+from bases import FAMILIES, VOCABULARY, attentions, tokens
 from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
@@ -82,7 +82,7 @@ def assert_same(fast: tuple[Tensor, dict], slow: tuple[Tensor, dict]) -> None:
         torch.testing.assert_close(fast[1][name], gradient, rtol=1e-3, atol=1e-3, msg=name)
 
 
-@families
+@attentions
 @kinds
 @pytest.mark.parametrize("training", [False, True])
 def test_a_model_has_the_logits_and_gradients_of_the_matrix_written_out(family, kind, training):
@@ -148,7 +148,7 @@ def test_a_long_row_of_few_digits_loses_none_in_the_sum(dtype, written_out):
     torch.testing.assert_close(mean.double(), exact.transpose(1, 2), rtol=2 * torch.finfo(dtype).eps, atol=0)
 
 
-@families
+@attentions
 @kinds
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_fresh_adapter_leaves_the_base_as_it_was_to_the_bit(family, kind, dtype):
@@ -158,7 +158,7 @@ def test_a_fresh_adapter_leaves_the_base_as_it_was_to_the_bit(family, kind, dtyp
         assert torch.equal(model.train(training)(**batch).logits, base.train(training)(**batch).logits)
 
 
-@families
+@attentions
 def test_a_fresh_adapter_generates_what_the_base_generates(family):
     model, _ = direct(family, fresh=True)
     batch = batch_of("left") | dict(
@@ -173,7 +173,7 @@ def test_a_change_of_alpha_finer_than_bfloat16_at_one_is_not_rounded_away():
     assert torch.equal(adapter(mixed, torch.zeros_like(mixed)), (mixed.float() * (1 + 3 * 2**-10)).bfloat16())
 
 
-@families
+@attentions
 def test_bfloat16_models_come_close_to_float32(family):
     (whole, _), (half, made) = direct(family), direct(family)
     half.to(torch.bfloat16)
@@ -185,7 +185,7 @@ def test_bfloat16_models_come_close_to_float32(family):
         assert torch.corrcoef(both)[0, 1] > 0.98, kind
 
 
-@families
+@attentions
 @kinds
 def test_under_autocast_a_fresh_adapter_is_neutral_and_a_moved_one_learns(family, kind):
     batch = batch_of(kind)
@@ -214,7 +214,7 @@ def test_before_the_softmax_beta_would_do_nothing_and_alpha_be_a_temperature():
     torch.testing.assert_close(attend(1.7 * scores), attend((1.7 * query) @ key.transpose(-1, -2)))
 
 
-@families
+@attentions
 @pytest.mark.parametrize("chunks", [[1] * LENGTH, [10, 1, 13], [5, 19], [23, 1]])
 @pytest.mark.parametrize("padding", [0, 7])
 def test_a_cache_filled_in_pieces_gives_the_logits_of_one_pass(family, chunks, padding):
@@ -232,7 +232,7 @@ def test_a_cache_filled_in_pieces_gives_the_logits_of_one_pass(family, chunks, p
     torch.testing.assert_close(torch.cat(out, dim=1)[mask == 1], whole[mask == 1], **CLOSE)
 
 
-@families
+@attentions
 def test_a_cache_with_room_behind_gives_the_logits_of_one_pass(family):
     (model, _), ids = direct(family), tokens(2, LENGTH)
     whole = model(ids).logits
@@ -242,7 +242,7 @@ def test_a_cache_with_room_behind_gives_the_logits_of_one_pass(family):
     torch.testing.assert_close(torch.cat([first, *steps], dim=1), whole, **CLOSE)
 
 
-@families
+@attentions
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_moves_no_real_logit_and_no_gradient(family, side, training):
@@ -271,7 +271,7 @@ def test_padding_moves_no_real_logit_and_no_gradient(family, side, training):
         torch.testing.assert_close(parameter.grad, summed[name], rtol=1e-3, atol=1e-3, msg=name)
 
 
-@families
+@attentions
 @kinds
 @pytest.mark.parametrize("border", [1, 8, 23])
 def test_a_later_token_never_moves_an_earlier_logit(family, kind, border):
@@ -284,7 +284,7 @@ def test_a_later_token_never_moves_an_earlier_logit(family, kind, border):
     assert not torch.allclose(after[:, border:], before[:, border:], atol=1e-2)
 
 
-@families
+@attentions
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradients_under_checkpointing_equal_those_without(family, reentrant):
     """Two passes of unequal lengths and masks before one backward: each block runs again with its own."""
@@ -304,7 +304,7 @@ def test_gradients_under_checkpointing_equal_those_without(family, reentrant):
         torch.testing.assert_close(results[1][name], gradient, rtol=1e-5, atol=1e-5, msg=name)
 
 
-@families
+@attentions
 def test_alpha_and_beta_learn_from_the_first_step_over_a_frozen_base(family):
     model, made = direct(family, fresh=True)
     model.requires_grad_(False).train()
@@ -320,7 +320,7 @@ def test_alpha_and_beta_learn_from_the_first_step_over_a_frozen_base(family):
     assert losses == sorted(losses, reverse=True)
 
 
-@families
+@attentions
 def test_attention_dropout_drops_from_the_attention_and_never_from_the_mean(family):
     model, made = direct(family)
     whole = FAMILIES[family]()
@@ -394,7 +394,7 @@ def in_groups(family: str, fresh: bool = False, sinks: int = 3) -> tuple[PreTrai
     return model.train(), made
 
 
-@families
+@attentions
 @pytest.mark.parametrize("kind", ["unmasked", "all real", "right"])
 @pytest.mark.parametrize("sinks", [0, 3])
 def test_over_groups_in_training_the_mean_still_sees_the_whole_row(family, kind, sinks):
@@ -406,14 +406,14 @@ def test_over_groups_in_training_the_mean_still_sees_the_whole_row(family, kind,
     assert not torch.allclose(fast[0], full(**batch).logits[real(batch)], atol=1e-2)
 
 
-@families
+@attentions
 @kinds
 def test_with_groups_evaluation_is_that_of_full_attention(family, kind):
     (model, _), (full, _), batch = in_groups(family), direct(family), batch_of(kind)
     assert torch.equal(model.eval()(**batch).logits, full(**batch).logits)
 
 
-@families
+@attentions
 def test_over_groups_a_fresh_adapter_changes_nothing(family):
     model, _ = in_groups(family, fresh=True)
     alone = FAMILIES[family]().train()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from attention import CLOSE, LargestTensor, grouped
-from bases import FAMILIES, VOCABULARY, adapt, families, llama, tokens, without_zeros
+from bases import FAMILIES, VOCABULARY, adapt, attentions, llama, tokens, without_zeros
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -80,7 +80,7 @@ def test_bfloat16_comes_as_close_as_its_digits_allow(shift):
     torch.testing.assert_close(fast.float(), slow, rtol=2e-2, atol=2e-2)
 
 
-@families
+@attentions
 @sizes
 def test_a_training_model_has_the_logits_and_gradients_of_the_block_mask(family, group_size, sinks):
     model, ids, results = grouped(family, group_size, sinks), tokens(2, 45), []
@@ -97,7 +97,7 @@ def test_a_training_model_has_the_logits_and_gradients_of_the_block_mask(family,
     assert not torch.allclose(fast, FAMILIES[family]()(ids).logits, atol=1e-2)
 
 
-@families
+@attentions
 def test_bfloat16_models_come_close_to_float32(family):
     whole, half = grouped(family, 8, 2), grouped(family, 8, 2).to(torch.bfloat16)
     out = half(tokens(), labels=tokens())
@@ -107,7 +107,7 @@ def test_bfloat16_models_come_close_to_float32(family):
     assert torch.corrcoef(both)[0, 1] > 0.98
 
 
-@families
+@attentions
 @pytest.mark.parametrize("sinks", [0, 3])
 @pytest.mark.parametrize("border", [1, 8, 15, 31, 40])
 def test_a_later_token_never_moves_an_earlier_logit_in_training(family, sinks, border):
@@ -119,7 +119,7 @@ def test_a_later_token_never_moves_an_earlier_logit_in_training(family, sinks, b
     assert not torch.allclose(after[:, border], before[:, border], atol=1e-2)
 
 
-@families
+@attentions
 @pytest.mark.parametrize("sinks, reach", [(0, 12), (1, 41)])
 def test_the_shifted_layer_sees_across_the_border_and_sinks_reach_all(family, sinks, reach):
     """Two layers, G = 8: token 0 fills [0, 8) below and, through token 4 to 7, gets to [4, 12) above; no further."""
@@ -130,7 +130,7 @@ def test_the_shifted_layer_sees_across_the_border_and_sinks_reach_all(family, si
     assert moved.tolist() == [position < reach for position in range(41)]
 
 
-@families
+@attentions
 def test_evaluation_and_the_cache_are_exactly_the_base(family):
     base, model, ids = FAMILIES[family](), grouped(family, 4, 2).eval(), tokens(2, 30)
     left, right = torch.ones_like(ids), torch.ones_like(ids)
@@ -148,7 +148,7 @@ def test_evaluation_and_the_cache_are_exactly_the_base(family):
     assert torch.equal(*(m(ids, attention_mask=right, past_key_values=cache).logits for m, cache in pairs))
 
 
-@families
+@attentions
 def test_a_pass_that_reads_a_cache_attends_in_full_even_in_training(family):
     base, model, ids = FAMILIES[family](), grouped(family, 8), tokens(2, 30)
     caches = [base(ids[:, :6], use_cache=True).past_key_values for _ in range(2)]
@@ -168,7 +168,7 @@ def test_a_mask_that_must_be_written_out_is_that_of_sdpa(skip):
     assert torch.equal(masks[1], real) if skip else torch.equal(*masks)
 
 
-@families
+@attentions
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_rows_no_longer_than_a_group_train_with_full_attention(family, side):
     base, model, ids = FAMILIES[family](), grouped(family, 24), tokens(2, 24)
@@ -178,7 +178,7 @@ def test_rows_no_longer_than_a_group_train_with_full_attention(family, side):
     assert torch.equal(model(ids, attention_mask=mask).logits, base(ids, attention_mask=mask).logits)
 
 
-@families
+@attentions
 @pytest.mark.parametrize("sinks", [0, 3])
 def test_right_padding_leaves_real_tokens_and_their_gradients_alone(family, sinks):
     """Rows of three lengths, one shorter than the sinks: each trains as it does alone."""
@@ -196,7 +196,7 @@ def test_right_padding_leaves_real_tokens_and_their_gradients_alone(family, sink
         torch.testing.assert_close(padded[name], parameter.grad, **CLOSE, msg=name)
 
 
-@families
+@attentions
 def test_position_ids_that_start_again_in_the_padding_are_not_packing(family):
     model, ids = grouped(family), tokens(2, 24)
     mask = torch.ones_like(ids)
@@ -206,7 +206,7 @@ def test_position_ids_that_start_again_in_the_padding_are_not_packing(family):
     torch.testing.assert_close(out[1, :15], model(ids[1:, :15]).logits[0], **CLOSE)
 
 
-@families
+@attentions
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradients_under_checkpointing_equal_those_without(family, reentrant):
     """With attention dropout: the second run of a block must drop what the first dropped."""
@@ -237,7 +237,7 @@ def test_dropout_drops_the_share_it_names(shift):
     assert 0.95 < out.mean() < 1.05
 
 
-@families
+@attentions
 def test_training_drops_attention_as_the_model_is_set_to(family):
     model, ids = grouped(family, 8), tokens()
     assert torch.equal(model(ids).logits, model(ids).logits)
@@ -278,7 +278,7 @@ def test_work_grows_linearly_with_length_and_full_attention_more():
     assert work(model, 2048) > 8 * work(model, 512)
 
 
-@families
+@attentions
 def test_an_adapter_trains_through_the_groups_right_padding_included(family):
     config = HyLoRADAConfig(lora_rank=2, use_dora_magnitude=True, lora_dropout=0.0, gradient_checkpointing=True)
     model, ids = without_zeros(adapt(FAMILIES[family](), config)), tokens(2, 30)
