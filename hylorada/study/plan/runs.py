@@ -41,6 +41,8 @@ WRITTEN_OUT = (  # what a scale says of these stands in the protocol of a run, a
 )
 RUN_CODE = "hylorada.study.run.execute"  # what a record depends on is this module and all that it imports
 
+LONG = 2**10  # tokens: a process that trains on fewer takes longer to start than to train
+
 
 @dataclass(frozen=True)
 class Run:
@@ -92,11 +94,18 @@ def unfinished(runs: Iterable[Run], records: Path) -> list[Run]:
 
 
 def cells(settings: Settings) -> dict[str, list[Run]]:
-    """Return what one process runs at a time, by name: what is new in a study, or in a row of one that is long."""
+    """Return what one process runs at a time, by name: what is new in a study, or in a row of one that is long.
+
+    Where the runs of a scale are short, its ablation has one process and all other studies share another.
+    """
+    long = settings.train_tokens is None or settings.train_tokens * settings.num_epochs >= LONG
     groups: list[tuple[str, list[Run]]] = []
     for study in settings.tables:
         rows = plan(settings, study)
-        groups += rows.items() if STUDIES[study].by_row else [(study, sum(rows.values(), []))]
+        groups += rows.items() if STUDIES[study].by_row and long else [(study, sum(rows.values(), []))]
+    if not long:
+        (name, runs), *others = groups
+        groups = [(name, runs), ("studies", sum((more for _, more in others), []))]
     taken: set[str] = set()
     new_runs = {}
     for name, runs in groups:

@@ -7,6 +7,7 @@ from repository import printed
 from small_runs import SMOKE
 
 from hylorada import HyLoRADAError
+from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.runs import Run, all_runs, cell_name, cells, plan, unfinished
 from hylorada.study.plan.studies import STUDIES
 
@@ -51,6 +52,15 @@ def test_tables_page_and_archive_need_no_torch():
         "from hylorada.study.records import compare; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     assert printed(code).strip() == "[]"
+
+
+def test_short_runs_share_two_processes_and_long_ones_have_one_a_stage_and_a_study():
+    def names(**changes) -> list[str]:
+        return [name.rpartition("-")[0] for name in cells(replace(SMOKE, **changes))]
+
+    studies = {"methods": {}, "direct": {}}
+    assert names(studies={}) == ["ablation"] and names(studies=studies) == ["ablation", "studies"]
+    assert names(studies=studies, train_tokens=2**14) == [*STAGES, "methods", "direct"]
 
 
 def test_cells_are_named_after_all_their_runs():
