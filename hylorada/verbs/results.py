@@ -59,12 +59,15 @@ def do_claims(options: argparse.Namespace) -> None:
     from hylorada.study.figures.style import save_figure
     from hylorada.study.paper.sentences.claims import write_claims_numbers
     from hylorada.study.paper.verdicts import write_tables
+    from hylorada.study.plan.budget import is_cut_short
 
     judgement = judge(settings_of(options), options.records)
     write_judgement(judgement, options.json)
     write_claims_numbers(judgement, options.out / "tables" / "claims_numbers.tex")
     print(write_tables(judgement, options.out / "tables", options.csv).to_string(index=False))
-    drawn = published_numbers(judgement.catalogue, judgement.evidence.records("as_published"))
+    own = judgement.evidence.records("as_published")
+    to_its_end = own is not None and not is_cut_short(own.asked)
+    drawn = published_numbers(judgement.catalogue, own if to_its_end else None)
     save_figure(drawn, options.figures / "published_numbers")
 
 

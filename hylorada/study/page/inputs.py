@@ -26,7 +26,7 @@ from hylorada.study.results.rows import BENCHMARK, BOTH, TABLES, tables_of
 PUBLISHED_NUMBERS = "published_numbers"  # the figure that `hylorada claims` draws
 PUBLISHED_CAPTION = (
     "How far apart are published perplexities that differ in name only? A mark a figure, over that of the untouched "
-    "base, in rows of what the models behind them did; below, our own seeds of the same procedure."
+    "base, in rows of what the models behind them did; below, where it was run to its end, our own seeds of it."
 )
 
 

@@ -17,7 +17,6 @@ from hylorada.study.paper.sentences.effects import (
     efficiency_sentence,
     one_run_sentence,
     pooling_sentence,
-    published_sentence,
     stack_sentence,
 )
 from hylorada.study.plan.ablation import RSLORA
@@ -222,12 +221,6 @@ def test_the_farthest_boundary_of_the_ablation_is_told_with_its_steps():
         )
     said = measures.boundary_sentence(found)
     assert said.startswith("In the ablation's 12 steps") and " is 3 tokens, of 100 positions" in said
-
-
-def test_effects_by_the_published_metric_are_told_by_their_ends():
-    said = published_sentence({"reference": None, "one": -1.5, "two": 0.25})
-    assert said.endswith(f"they go from {percentage(-1.5)} (one) to {percentage(0.25)} (two).")
-    assert published_sentence({"reference": None}) == ""
 
 
 @pytest.mark.parametrize(

@@ -63,21 +63,7 @@ def effect_sentences(results: Results) -> dict[str, str]:
             continue
         table, rows = results.frame(name), results.settings.rows(name)
         sentences[macro] = effects_sentence(table, rows, f"[table {name}]")
-        if sentences[macro] and "published_change" in table:
-            trained = table[~table["against"].isin(untouched(rows))]
-            changes = zip(trained["stage"], trained["published_change"], strict=True)
-            sentences[macro] += published_sentence({rows[row].in_words: change for row, change in changes})
     return sentences
-
-
-def published_sentence(changes: Mapping[str, float | None]) -> str:
-    """Say between which ends the same rows lie by the published metric; changes: percent by label, some without."""
-    known = {label: change for label, change in changes.items() if pd.notna(change)}
-    if not known:
-        return ""
-    ends = dict.fromkeys((min(known, key=known.__getitem__), max(known, key=known.__getitem__)))
-    from_to = " to ".join(f"{percentage(known[label])} ({label})" for label in ends)
-    return f" These are changes of corpus perplexity; by the published mean over lines they go from {from_to}."
 
 
 def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -> str:
