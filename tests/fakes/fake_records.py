@@ -82,6 +82,9 @@ def fake_store(stage: str, seed: int | None, window: int, seed_sd: float, articl
     )
 
 
+CEILING = dict.fromkeys(("magnitude", "position_bias", "landmark"), 0.05)  # nats: no part is kept from an effect
+
+
 def fake_record(run: Run, store: TokenNLL) -> Record:
     block, steps = run.specification.block_tokens, 16
     history = [{"step": i + 1, "loss": 3.0, "learning_rate": 5e-4, "targets": block - 1} for i in range(steps)]
@@ -101,6 +104,8 @@ def fake_record(run: Run, store: TokenNLL) -> Record:
         },
         parameters=dict.fromkeys(KINDS, 0)
         | {"trainable": TRAINED[run.stage], "total": 134_515_008 + TRAINED[run.stage]},
-        training=Trained(history=history, seconds=30.0 + (run.seed or 0)) if run.specification.training else None,
+        training=Trained(history=history, seconds=30.0 + (run.seed or 0), ceiling=CEILING)
+        if run.specification.training
+        else None,
         **AROUND,
     )

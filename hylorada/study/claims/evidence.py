@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,16 @@ from typing import Any
 from hylorada.files import read_json
 from hylorada.metrics import MIDDLE_TOKENS
 from hylorada.study.checkout import project_root
-from hylorada.study.plan.protocols import AS_PUBLISHED
+from hylorada.study.plan.budget import planned_steps, published_steps
+from hylorada.study.plan.protocols import AS_PUBLISHED, PROTOCOLS
 from hylorada.study.plan.published import OWN_BASE, OWN_CORPUS
+from hylorada.study.plan.runs import plan
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records, study_records
 from hylorada.study.results.effects import stage_means
 from hylorada.study.results.published_metrics import decile_ratio, line_ratio, published_lines
+from hylorada.study.results.reach import reach_of
 from hylorada.study.results.statistics import Comparison, Effect, family_of_effects
 
 Pair = tuple[str, str]  # a row and the one that it is held against
@@ -73,27 +76,42 @@ class Evidence:
             assert records is not None
             steps = [step for step in own_steps(study) if set(step) <= set(records.stages)]
             together = steps if pair in steps else [pair]
-            family |= family_of_effects({step: COMPARISONS[metric](records, step) for step in together})
+            family |= self._with_reach(records, {step: COMPARISONS[metric](records, step) for step in together})
         return family[pair]
 
     def effects(self, study: str, pairs: Sequence[Pair], metric: str) -> dict[Pair, Effect]:
         """Return the effects of comparisons that one statement makes together, adjusted for all of them."""
         records = self.records(study)
         assert records is not None
-        return family_of_effects({pair: COMPARISONS[metric](records, pair) for pair in pairs})
+        return self._with_reach(records, {pair: COMPARISONS[metric](records, pair) for pair in pairs})
+
+    def _with_reach(self, records: Records, compared: dict[Pair, Comparison]) -> dict[Pair, Effect]:
+        """Return the effects of comparisons that are made together, each with how large it could have been."""
+        found = family_of_effects(compared)
+        by_row, against = {row: effect for (row, _), effect in found.items()}, {row: on for row, on in found}
+        return {p: replace(effect, reach=reach_of(records, *p, by_row, against)) for p, effect in found.items()}
 
     def is_own_setting(self, study: str) -> bool:
-        """Whether base, text and amounts of a study are those of the published results."""
+        """Whether base, text and amounts of a study are those of the published results, lines of a step among them."""
         settings = self.settings.for_study(study)
         own = re.fullmatch(OWN_BASE, settings.base) and re.fullmatch(OWN_CORPUS, settings.corpus)
-        return bool(own and self.is_whole(study))
+        cut = settings.step_rows, settings.line_characters
+        return bool(own and self.is_whole(study) and (study not in PUBLISHED_STUDIES or cut == (None, None)))
 
     def is_whole(self, study: str) -> bool:
-        """Whether a study trains on no less than the published ablation, and scores no fewer of the published lines."""
-        settings = self.settings.for_study(study)
-        if study in PUBLISHED_STUDIES:
-            return (settings.train_lines, settings.measures.get("lines")) == (None, None)
-        return settings.train_tokens is None or settings.train_tokens >= PUBLISHED_TOKENS
+        """Whether a study trains on no less than the published ablation, and scores no fewer of the published lines.
+
+        That is in as many steps as were published, of however many lines each, or on as many tokens.
+        """
+        of_lines, settings = study in PUBLISHED_STUDIES, self.settings.for_study(study)
+        if of_lines and settings.measures.get("lines") is not None:
+            return False
+        enough = None if of_lines else settings.train_tokens
+        if not of_lines and (enough is None or enough >= PUBLISHED_TOKENS):
+            return True
+        asked = [runs[0].specification for runs in plan(self.settings, study).values()]
+        published = published_steps(PROTOCOLS[study] if of_lines else AS_PUBLISHED)
+        return all(planned_steps(one) >= published for one in asked if one.training is not None)
 
     @cached_property
     def costs(self) -> dict[str, dict[str, dict[str, Any]]]:

@@ -57,10 +57,20 @@ def effect_words(effect: Effect, published: float | None = None) -> str:
         words += f"{_seeds(effect.seeds)})"
     if published is not None:
         words += f"; published as a change of {_signed(published)} %"
-    if effect.detectable is not None and not effect.is_resolved and not effect.is_negligible:
+    if effect.is_untestable:
+        words += f"; {untestable_words(effect)}"
+    elif effect.detectable is not None and not effect.is_resolved and not effect.is_negligible:
         words += f"; {_signed(effect.detectable).lstrip('+')} % would be detected with a chance of {100 * POWER:g} %, "
         words += still_needed(effect)
     return words
+
+
+def untestable_words(effect: Effect) -> str:
+    """Say why an effect that looks like none is not called so."""
+    beyond = "nothing tells that it could have been more"
+    if effect.reach is not None:
+        beyond = f"it could have been {_signed(effect.reach).lstrip('+')} % at most"
+    return f"within {100 * SMALLEST_EFFECT:g} %, but {beyond}, so not testable at this budget"
 
 
 def still_needed(effect: Effect) -> str:

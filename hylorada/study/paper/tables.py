@@ -81,7 +81,7 @@ def write_tables(results: Results, tex: Path, csv: Path) -> None:
 
 def ablation_tabular(table: pd.DataFrame) -> str:
     """Set the six stages."""
-    return ABLATION_HEAD + "".join(_stage(row) for _, row in table.iterrows()) + FOOT
+    return ABLATION_HEAD + "".join(_stage(row) for _, row in table.iterrows()) + _placebos(table, 5, 1) + FOOT
 
 
 def study_tabular(table: pd.DataFrame) -> str:
@@ -93,7 +93,21 @@ def study_tabular(table: pd.DataFrame) -> str:
     head = (STUDY_HEAD if has_intervals else SINGLE_HEAD).format(
         columns="c" * len(shown), empty=" & " * len(shown), heads=heads, level=level.head, short=_stacked(level.short)
     )
-    return head + "".join(_row(row, level_of(table), shown, has_intervals) for _, row in table.iterrows()) + FOOT
+    rows = "".join(_row(row, level_of(table), shown, has_intervals) for _, row in table.iterrows())
+    return head + rows + (_placebos(table, 4, len(shown)) if has_intervals else "") + FOOT
+
+
+def _placebos(table: pd.DataFrame, before: int, after: int) -> str:
+    """Set, below a rule, what moving weights by chance does to each row that others are held against.
+
+    before, after: empty cells between the label and the effect, and behind its interval.
+    """
+    lines = []
+    for _, row in table[table["placebo"].notna() & table["stage"].isin(set(table["against"]))].iterrows():
+        interval = why_none(row["seeds"]) if pd.isna(row["placebo_low"]) else _span(row, "placebo")
+        cells = [f"placebo of {row['label']}", *[""] * before, fixed(row["placebo"], 3), interval, *[""] * after]
+        lines.append(set_line(cells))
+    return "".join(["\\midrule\n", *lines]) if lines else ""
 
 
 def protocols_tabular(table: pd.DataFrame) -> str:

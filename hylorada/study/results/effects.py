@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hylorada.errors import HyLoRADAError
 from hylorada.nll import TokenNLL
 from hylorada.study.records.records import Records
+from hylorada.study.results.reach import with_reach
 from hylorada.study.results.statistics import ArticleMeans, Effect, article_means, family_of_effects
 
 
@@ -38,4 +39,4 @@ def step_effects(records: Records, against: Mapping[str, str | None]) -> dict[st
                 "effects are paired by seed, so run the same of both."
             )
         differences[name] = stage_means(records, name) - stage_means(records, on)
-    return family_of_effects(differences)
+    return with_reach(records, family_of_effects(differences), against)

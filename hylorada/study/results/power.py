@@ -11,6 +11,7 @@ from scipy import optimize, stats
 FAMILY_ERROR = 0.05  # chance of one wrong step or more in the whole ablation
 POWER = 0.8
 SMALLEST_EFFECT = 0.01  # of perplexity; less is not of interest
+MARGINS = (0.005, SMALLEST_EFFECT)  # within which effects are called equivalent to none, the stricter first
 MOST_SEEDS = 1_000  # a plan beyond this is none
 
 

@@ -15,7 +15,7 @@ from scipy import stats
 
 from hylorada.errors import HyLoRADAError
 from hylorada.nll import TokenNLL
-from hylorada.study.results.power import FAMILY_ERROR, POWER, SMALLEST_EFFECT, seeds_for, smallest_detectable
+from hylorada.study.results.power import FAMILY_ERROR, MARGINS, POWER, SMALLEST_EFFECT, seeds_for, smallest_detectable
 
 DRAWS = 10_000  # of the bootstrap
 FEWEST_ARTICLES = 5  # a bootstrap over fewer says little, and over one nothing, of how texts differ
@@ -113,7 +113,8 @@ class Effect:
     effect that as many seeds and articles resolve with a chance of about 80 % at that error, the larger of what the two
     intervals need. equivalence, equivalence_check: the same two intervals at 90 %. one_run: where the effect of one
     more run would fall, 95 %. seeds_wanted: seeds whose t test finds the smallest effect of interest with a chance of
-    80 %, None beyond MOST_SEEDS. With fewer than two seeds, or than FEWEST_ARTICLES, there is the mean alone.
+    80 %, None beyond MOST_SEEDS. reach: how large it could have been at this budget (`hylorada.study.results.reach`),
+    None where nothing tells. With fewer than two seeds, or than FEWEST_ARTICLES, there is the mean alone.
     """
 
     mean: float
@@ -125,6 +126,7 @@ class Effect:
     equivalence_check: Interval | None = None
     one_run: Interval | None = None
     seeds_wanted: int | None = None
+    reach: float | None = None
 
     @property
     def is_resolved(self) -> bool:
@@ -133,9 +135,27 @@ class Effect:
 
     @property
     def is_negligible(self) -> bool:
-        """Whether both 90 % intervals lie inside what is not of interest: an equivalence test at 5 %."""
+        """Whether it is equivalent to none within the smallest effect of interest, and could have been larger."""
+        return self.equivalent_within is not None
+
+    @property
+    def equivalent_within(self) -> float | None:
+        """The least of MARGINS within which it is equivalent to none: an equivalence test at 5 %.
+
+        Both 90 % intervals lie inside, and it could have gone beyond: what could not says nothing by staying small.
+        """
+        held = (m for m in MARGINS if self._is_small(m) and self.reach is not None and self.reach >= np.log1p(m))
+        return next(held, None)
+
+    @property
+    def is_untestable(self) -> bool:
+        """Whether it looks like none and nothing says that at this budget it could have been anything else."""
+        return self._is_small(SMALLEST_EFFECT) and not self.is_negligible
+
+    def _is_small(self, margin: float) -> bool:
         both = self.equivalence, self.equivalence_check
-        return all(interval is not None and interval.is_within(*NEGLIGIBLE) for interval in both)
+        ends = float(np.log1p(-margin)), float(np.log1p(margin))
+        return all(interval is not None and interval.is_within(*ends) for interval in both)
 
 
 def article_means(stores: Sequence[TokenNLL]) -> ArticleMeans:

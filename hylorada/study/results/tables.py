@@ -3,20 +3,23 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from hylorada.study.plan.ablation import BASE, STAGES
-from hylorada.study.plan.rows import PERPLEXITY, Row, against_of
+from hylorada.study.plan.rows import BITS_PER_BYTE, PERPLEXITY, Row, against_of
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import values
 from hylorada.study.results.effects import stage_means, step_effects
 from hylorada.study.results.levels import LEVELS
 from hylorada.study.results.statistics import (
     FEWEST_ARTICLES,
+    ArticleMeans,
     Effect,
     bootstrap,
     percent,
     percentile_interval,
+    t_interval,
 )
 
 
@@ -87,6 +90,41 @@ def comparison(
                 "check_high": percent(effect.check.high) if effect.check else math.nan,
                 "resolved": effect.is_resolved,
                 "detectable": percent(effect.detectable) if effect.detectable is not None else math.nan,
+                "ceiling": math.nan if effect.reach in (None, math.inf) else percent(effect.reach),
+                "equivalent_within": 100 * effect.equivalent_within if effect.equivalent_within else math.nan,
+                "testable": not effect.is_untestable,
+                **_in_bits(records, name, against[name]),
+                **_placebo(records, name),
             }
         )
     return pd.DataFrame(rows).astype({"seeds": "Int64"})
+
+
+def _in_bits(records: Records, name: str, on: str | None) -> dict[str, float]:
+    """Return the effect in bits a byte, which bases of other tokenizers leave comparable."""
+    level, other = (
+        math.nan
+        if row is None
+        else _mean([records.record(row, seed).results.get(BITS_PER_BYTE, math.nan) for seed in records.seeds(row)])
+        for row in (name, on)
+    )
+    return {"effect_bits": level - other}
+
+
+def _placebo(records: Records, name: str) -> dict[str, float]:
+    """Return the effect on a row of moving its weights by chance, with its interval: what is no effect."""
+    taken = [records.record(name, seed).measures.placebo for seed in records.seeds(name)]
+    if any(one is None for one in taken):
+        return dict.fromkeys(("placebo", "placebo_low", "placebo_high", "placebo_sd"), math.nan)
+    changes = ArticleMeans(np.array([one.changes for one in taken]), stage_means(records, name).tokens)
+    ends = t_interval(changes.by_seed) if len(taken) > 1 else None
+    return {
+        "placebo": percent(changes.mean),
+        "placebo_low": percent(ends.low) if ends else math.nan,
+        "placebo_high": percent(ends.high) if ends else math.nan,
+        "placebo_sd": _mean([one.token_sd for one in taken]),  # nats, of one token
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -10,7 +10,12 @@ from hylorada.study.results.statistics import Effect, Interval
 
 
 def effect(
-    mean: float, half: float, run: float | None = None, narrow: float | None = None, check: float | None = None
+    mean: float,
+    half: float,
+    run: float | None = None,
+    narrow: float | None = None,
+    check: float | None = None,
+    reach: float | None = 0.02,
 ) -> Effect:
     """Percent of perplexity, roughly: ± half is the adjusted interval, ± run one run, ± narrow the 90 % interval."""
 
@@ -28,6 +33,7 @@ def effect(
         equivalence_check=around(narrow, 0.1),
         one_run=around(2 * half if run is None else run, 0.05),
         seeds_wanted=17,
+        reach=reach,
     )
 
 
@@ -58,6 +64,24 @@ def test_equivalence_takes_both_ninety_percent_intervals():
     wide_check = Effect(**{**vars(wide_check), "equivalence_check": Interval(-0.02, 0.02, 0.1)})
     assert effect(0.1, 0.5).is_negligible and not wide_check.is_negligible
     assert effect_verdict(wide_check, -0.05) == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    ("half", "reach", "within", "words"),
+    [
+        (0.5, 0.02, 0.01, ""),
+        (0.2, 0.02, 0.005, ""),  # the stricter margin
+        (0.2, 0.007, 0.005, ""),  # it could have been 0.7 %, which is more than that margin and less than the other
+        (0.2, 0.004, None, "within 1 %, but it could have been 0.40 % at most, so not testable at this budget"),
+        (0.2, None, None, "within 1 %, but nothing tells that it could have been more, so not testable at this budget"),
+        (1.5, 0.02, None, "1 % takes"),  # not small
+    ],
+)
+def test_no_effect_is_none_that_could_not_have_been_more(half, reach, within, words):
+    found = effect(0.1, half, reach=reach)
+    assert found.equivalent_within == within and found.is_negligible == (within is not None)
+    assert found.is_untestable == ("not testable" in words) and words in effect_words(found)
+    assert effect_verdict(found, -0.05) == ("NOT REPRODUCED" if found.is_negligible else "INCONCLUSIVE")
 
 
 def test_an_inconclusive_effect_says_what_would_be_detected_and_the_seeds_still_needed():

@@ -53,7 +53,7 @@ def effect(mean: float, half: float | None = None, equivalent: bool = False) -> 
         return Effect(mean, 1)
     ends = Interval(mean - half, mean + half, 0.05)
     near = Interval(-0.005, 0.005, 0.1) if equivalent else ends
-    return Effect(mean, 3, ends, ends, 0.01, near, near, ends)
+    return Effect(mean, 3, ends, ends, 0.01, near, near, ends, reach=0.02)
 
 
 def test_nothing_is_said_of_effects_without_an_interval():
@@ -90,7 +90,7 @@ def test_effects_that_are_not_resolved_are_counted():
         (effect(-0.05, 0.01), "the whole stack lowers perplexity"),
         (effect(0.05, 0.01), "the whole stack raises perplexity"),
         (effect(0.005, 0.001), "by less than is of interest"),
-        (effect(0.0, 0.004, equivalent=True), "is equivalent within the smallest effect of interest"),
+        (effect(0.0, 0.004, equivalent=True), f"is equivalent to none within {percentage(1, 0)}"),
         (effect(0.01, 0.1), "is open"),
         (effect(0.01), "from one seed and so without an interval"),
     ],

@@ -279,14 +279,26 @@ def test_an_interval_that_its_check_does_not_bear_out_is_called_inconclusive():
 
 def test_a_step_within_the_smallest_effect_of_interest_is_called_none_and_not_inconclusive():
     none = replace(
-        effect(-0.004, 0.003), equivalence=Interval(-0.003, 0.002, 0.1), equivalence_check=Interval(-0.004, 0.003, 0.1)
+        effect(-0.004, 0.003),
+        reach=0.02,
+        equivalence=Interval(-0.003, 0.002, 0.1),
+        equivalence_check=Interval(-0.004, 0.003, 0.1),
     )
     wide = replace(none, equivalence_check=Interval(-0.02, 0.003, 0.1))
     said = ablation_sentence({"magnitude": none, "landmarks": wide}, articles=13)
     assert said.startswith(
-        f"The step to gated magnitude is equivalent to none: perplexity stays within {percentage(1, 0)} of what"
+        f"The step to gated magnitude is equivalent to none: perplexity stays within {percentage(0.5, 1)} of what"
     )
     assert "The step to landmarks is inconclusive" in said
+    wider = replace(none, equivalence=Interval(-0.007, 0.002, 0.1))
+    assert f"equivalent to none: perplexity stays within {percentage(1, 0)} of what" in ablation_sentence(
+        {"magnitude": wider}, 13
+    )
+    said = ablation_sentence(
+        {"magnitude": replace(none, reach=0.004), "landmarks": replace(none, reach=None)}, articles=13
+    )
+    assert said.startswith("The two steps to gated magnitude and landmarks are not testable at this budget")
+    assert said.endswith(f"within {percentage(1, 0)}, and training could have moved it by {percentage(0.4)} at most.")
 
 
 def test_with_everything_resolved_nothing_is_called_inconclusive():

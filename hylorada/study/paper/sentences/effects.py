@@ -3,7 +3,7 @@
 Effects are percent of perplexity, below zero is better.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -13,8 +13,9 @@ from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES, check_rows
 from hylorada.study.records.records import Records
 from hylorada.study.results.effects import stage_means
+from hylorada.study.results.reach import with_reach
 from hylorada.study.results.results import Results
-from hylorada.study.results.statistics import POWER, SMALLEST_EFFECT, Effect, family_of_effects, percent
+from hylorada.study.results.statistics import MARGINS, POWER, SMALLEST_EFFECT, Effect, family_of_effects, percent
 from hylorada.study.results.words import (
     SPACE,
     count,
@@ -28,6 +29,7 @@ from hylorada.study.results.words import (
 )
 from hylorada.study.sources.registry import MODELS, folder_name
 
+UNTESTABLE = "not testable at this budget"
 STACK, FIRST = "landmarks", "rslora"
 POOLING = {"original": "original", "per_layer": "per-layer"}  # designs that pool, and what the text calls them
 MACROS = {  # macro -> the studies whose effects it tells, of which a scale has one at most
@@ -100,7 +102,7 @@ def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -
 def stack_effect(records: Records) -> Effect:
     """Return the effect of the whole stack against its first stage."""
     difference = stage_means(records, STACK) - stage_means(records, FIRST)
-    return family_of_effects({STACK: difference})[STACK]
+    return with_reach(records, family_of_effects({STACK: difference}), {STACK: FIRST})[STACK]
 
 
 def stack_sentence(effect: Effect) -> str:
@@ -117,7 +119,10 @@ def stack_sentence(effect: Effect) -> str:
         small = ", by less than is of interest" if abs(value) < 100 * SMALLEST_EFFECT else ""
         return f"Against rsLoRA alone the whole stack {verb} perplexity ({ends}{small})."
     if effect.is_negligible:
-        return f"Against rsLoRA alone the whole stack is equivalent within the smallest effect of interest ({ends})."
+        within = percentage(100 * effect.equivalent_within, 1 if effect.equivalent_within < SMALLEST_EFFECT else 0)
+        return f"Against rsLoRA alone the whole stack is equivalent to none within {within} ({ends})."
+    if effect.is_untestable:
+        return f"Against rsLoRA alone the whole stack moves little ({ends}), which is {UNTESTABLE}."
     return f"Whether the whole stack does better or worse than rsLoRA alone is open ({ends})."
 
 
@@ -209,7 +214,7 @@ def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
     """Say which steps of the ablation are resolved and which way, which are none, and what the others would need.
 
     A step is resolved when its Holm-adjusted interval and the t interval that checks it both exclude zero, and else
-    none when both of its 90 % intervals lie within the smallest effect of interest.
+    none when both of its 90 % intervals lie within the smallest effect of interest, and it could have gone beyond it.
     """
     seeds = min(effect.seeds for effect in effects.values())
     if any(effect.interval is None for effect in effects.values()):
@@ -217,17 +222,23 @@ def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
     better = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean < 0}
     worse = {name: effect for name, effect in effects.items() if effect.is_resolved and effect.mean > 0}
     none = {name: effect for name, effect in effects.items() if not effect.is_resolved and effect.is_negligible}
-    rest = {name: effect for name, effect in effects.items() if not effect.is_resolved and name not in none}
+    untestable = {name: effect for name, effect in effects.items() if not effect.is_resolved and effect.is_untestable}
+    decided = none.keys() | untestable.keys()
+    rest = {name: effect for name, effect in effects.items() if not effect.is_resolved and name not in decided}
     clauses = [
         f"{verb} with {joined(_found(*step) for step in group.items())}"
         for verb, group in (("falls", better), ("rises", worse))
         if group
     ]
     sentences = [f"Perplexity {joined(clauses)}, intervals adjusted after Holm."] if clauses else []
-    if none:
+    for margin in MARGINS:
+        if held := {name: effect for name, effect in none.items() if effect.equivalent_within == margin}:
+            within = percentage(100 * margin, 0 if margin == SMALLEST_EFFECT else 1)
+            sentences.append(f"{_steps_are(held)} equivalent to none: perplexity stays within {within} of what it was.")
+    if untestable:
         sentences.append(
-            f"{_steps_are(none)} equivalent to none: perplexity stays within "
-            f"{percentage(100 * SMALLEST_EFFECT, 0)} of what it was."
+            f"{_steps_are(untestable)} {UNTESTABLE}: perplexity stays within {percentage(100 * SMALLEST_EFFECT, 0)}, "
+            f"and {_reach(untestable.values())}."
         )
     if rest:
         needed = sorted({fixed(percent(effect.detectable or 0.0)) for effect in rest.values()}, key=float)
@@ -237,6 +248,15 @@ def ablation_sentence(effects: dict[str, Effect], articles: int) -> str:
             f"to be resolved with a chance of {percentage(100 * POWER, 0)}."
         )
     return " ".join(sentences)
+
+
+def _reach(effects: Iterable[Effect]) -> str:
+    """Say how far effects could have gone at this budget, to first order."""
+    known = sorted(percent(effect.reach) for effect in effects if effect.reach is not None)
+    if not known:
+        return "nothing tells that training could have moved it farther"
+    ends = " to ".join(dict.fromkeys(percentage(end) for end in (known[0], known[-1])))
+    return f"training could have moved it by {ends} at most"
 
 
 def _steps_are(group: Mapping[str, Effect]) -> str:
