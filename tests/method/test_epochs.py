@@ -73,6 +73,7 @@ def test_the_best_adapter_is_kept_on_disk_and_given_back_at_the_end(tmp_path):
 
 
 def test_perplexity_goes_to_the_callback_the_log_and_the_tracker(tmp_path, caplog, monkeypatch):
+    pytest.importorskip("tensorboard")
     shown = []
     monkeypatch.setattr("accelerate.Accelerator.log", lambda self, values, step: shown.append((step, values)))
     with tracked("tensorboard", tmp_path, "run", {}) as on_step, caplog.at_level(logging.INFO, "hylorada"):
