@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 
 from hylorada.allocator import use_best
 from hylorada.errors import HyLoRADAError
@@ -24,6 +24,7 @@ KINDS = {  # what stands where a file or a folder of the other kind is asked for
     IsADirectoryError: "a folder, and a file is wanted there",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on a disk, in a quota, in a file
+QUOTES = "\"'"
 BASE_ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -60,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _let_go_of_output()
         return 0
     except ModuleNotFoundError as error:
-        if (extra := _extra_with(error.name)) is None:
+        if (package := _package_with(error.name)) is None:
             raise
-        print(f"hylorada: {options.verb} needs {error.name}; pip install 'hylorada[{extra}]'.", file=sys.stderr)
+        print(f"hylorada: {options.verb} needs {error.name}; pip install {package}.", file=sys.stderr)
         return 2
     except HyLoRADAError as error:
         print(f"hylorada: {' '.join(str(error).split())}", file=sys.stderr)
@@ -95,11 +96,18 @@ def _check_given(arguments: Sequence[str]) -> None:
             raise HyLoRADAError(f"nothing is given{' for ' + (word or before).rstrip('=')}; name something.")
 
 
-def _extra_with(module: str | None) -> str | None:
-    """Return the extra of this package that installs a module, or None where none does."""
+def _package_with(module: str | None) -> str | None:
+    """Return what to install for a module: this package with an extra, else its own name; None for a part of this one.
+
+    A checkout that is only on the path, and not installed, has no extras to name.
+    """
     wanted = (module or "").partition(".")[0]
-    for requirement in requires("hylorada") or []:
+    try:
+        requirements = requires("hylorada") or []
+    except PackageNotFoundError:
+        return None if wanted == "hylorada" else wanted
+    for requirement in requirements:
         name, _, extra = requirement.partition("; extra == ")
         if re.split(r"[^\w.-]", name)[0].replace("-", "_") == wanted and extra:
-            return extra.strip("\"'")
+            return f"'hylorada[{extra.strip(QUOTES)}]'"
     return None

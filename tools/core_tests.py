@@ -82,5 +82,6 @@ def main(pythons: list[str], more: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    before, _, after = " ".join(sys.argv[1:]).partition("-- ")
-    sys.exit(main(before.split() or [sys.executable], after.split()))
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    sys.exit(main(given[:end] or [sys.executable], given[end + 1 :]))

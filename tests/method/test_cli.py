@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ def told(arguments: list[str], capsys) -> str:
     said = capsys.readouterr().err.strip()
     assert "\n" not in said
     return said
+
+
+def not_installed(name: str) -> None:
+    raise PackageNotFoundError(name)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +63,8 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(cap
         monkeypatch.delitem(sys.modules, name)
     said = told(["compare", "--records", os.devnull], capsys)
     assert said == "hylorada: compare needs pandas; pip install 'hylorada[study]'."
+    monkeypatch.setattr("importlib.metadata.Distribution.from_name", not_installed)
+    assert told(["compare", "--records", os.devnull], capsys) == "hylorada: compare needs pandas; pip install pandas."
 
 
 def test_a_models_own_code_never_runs_whoever_says_yes(capsys, tmp_path, monkeypatch):
