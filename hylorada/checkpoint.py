@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from hylorada.card import CARD_FILE, is_own_card
 from hylorada.errors import HyLoRADAError
-from hylorada.files import as_new, check_only, read_json, write_json, written_beside
+from hylorada.files import as_new, check_only, write_json, written_beside
+from hylorada.reading import read_json, reading
 
 CONFIG_FILE = "hylorada_config.json"
 TENSOR_FILE = "hylorada.safetensors"
 SETTINGS_FILE, SETTINGS_TENSOR = "hylorada_settings.safetensors", "hylorada_settings"  # in a trainer's checkpoint
 INDEX_FILE = "model.safetensors.index.json"  # as transformers names it: in which file each tensor of a model is
 FORMAT = 1
+DIGEST = "sha256"  # of all tensors of a safetensors file, in its metadata
 IN_WORDS = {"merged": "adapter merged into it:"}  # of what `describe_base` tells
 
 
@@ -43,7 +45,7 @@ def write_adapter(
     with written_beside(Path(folder)) as beside:
         beside.mkdir()
         told = {"about": about} if about else {}
-        write_json(beside / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base} | told)
+        write_json(beside / CONFIG_FILE, _description(config, base, tensors) | told)
         write_tensors(beside / TENSOR_FILE, tensors)
         if card is not None:
             (beside / CARD_FILE).write_text(card, encoding="utf-8")
@@ -60,12 +62,23 @@ def write_adapter_into(folder: Path, config: dict[str, Any], base: dict[str, Any
     """
     with written_beside(folder / TENSOR_FILE) as beside:
         write_tensors(beside, tensors)
-    write_json(folder / CONFIG_FILE, {"format": FORMAT, "adapter": config, "base": base})
+    write_json(folder / CONFIG_FILE, _description(config, base, tensors))
     first = next(iter(tensors))  # lies in both files, so that the index names both and no tensor that a model has not
     with written_beside(folder / SETTINGS_FILE) as beside:
         write_tensors(beside, {SETTINGS_TENSOR: settings_digest(config, base), first: tensors[first]})
     places = dict.fromkeys(tensors, TENSOR_FILE) | {first: SETTINGS_FILE}
     write_json(folder / INDEX_FILE, {"metadata": {}, "weight_map": places})
+
+
+def _description(config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return what CONFIG_FILE holds: settings and base, with digests of these and of the tensors beside them."""
+    held = {"format": FORMAT, "adapter": config, "base": base}
+    return held | {"sha256": _digests(config, base, tensors)} if tensors else held
+
+
+def _digests(config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, str]:
+    settings = bytes(settings_digest(config, base).tolist()).hex()
+    return {"settings": settings, "tensors": tensors_digest(tensors)}
 
 
 def settings_digest(config: dict[str, Any], base: dict[str, Any]) -> Tensor:
@@ -96,15 +109,21 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str
             is_pefts = (folder / "adapter_config.json").is_file()
             advice = "PEFT's adapters are read by import_peft" if is_pefts else "give one that was saved whole"
             raise HyLoRADAError(f"{folder} is no adapter folder: {name} is not in it; {advice}.")
-    description = read_json(folder / CONFIG_FILE)
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
+    description = read_json(folder / CONFIG_FILE, dict)
+    if description.get("format") != FORMAT:
         raise HyLoRADAError(
             f"{folder / CONFIG_FILE} is not of format {FORMAT}; read it with the version that wrote it."
         )
     for name in ("adapter", "base"):
         if not isinstance(description.get(name), dict):
             raise HyLoRADAError(f"{folder / CONFIG_FILE} says nothing of {name!r}; save the adapter again.")
-    return description["adapter"], description["base"], read_tensors(folder / TENSOR_FILE)
+    tensors, digests = read_tensors(folder / TENSOR_FILE), description.get("sha256")
+    if digests is not None and digests != _digests(description["adapter"], description["base"], tensors):
+        raise HyLoRADAError(
+            f"{folder / CONFIG_FILE} was changed after it was saved, or is of another adapter than {TENSOR_FILE}; "
+            "take the adapter as it was saved."
+        )
+    return description["adapter"], description["base"], tensors
 
 
 def read_about(folder: Path) -> Any:
@@ -125,20 +144,34 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         raise HyLoRADAError(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first; the adapter is not saved.")
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(held, path, metadata)
+        save_file(held, path, {DIGEST: tensors_digest(held)} if metadata is None else metadata)
         as_new(path)
     except SafetensorError as error:  # how the library reports a full disk
         raise HyLoRADAError(f"{path.name} could not be written ({error}); the adapter is not saved.") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file (HyLoRADAError when it is damaged or not there)."""
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise HyLoRADAError(f"{path} is not there; save the adapter again.") from None
-    except SafetensorError as error:
-        raise HyLoRADAError(f"{path} is damaged ({error}); save the adapter again.") from error
+    """Read a safetensors file, and hold its tensors to their digest where the file has one.
+
+    Raises:
+        HyLoRADAError: it is damaged, changed or not there.
+    """
+    with reading(path, "safetensors file", "save the adapter again"), safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
+        digest = (file.metadata() or {}).get(DIGEST)
+    if digest is not None and digest != tensors_digest(tensors):
+        raise HyLoRADAError(f"{path} is damaged: its tensors are not those that were saved; save the adapter again.")
+    return tensors
+
+
+def tensors_digest(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors: of their names, dtypes, shapes and bytes, in hexadecimal."""
+    digest = sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def describe_base(base_model: PreTrainedModel) -> dict[str, Any]:

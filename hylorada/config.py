@@ -8,7 +8,7 @@ from typing import Any
 from hylorada.arguments import checked, named_settings
 from hylorada.errors import HyLoRADAError, near
 from hylorada.presets import PRESETS
-from hylorada.typed import QUIET, check_kinds, plain
+from hylorada.typed import QUIET, check_kinds, check_size, plain
 
 BUCKET_SPACINGS = ("log", "linear")
 LANDMARK_DESIGNS = ("position_adaptive", "learnable_bucket", "original", "per_layer", "constant")
@@ -17,6 +17,10 @@ POOLINGS = ("causal", "sequence")
 POSITION_BIAS_PLACES = ("output", "update")
 ROPE_SCALINGS = ("linear", "dynamic", "yarn")
 STARTS = ("pissa",)
+MOST = {  # beyond what any model is wide or long; memory is given to these times a width of the model
+    **{"lora_rank": 2**17, "num_landmarks": 2**17, "sparse_bottleneck": 2**20},
+    **{"position_num_buckets": 2**24, "num_position_buckets": 2**24},
+}
 PARTS_THAT_TRAIN = (
     *("lora_enabled", "position_bias_enabled", "landmark_enabled", "daa_enabled", "sparse_enabled"),
     *("train_embeddings", "train_norms"),
@@ -87,9 +91,9 @@ class HyLoRADAConfig:
         check_kinds(self, "lora_target_modules", "exclude_modules", "layers_to_transform")
         counts = ("lora_rank", "position_num_buckets", "num_landmarks", "num_position_buckets", "sparse_bottleneck")
         for name in counts:
-            _at_least(name, getattr(self, name), 1)
+            check_size(name, getattr(self, name), MOST[name])
         if self.max_positions is not None:
-            _at_least("max_positions", self.max_positions, 1)
+            check_size("max_positions", self.max_positions)
         if not 0 < self.lora_alpha < math.inf:
             raise HyLoRADAError(f"lora_alpha={self.lora_alpha} is not allowed; use a positive number, such as 16.0.")
         if not 0.0 <= self.lora_dropout < 1.0:
@@ -128,6 +132,7 @@ class HyLoRADAConfig:
 
     def _check_groups(self) -> None:
         group, sinks = self.s2_group_size, self.s2_sink_tokens
+        check_size("s2_group_size", group)
         if group < 2 or group % 2:
             raise HyLoRADAError(
                 f"s2_group_size={group} is not allowed: every other layer shifts by half a group; use an even number, "
@@ -198,6 +203,8 @@ class HyLoRADAConfig:
                 _check_pattern(setting, key)
                 if not 0 < value < math.inf:
                     raise HyLoRADAError(f"{setting}: {key!r} has {value}; use a positive number.")
+                if setting == "rank_pattern":
+                    check_size(f"rank_pattern, {key!r}", value, MOST["lora_rank"])
         if self.init_lora_weights is not None and self.init_lora_weights not in STARTS:
             raise HyLoRADAError(
                 f"init_lora_weights={self.init_lora_weights!r} is not known; {near(self.init_lora_weights, STARTS)}, "
@@ -225,11 +232,6 @@ class HyLoRADAConfig:
 
 
 IS_SETTING = {each.name: "it is a setting of HyLoRADAConfig, given as config" for each in fields(HyLoRADAConfig)}
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise HyLoRADAError(f"{name}={value} is too small; use {least} or more.")
 
 
 def _check_pattern(setting: str, pattern: str) -> None:

@@ -120,20 +120,6 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        HyLoRADAError: the file is absent or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors put a BOM in front
-    except FileNotFoundError:
-        raise HyLoRADAError(f"{path} is not there; make it first, or check the path.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise HyLoRADAError(f"{path} is not readable JSON ({error}); make it again.") from error
-
-
 def as_new(path: Path) -> None:
     """Give a file the mode that a new one gets in its folder; some libraries write what only its owner may read."""
     probe = path.with_name(f".{path.name}.{os.getpid()}.mode")

@@ -6,9 +6,9 @@ one token before it in its window, so the first token of a text is context only 
 
 import dataclasses
 import unicodedata
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
+from hylorada.reading import read_arrays, reading
 
 INTEGER = np.int32
 KINDS = ("layout", "word", "piece")  # of tokens; see `token_kinds`
@@ -76,14 +77,21 @@ class TokenNLL:
         Raises HyLoRADAError if the file is missing, damaged, or holds other columns.
         """
         names = {field.name for field in dataclasses.fields(cls)}
-        try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                columns = dict(archive)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-            raise HyLoRADAError(f"{path} is no readable token store ({error}); evaluate the model again") from error
-        if set(columns) != names:
-            raise HyLoRADAError(f"{path} holds {sorted(columns)}, a token store holds {sorted(names)}")
-        return cls(**columns)
+        advice = "evaluate the model again"
+        columns = read_arrays(path, names, "token store", advice)
+        with reading(path, "token store", advice):
+            if any(column.ndim != 1 or column.dtype.kind not in "iuf" for column in columns.values()):
+                raise ValueError("its columns are no rows of numbers")
+            return cls(**columns)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all columns, in hexadecimal; the same however the file that holds them is compressed."""
+        digest = sha256()
+        for field in dataclasses.fields(self):
+            column = getattr(self, field.name)
+            digest.update(f"{field.name} {len(column)}\n".encode() + np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
 
     def select(self, keep: np.ndarray) -> "TokenNLL":
         """Only the tokens where `keep` (n_tokens,) holds; the sizes of the texts are unknown from there on."""

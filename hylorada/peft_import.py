@@ -18,11 +18,11 @@ from hylorada.checkpoint import check_same_names, read_tensors
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
 from hylorada.export import CONFIG_FILE, TENSOR_FILE, adapted_layers, low_rank_tensors
-from hylorada.files import read_json
 from hylorada.layer_choice import block_number, is_meant, matches
 from hylorada.lora import weight_rows
 from hylorada.methods import method_config
 from hylorada.model import HyLoRADAModel
+from hylorada.reading import read_json
 from hylorada.targets import find_layers
 from hylorada.usable_base import check_base
 
@@ -103,7 +103,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not (folder / name).is_file():
             raise HyLoRADAError(f"{folder} has no {name}; give a folder that PEFT saved (as safetensors, its default).")
     settings = read_json(folder / CONFIG_FILE)
-    if not isinstance(settings, dict) or settings.keys().isdisjoint({"peft_type"}):
+    if not isinstance(settings, dict) or "peft_type" not in settings:
         raise HyLoRADAError(f"{folder / CONFIG_FILE} names no peft_type; give a folder that PEFT saved.")
     return settings, read_tensors(folder / TENSOR_FILE)
 

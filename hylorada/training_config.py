@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 from hylorada.arguments import named_settings
 from hylorada.errors import HyLoRADAError, near
-from hylorada.typed import check_kinds
+from hylorada.typed import check_kinds, check_size
 
 SCHEDULES = ("cosine", "constant", "linear_from_zero")
 PRECISIONS = ("no", "bf16", "fp16")
@@ -75,8 +75,9 @@ class TrainingConfig:
             )
         counts = ["batch_size", "gradient_accumulation_steps", "num_epochs", "loss_chunk_tokens"]
         for name in counts + ["checkpoint_every"] * (self.checkpoint_every is not None):
-            if getattr(self, name) < 1:
-                raise HyLoRADAError(f"{name}={getattr(self, name)} is too small; use 1 or more.")
+            check_size(name, getattr(self, name))
+        if not 0 <= self.seed < 2**63:
+            raise HyLoRADAError(f"seed={self.seed} is not allowed; use 0 to {2**63 - 1}.")
 
     @property
     def per_device_batch_size(self) -> int:

@@ -6,8 +6,10 @@ A folder holds the adapter, the best adapter so far where there are data for eva
 moments, the schedule, the scale of the loss, the data's generators) and `state.json` (settings, history, seconds).
 """
 
+import json
 import logging
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from torch import Tensor
 
 from hylorada import checkpoint
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, retire, write_json, written_beside
+from hylorada.files import retire, write_json, written_beside
 from hylorada.model import HyLoRADAModel
+from hylorada.reading import hold, read_json, reading
 
 LOG = logging.getLogger(__name__)
 STATE_FILE, OPTIMIZER_FILE, ADAPTER_FOLDER = "state.json", "optimizer.pt", "adapter"
@@ -45,7 +48,9 @@ def save_state(folder: Path, settings: dict[str, Any], model: HyLoRADAModel, sta
         (step / OPTIMIZER_FILE).write_bytes(machinery.getbuffer())
         if state.best is not None:
             checkpoint.write_tensors(step / BEST_FILE, state.best)
-        write_json(step / STATE_FILE, {"settings": settings, "history": state.history, "seconds": state.seconds})
+        saved = {"settings": settings, "history": state.history, "seconds": state.seconds}
+        saved = json.loads(json.dumps(saved))  # as it will be read
+        write_json(step / STATE_FILE, saved | {"sha256": _digest(saved, machinery.getbuffer())})
     for step in set(folder.glob("step-*")) - {new}:
         retire(step)
 
@@ -77,22 +82,21 @@ def _read(step: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]
     Raises:
         HyLoRADAError: a file is missing or damaged, or does not hold what it should.
     """
-    saved = read_json(step / STATE_FILE)
-    _hold(saved, step / STATE_FILE, settings=dict, history=list, seconds=float | int)
-    try:
-        machinery = torch.load(step / OPTIMIZER_FILE, weights_only=True, map_location="cpu")
-    except FileNotFoundError:
-        raise HyLoRADAError(f"{step / OPTIMIZER_FILE} is not there.") from None
-    except Exception as error:  # what is damaged fails in as many ways as pickles and archives have
-        raise HyLoRADAError(f"{step / OPTIMIZER_FILE} is damaged ({type(error).__name__}).") from error
-    _hold(machinery, step / OPTIMIZER_FILE, optimizer=dict, schedule=dict, scaler=dict, generators=object)
+    saved = read_json(step / STATE_FILE, settings=dict, history=list, seconds=float | int)
+    path, advice = step / OPTIMIZER_FILE, "its state is of no use"
+    with reading(path, "state of an optimiser", advice):
+        kept = path.read_bytes()
+        if saved.pop("sha256", None) not in (None, _digest(saved, kept)):
+            raise HyLoRADAError(f"{path} is damaged, or {STATE_FILE} beside it: they do not fit; {advice}.")
+        machinery = torch.load(BytesIO(kept), weights_only=True, map_location="cpu")
+    hold(machinery, path, optimizer=dict, schedule=dict, scaler=dict, generators=object)
+    if not all(isinstance(row, dict) for row in saved["history"]):
+        raise HyLoRADAError(f"{step / STATE_FILE} has a history that is none; {advice}.")
     _, _, tensors = checkpoint.read_adapter(step / ADAPTER_FOLDER)
     has_best = any("eval_loss" in row for row in saved["history"])
     return saved, machinery, tensors, checkpoint.read_tensors(step / BEST_FILE) if has_best else None
 
 
-def _hold(value: Any, file: Path, **kinds: Any) -> None:
-    """Hold what was read to the names, and the kinds of value, that it must have (HyLoRADAError)."""
-    held = value if isinstance(value, dict) else {}
-    if lacking := [name for name, kind in kinds.items() if name not in held or not isinstance(held[name], kind)]:
-        raise HyLoRADAError(f"{file} lacks {', '.join(lacking)}.")
+def _digest(saved: dict[str, Any], machinery: bytes | memoryview) -> str:
+    """Return the SHA-256 of what a state says of the run, and of its optimiser, in hexadecimal."""
+    return sha256(json.dumps(saved, sort_keys=True).encode() + bytes(machinery)).hexdigest()

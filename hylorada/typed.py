@@ -7,6 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hylorada.errors import HyLoRADAError, near, shown
 
+LARGEST = 2**31 - 1  # what counts in libraries can hold
 QUIET = {"quiet": True}  # metadata of a field that is not written while it has its default
 IN_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "none"}
 
@@ -61,6 +62,14 @@ def check_kinds(settings: Any, *leave_out: str) -> None:
             read(kind, value, name)
         except HyLoRADAError:
             raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {in_words(kind)}.") from None
+
+
+def check_size(name: str, value: int, most: int = LARGEST, least: int = 1) -> None:
+    """Hold a count or a size to what can be (HyLoRADAError), before anything of that size is made."""
+    if value < least:
+        raise HyLoRADAError(f"{name}={value} is too small; use {least} or more.")
+    if value > most:
+        raise HyLoRADAError(f"{name}={value} cannot be; use {most} or less.")
 
 
 def in_words(kind: Any) -> str:

@@ -15,7 +15,8 @@ from hylorada.bench.competitors import Setting, check_context, import_peft_packa
 from hylorada.bench.goals import goals
 from hylorada.bench.sections import SECTIONS, Row
 from hylorada.errors import HyLoRADAError, near
-from hylorada.files import make_folder, read_json, write_json, written_beside
+from hylorada.files import make_folder, write_json, written_beside
+from hylorada.reading import read_json
 
 LOG = logging.getLogger(__name__)
 ABOUT = """Written by `hylorada bench` from the records beside it. All competitors of a table ran in turn in one run,
@@ -67,7 +68,11 @@ def save(record: dict[str, Any], folder: Path) -> Path:
     setting = record["setting"]
     dtype = "" if setting["dtype"] == "bfloat16" else f"-{setting['dtype']}"
     write_json(folder / f"{setting['device']}{dtype}{'-compiled' * setting['compiled']}.json", record)
-    records = [read_json(path) for path in (folder / f"{name}.json" for name in RECORDS) if path.is_file()]
+    records = [
+        read_json(path, setting=dict, machine=dict, sections=dict)
+        for path in (folder / f"{name}.json" for name in RECORDS)
+        if path.is_file()
+    ]
     with written_beside(folder / "README.md") as beside:
         beside.write_text(page(records), encoding="utf-8")
     return folder / "README.md"

@@ -32,18 +32,17 @@ def do_figure(options: argparse.Namespace) -> None:
     """Draw figures, those of one study from records that are read once."""
     from functools import cache
 
-    from hylorada.files import read_json
-    from hylorada.study.checkout import project_root
     from hylorada.study.figures.rows import BENCHMARK, figure_row, figures_of
     from hylorada.study.figures.style import save_figure
     from hylorada.study.records.records import study_records
+    from hylorada.study.results.cost import read_benchmark
 
     settings = settings_of(options)
     rows = {name: figure_row(settings, name) for name in options.names or figures_of(settings)}
     records = cache(lambda study: study_records(settings, study, options.records))
     for name, row in rows.items():
         if row.reads == BENCHMARK:
-            drawn = row.draw(read_json(project_root() / "benchmarks" / "cpu.json"))
+            drawn = row.draw(read_benchmark())
         else:
             beside = {study: (records(study), settings.rows(study)) for study in row.beside if study in settings.tables}
             further = (beside,) if row.beside else ()

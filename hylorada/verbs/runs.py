@@ -88,10 +88,11 @@ def do_evaluate(options: argparse.Namespace) -> None:
     import json
 
     from hylorada.checkpoint import read_adapter
+    from hylorada.load import load_tokenizer
     from hylorada.metrics import all_metrics
     from hylorada.model import HyLoRADAModel
     from hylorada.study.run import execute
-    from hylorada.study.run.inputs import load_base, load_tokenizer
+    from hylorada.study.run.inputs import load_base
     from hylorada.study.run.memory import told_when_full, what_to_lower
     from hylorada.study.run.score import score
     from hylorada.study.sources.tokens import read_tokens

@@ -44,8 +44,9 @@ def do_bench(options: argparse.Namespace) -> None:
     from hylorada.study.sources.identity import model_folder
 
     for name in ("tokens", "rounds", "threads"):
-        if getattr(options, name) < 1:
-            raise HyLoRADAError(f"--{name} {getattr(options, name)} is too small; use 1 or more.")
+        most = {"tokens": 2**20, "rounds": 100_000, "threads": 1024}[name]
+        if not 1 <= getattr(options, name) <= most:
+            raise HyLoRADAError(f"--{name} {getattr(options, name)} is not possible; use 1 to {most}.")
     if options.dtype not in (allowed := ("bfloat16", "float32")):
         raise HyLoRADAError(f"--dtype {options.dtype} is not known; {near(options.dtype, allowed)}")
     torch.set_num_threads(options.threads)

@@ -196,7 +196,7 @@ def test_rows_that_do_not_fit_are_told_before_anything_is_measured(setting, toke
 
 def test_a_model_that_does_not_load_is_told(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(HyLoRADAError, match="could not be loaded as a causal language model"):
+    with pytest.raises(HyLoRADAError, match="no causal language model"):
         run_benchmark(Setting(model=str(tmp_path)), MACHINE)
 
 

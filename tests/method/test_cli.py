@@ -9,7 +9,8 @@ import pytest
 from bases import llama
 
 from hylorada.cli import main
-from hylorada.files import read_json, write_json
+from hylorada.files import write_json
+from hylorada.reading import read_json
 from hylorada.study.sources.tiny import byte_tokenizer
 
 FOREIGN = "import pathlib\npathlib.Path({mark!r}).touch()\n"

@@ -9,7 +9,8 @@ import torch
 
 from hylorada import HyLoRADAError
 from hylorada.checkpoint import write_adapter
-from hylorada.files import check_output, discard_remains, make_folder, read_json, retire, write_json, written_beside
+from hylorada.files import check_output, discard_remains, make_folder, retire, write_json, written_beside
+from hylorada.reading import read_json
 
 
 def test_what_fails_half_way_leaves_the_old_and_nothing_beside(tmp_path):

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from repository import ROOT
 
-from hylorada.files import read_json
+from hylorada.reading import read_json
 from hylorada.study.claims.judgement import judge
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings

@@ -7,7 +7,8 @@ import pytest
 from pypdf import PdfReader
 from repository import ROOT
 
-from hylorada.files import read_json, sha256_of
+from hylorada.files import sha256_of
+from hylorada.reading import read_json
 
 DOCS, MADE = ROOT / "docs", read_json(ROOT / "docs" / "made.json")
 PAGE = (DOCS / "index.html").read_text(encoding="utf-8")

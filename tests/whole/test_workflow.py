@@ -13,7 +13,8 @@ from pypdf import PdfReader
 from repository import ROOT
 
 from hylorada.cli import main
-from hylorada.files import read_json, sha256_of
+from hylorada.files import sha256_of
+from hylorada.reading import read_json
 from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.runs import all_runs, cells, plan

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from hylorada.errors import HyLoRADAError, near
+from hylorada.reading import hold, read_yaml, reading
 from hylorada.study.checkout import project_root
 from hylorada.study.claims.claim import Claim
 
@@ -81,10 +82,14 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
         HyLoRADAError: no readable file, an id twice, or a name that leads nowhere.
     """
     path = project_root() / "paper" / "claims.yaml" if path is None else path
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
-    except (OSError, yaml.YAMLError) as error:
-        raise HyLoRADAError(f"{path} holds no readable claims: {' '.join(str(error).split())}") from None
+    data = read_yaml(path, loader=LOADER)
+    lists = ("claims", "later_measurements", "contradictions", "functional_families")
+    hold(data, path, **dict.fromkeys(lists, list), settings=dict, headlines=dict)
+    with reading(path, "list of statements", "correct it"):
+        return _catalogue(data, path)
+
+
+def _catalogue(data: dict[str, Any], path: Path) -> Catalogue:
     claims = _by_id([_claim(row, path) for row in data["claims"]], path)
     later = _by_id([_later(row) for row in data["later_measurements"]], path)
     contradictions = _by_id(

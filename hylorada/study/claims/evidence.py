@@ -7,9 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hylorada.files import read_json
 from hylorada.metrics import MIDDLE_TOKENS
-from hylorada.study.checkout import project_root
 from hylorada.study.plan.budget import planned_steps, published_steps
 from hylorada.study.plan.protocols import AS_PUBLISHED, PROTOCOLS
 from hylorada.study.plan.published import OWN_BASE, OWN_CORPUS
@@ -17,6 +15,7 @@ from hylorada.study.plan.runs import plan
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records, study_records
+from hylorada.study.results.cost import read_benchmark
 from hylorada.study.results.effects import stage_means
 from hylorada.study.results.published_metrics import decile_ratio, line_ratio, published_lines
 from hylorada.study.results.reach import reach_of
@@ -116,7 +115,7 @@ class Evidence:
     @cached_property
     def costs(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The measured costs of `hylorada bench`: section -> name -> row."""
-        sections = read_json(project_root() / "benchmarks" / "cpu.json")["sections"]
+        sections = read_benchmark()["sections"]
         return {section: {row["name"]: row for row in rows} for section, rows in sections.items()}
 
     def command(self, study: str) -> str:

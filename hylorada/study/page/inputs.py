@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json
 from hylorada.study.claims.catalogue import load_catalogue
+from hylorada.study.claims.judged import read_judged
 from hylorada.study.figures.rows import FIGURES, figures_of
 from hylorada.study.page.page import page_html, write_page
 from hylorada.study.page.pictures import with_palette
@@ -43,7 +43,7 @@ def make_page(
     """
     if not figures.is_dir():
         raise HyLoRADAError(f"{figures} is no folder of figures; run `hylorada figure`, or name one.")
-    judged = read_json(claims)
+    judged = read_judged(claims)
     if judged["scale"] != settings.scale:
         raise HyLoRADAError(
             f"{claims} is of scale {judged['scale']!r}, and {settings.scale!r} is asked for; "

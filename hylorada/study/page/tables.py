@@ -15,6 +15,7 @@ from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS
 from hylorada.study.results.levels import LEVELS, level_of
+from hylorada.study.results.tables import read_csv
 from hylorada.study.results.words import fixed, percentage, why_none
 
 SIDES = {  # of the table of both protocols
@@ -71,7 +72,7 @@ def read_table(path: Path, rows: Iterable[str] | None = None) -> pd.DataFrame:
     """
     if not path.is_file():
         raise HyLoRADAError(f"{path} is not there; run `hylorada table` with this scale first.")
-    table = pd.read_csv(path)
+    table = read_csv(path, "stage", "label") if rows is not None else read_csv(path)
     strange = [] if rows is None else [row for row in table["stage"] if row not in set(rows)]
     if strange:
         raise HyLoRADAError(f"{path} has the row {strange[0]!r}, which the scale has not; run `hylorada table` again.")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import make_folder, written_beside
+from hylorada.reading import read_text
 
 ENGINES = ("latexmk", "tinytex", "tectonic")  # in the order of preference; HYLORADA_TEX names one, or "none"
 TINYTEX = {
@@ -134,7 +135,7 @@ def _inputs(main_tex: Path, generated: Path, figures: Path) -> Iterator[tuple[st
     while queue:
         name, source = queue.popitem()
         yield name, source
-        held = _without_comments(source.read_text(encoding="utf-8"))
+        held = _without_comments(read_text(source))
         text += held
         for name in re.findall(r"\\input\{([^}]+)\}", held):
             name = name if name.endswith(".tex") else f"{name}.tex"

@@ -3,12 +3,15 @@
 Needs no torch, so that reading a record does not either.
 """
 
+import json
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json
+from hylorada.files import write_json
+from hylorada.reading import read_json, reading
 from hylorada.retrieved import Retrieval
 from hylorada.study.plan.specification import Specification
 from hylorada.typed import QUIET, plain, read
@@ -200,6 +203,7 @@ class Record:
     measures: Measures = field(default_factory=Measures)
     moved: dict[str, Moved] = field(default_factory=dict)
     plan: str | None = field(default=None, metadata=QUIET)
+    stores: dict[str, str] | None = field(default=None, metadata=QUIET)
 
     @classmethod
     def from_json(cls, values: Any) -> "Record":
@@ -226,15 +230,38 @@ class Record:
         return self.evaluation_seconds + (self.training.seconds if self.training else 0.0)
 
 
+def write_record(path: Path, record: Record) -> None:
+    """Write a `record.json` with a digest of itself."""
+    values = record.to_json()
+    write_json(path, values | {DIGEST: _digest(values)})
+
+
 def read_record(path: Path) -> Record:
-    """Read a `record.json`.
+    """Read a `record.json`; one that was written before records had digests is held to less.
 
     Raises:
-        HyLoRADAError: it is absent, no JSON, or not the record of a run.
+        HyLoRADAError: it is absent, no JSON, not the record of a run, changed since it was written, or that of another
+            run than its folder is named for.
     """
     values = read_json(path)
-    try:
-        return Record.from_json(values)
-    except HyLoRADAError as error:
-        told = str(error).removesuffix(".")
-        raise HyLoRADAError(f"{path} is no whole record: {told}; remove its folder and make the run again.") from None
+    digest = values.pop(DIGEST, None) if isinstance(values, dict) else None
+    again = "remove its folder and make the run again"
+    if digest not in (None, _digest(values)):
+        raise HyLoRADAError(f"{path} was changed after it was written; {again}.")
+    with reading(path, "record", again):
+        try:
+            record = Record.from_json(values)
+        except HyLoRADAError as error:
+            told = str(error).removesuffix(".")
+            raise HyLoRADAError(f"{path} is no whole record: {told}; {again}.") from None
+    name = Path(path).absolute().parent.name
+    if record.name != name:
+        raise HyLoRADAError(f"{path} is the record of {record.name}, and its folder is called {name}; {again}.")
+    return record
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+DIGEST = "sha256"  # of all else in a `record.json`

@@ -10,7 +10,7 @@ from hylorada.errors import HyLoRADAError, near
 from hylorada.study.checkout import project_root
 from hylorada.study.plan.budget import planned_steps
 from hylorada.study.plan.runs import all_runs, plan
-from hylorada.study.plan.scales import read_yaml
+from hylorada.study.plan.scales import read_mapping
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.typed import read
@@ -85,7 +85,7 @@ class Plan:
 def read_plan(path: Path | None = None) -> Plan:
     """Read the plan (HyLoRADAError: it is absent, no YAML, or not a whole plan)."""
     path = project_root() / PLAN if path is None else path
-    values: dict[str, Any] = read_yaml(path)
+    values: dict[str, Any] = read_mapping(path)
     return read(Plan, values | {"written": str(values.get("written"))}, "plan")
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from hylorada.errors import HyLoRADAError, near
+from hylorada.reading import read_yaml
 from hylorada.study.checkout import project_root
 from hylorada.study.plan.acting import check_each_acts
 from hylorada.study.plan.settings import Settings
@@ -27,7 +28,7 @@ def load_settings(scale: str, changes: Mapping[str, Any] | None = None) -> Setti
     if not path.is_file():
         names = [p.stem for p in folder.glob("*.yaml")]
         raise HyLoRADAError(f"scale {scale!r} is not there; {near(scale, names)}, or the path of a .yaml file")
-    values = read_yaml(path)
+    values = read_mapping(path)
     known = [field.name for field in fields(Settings) if field.name != "scale"]
     for name in values:
         if name not in known:
@@ -56,10 +57,7 @@ def read_changes(pairs: Iterable[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise HyLoRADAError(f"--set {pair!r} is no NAME=VALUE; write, for example, num_epochs=3")
-        try:
-            changes[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise HyLoRADAError(f"--set {name}: {value!r} is no value that YAML can read") from None
+        changes[name] = read_yaml(f"--set {name}: {value!r}", value, advice="write a value as in a scale's file")
     return changes
 
 
@@ -78,19 +76,16 @@ class _EachKeyOnce(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping (ConstructorError for a repeated key)."""
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen = set()
+        for key in (str(key.value) for key, _ in node.value):
+            if key in seen or seen.add(key):
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """Read a file of names with values (HyLoRADAError: no YAML, a name given twice, or something else)."""
-    try:
-        values: Any = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_EachKeyOnce)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HyLoRADAError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(path, loader=_EachKeyOnce)
     if not isinstance(values, dict):
         raise HyLoRADAError(f"{path} holds no settings; it must map names to values, as config/micro.yaml does.")
     return values

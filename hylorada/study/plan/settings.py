@@ -13,12 +13,13 @@ from hylorada.study.plan.protocol import GIVEN
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import STUDIES, rows_by_base
-from hylorada.typed import check_kinds
+from hylorada.typed import LARGEST, check_kinds
 
-COUNTS = (
-    *("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"),
-    *("num_epochs", "checkpoint_every", "threads", "train_lines", "line_characters", "step_rows", "step_tokens"),
-)
+COUNTS = {  # and the most that can be
+    **dict.fromkeys(("test_articles", "evaluation_batch", "batch_size", "gradient_accumulation_steps"), LARGEST),
+    **dict.fromkeys(("num_epochs", "checkpoint_every", "train_lines", "line_characters"), LARGEST),
+    **{"step_rows": LARGEST, "step_tokens": LARGEST, "threads": 1024, "block_tokens": 2**24, "line_tokens": 2**24},
+}
 AMOUNTS = {  # beside the main text, and what their amount counts
     "lines": "lines of the published evaluation; null: as many as published",
     "end_token": "texts over which p(end of text) is taken; null: all",
@@ -28,6 +29,7 @@ AMOUNTS = {  # beside the main text, and what their amount counts
     "ceiling": "tokens of each article at which the reach of a part is taken",
 }
 AT_LEAST_ONE = ("retrieval", "placebo", "ceiling")  # of these there is no "all"
+MOST_ASKED = 1_000_000  # of a measure
 PART_RATES = ("magnitude", "position_bias", "landmark", "constant")  # parts that can have a rate of their own
 POSITIVE = ("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "max_grad_norm")
 BUDGET = (  # what a scale may give a study apart from the ablation's
@@ -95,9 +97,10 @@ class Settings:
             check_kinds(self)
         except HyLoRADAError as error:
             raise self._error(str(error).removesuffix(".")) from None
-        for name in COUNTS:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise self._error(f"{name}: {getattr(self, name)} is too small; use 1 or more")
+        for name, most in COUNTS.items():
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise self._error(f"{name}: {value} is {'too small' if value < 1 else 'too large'}; use 1 to {most}")
         for name in POSITIVE:
             value = getattr(self, name)
             if not (value is None or 0 < value < math.inf):
@@ -128,8 +131,8 @@ class Settings:
         for name, amount in self.measures.items():
             if name not in AMOUNTS:
                 raise self._error(f"measures: {name!r} is not known; {near(name, AMOUNTS)}")
-            if amount is None and name in AT_LEAST_ONE or amount is not None and amount < 1:
-                raise self._error(f"measures, {name}: {amount} is no amount; use 1 or more ({AMOUNTS[name]})")
+            if amount is None and name in AT_LEAST_ONE or amount is not None and not 1 <= amount <= MOST_ASKED:
+                raise self._error(f"measures, {name}: {amount} is no amount; use 1 to {MOST_ASKED} ({AMOUNTS[name]})")
         if "shifts" in self.measures and PROTOCOLS[self.protocol].evaluation_text is not None:
             raise self._error(
                 f"measures: shifts need texts as long as a window, and the protocol {self.protocol!r} scores single "

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json
+from hylorada.reading import read_json
 from hylorada.study.checkout import project_root
 from hylorada.study.plan.registered import read_plan
 from hylorada.study.plan.scales import load_settings

@@ -1,6 +1,7 @@
 """The records of a study, read and held against each other: same tokens scored, by the same base."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -34,6 +35,7 @@ SHARED = (
 )  # alike in all runs
 BESIDE = ("placebo", "ceiling")  # measures that only some rows of a table have
 KEPT = "kept.json"  # in a folder of records that are kept while the code goes on
+SAME_MEAN = 1e-6  # relative, of one sum in another order
 PROBE_TOLERANCE = 1e-3  # relative, between machines
 RATES = ("learning_rate", "magnitude_lr", "position_bias_lr", "landmark_lr")  # of which a row may have its own
 Key = tuple[str, int | None]
@@ -112,7 +114,7 @@ class Records:
             raise HyLoRADAError(
                 f"{record.name} has no lines.npz, which this needs; set measures: {{lines: null}} in the scale."
             )
-        return TokenNLL.load(path)
+        return read_store(record, path)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -257,7 +259,7 @@ def _checked(by_run: dict[Key, Record], folders: dict[Key, Path], varies: tuple[
         path = folders[key] / "nll.npz"
         if not path.is_file():
             continue
-        store = TokenNLL.load(path)
+        store = read_store(by_run[key], path)
         if first is None:
             tokens[key], first = store, key
             continue
@@ -270,6 +272,26 @@ def _checked(by_run: dict[Key, Record], folders: dict[Key, Path], varies: tuple[
         shared = {name: getattr(tokens[first], name) for name in columns}  # one copy for all runs
         tokens[key] = replace(store, **shared)
     return Records(by_run, tokens, folders)
+
+
+def read_store(record: Record, path: Path) -> TokenNLL:
+    """Read scored tokens that lie beside a record, by their digest in it, or where it has none by what it says of them.
+
+    Raises:
+        HyLoRADAError: they are not readable, or are those of another run.
+    """
+    store = TokenNLL.load(path)
+    if record.stores is not None:
+        is_its_own = record.stores.get(path.stem) == store.digest
+    else:
+        lines = record.measures.lines
+        said = record.results if path.stem == "nll" else lines.results if lines else {}
+        is_its_own = said.get("scored_tokens", len(store.nll)) == len(store.nll) and math.isclose(
+            said.get("mean_nll") or store.mean_nll(), store.mean_nll(), rel_tol=SAME_MEAN
+        )
+    if not is_its_own:
+        raise HyLoRADAError(f"{path} holds other tokens than its record tells of; remove the folder and run it again.")
+    return store
 
 
 def _equal(records: Iterable[tuple[Key, Record]], of: Callable[[Record], Any], name: str) -> None:

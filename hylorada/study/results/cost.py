@@ -1,19 +1,32 @@
 """What each method costs, from the records of `hylorada bench`: a step, its memory, and inference once merged."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hylorada.files import read_json
+from hylorada.reading import hold, read_json
 from hylorada.study.checkout import project_root
 
 BESIDE = "our rsLoRA"  # what a training step is held to; inference is held to the base
+SECTIONS = ("training", "inference", "generation")  # what the paper reads of it
 MERGED = (", merged", ", weights merged")
 
 
-def read_benchmark() -> dict[str, Any]:
-    """Return what `hylorada bench` measured last on a processor."""
-    return read_json(project_root() / "benchmarks" / "cpu.json")
+def read_benchmark(path: Path | None = None) -> dict[str, Any]:
+    """Return what `hylorada bench` measured last on a processor.
+
+    Raises:
+        HyLoRADAError: there is no such record, or it is none.
+    """
+    path = project_root() / "benchmarks" / "cpu.json" if path is None else path
+    record = read_json(path, setting=dict, machine=dict, sections=dict, started=str, finished=str)
+    hold(record["setting"], path, model=str, dtype=str, tokens=int, rounds=int)
+    hold(record["machine"], path, threads=int, cores=int, processor=str, device=str, versions=dict)
+    hold(record["sections"], path, **dict.fromkeys(SECTIONS, list))
+    for row in (row for rows in record["sections"].values() for row in rows):
+        hold(row, path, name=str)
+    return record
 
 
 def cost_table(benchmark: dict[str, Any]) -> pd.DataFrame:

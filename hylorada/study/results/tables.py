@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from hylorada.reading import reading
 from hylorada.study.plan.ablation import BASE, STAGES
 from hylorada.study.plan.rows import BITS_PER_BYTE, PERPLEXITY, Row, against_of
 from hylorada.study.records.records import Records
@@ -128,3 +130,16 @@ def _placebo(records: Records, name: str) -> dict[str, float]:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def read_csv(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a table that `hylorada table` wrote unrounded. columns: that it must have.
+
+    Raises:
+        HyLoRADAError: it is absent, is no table, or lacks a column.
+    """
+    with reading(path, "table", "run `hylorada table` again"):
+        table = pd.read_csv(path, encoding="utf-8")
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    return table

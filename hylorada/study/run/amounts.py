@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hylorada.files import read_json
+from hylorada.reading import read_json
 from hylorada.study.checkout import project_root
 from hylorada.study.plan.record import Record
 from hylorada.study.plan.runs import Run

@@ -23,25 +23,17 @@ from transformers import PreTrainedModel
 
 from hylorada.allocator import in_use
 from hylorada.errors import BusyError, HyLoRADAError
-from hylorada.files import (
-    check_output,
-    discard_remains,
-    make_folder,
-    read_json,
-    retire,
-    sha256_of,
-    work_of,
-    write_json,
-    written_beside,
-)
+from hylorada.fetched import hold_fetched
+from hylorada.files import check_output, discard_remains, make_folder, retire, work_of, written_beside
+from hylorada.load import load_tokenizer
 from hylorada.model import HyLoRADAModel
 from hylorada.pieces import compiled as pieces_compiled
 from hylorada.pieces import describe_pieces
-from hylorada.study.plan.record import Data, Machine, Moved, Record, Trained, read_record
+from hylorada.study.plan.record import Data, Machine, Moved, Record, Trained, read_record, write_record
 from hylorada.study.plan.specification import Specification
 from hylorada.study.run.ceiling import ceilings
 from hylorada.study.run.follow import follow, padding_share, published_batches
-from hylorada.study.run.inputs import IN_PROCESS, Base, Inputs, load_tokenizer
+from hylorada.study.run.inputs import IN_PROCESS, Base, Inputs
 from hylorada.study.run.inside import magnitude_quantiles, movement, parameters_named, readable_tensors
 from hylorada.study.run.machine import add_up_in_one_order, describe_machine, device_name, git_state, peak_memory_gib
 from hylorada.study.run.score import evaluate, main_texts
@@ -84,7 +76,7 @@ def execute(
         started = datetime.now(UTC).isoformat(timespec="seconds")
         git = git_state(Path(__file__).parents[2])  # of the code that is loaded, whatever changes while it runs
         text = inputs.once(read_tokens, tokens)
-        weights = check_sources(run.specification, model, text, partial(inputs.once, sha256_of))
+        weights = check_sources(run.specification, model, text)
         tokenizer = inputs.once(load_tokenizer, model)
         with (
             inputs.base(model, run.specification.dtype) as base,
@@ -120,6 +112,7 @@ def execute(
                 plan=plan,
                 git=git,
                 started=started,
+                stores={name: store.digest for name, store in scored.stores.items()},
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 peak_memory_gib=peak_memory_gib(),
             )
@@ -129,31 +122,27 @@ def execute(
                     store.save(beside / f"{name}.npz")
                 if trained:
                     subject.save_pretrained(beside / "adapter")
-                write_json(beside / "record.json", record.to_json())
+                write_record(beside / "record.json", record)
             if trained:
                 subject.unload().eval()  # for the next run
         LOG.info("%s: perplexity %.3f", run.name, record.results["perplexity"])
     return record
 
 
-def check_sources(
-    specification: Specification, model: Path, text: Tokens, digest: Callable[[Path], str] = sha256_of
-) -> str:
+def check_sources(specification: Specification, model: Path, text: Tokens) -> str:
     """Hold the model folder and the tokens to what a specification names; return the SHA-256 of the weights.
 
     Raises:
         HyLoRADAError: the model is not fetched, was changed since, or model or tokens are of another source.
     """
-    if not (Path(model) / "source.json").is_file():
-        raise HyLoRADAError(f"{model} holds no fetched model; run `hylorada fetch` first.")
-    source, weights = read_json(model / "source.json"), digest(model / "model.safetensors")
+    source = hold_fetched(model)
     if source["identity"] != specification.base:
         raise HyLoRADAError(f"{model} is not the base model asked for, or of an older pin; run `hylorada fetch`.")
-    if source["files"]["model.safetensors"] != weights:
-        raise HyLoRADAError(f"{model} was changed after it was fetched; remove the folder and run `hylorada fetch`.")
+    if "model.safetensors" not in source["files"]:
+        raise HyLoRADAError(f"{model} holds no weights; remove the folder and run `hylorada fetch`.")
     if text.sources != {"base": specification.base, "corpus": specification.corpus}:
         raise HyLoRADAError("the tokens are of another model or text; run `hylorada fetch` and `hylorada tokens`.")
-    return weights
+    return source["files"]["model.safetensors"]
 
 
 def as_compiled(base: PreTrainedModel, specification: Specification) -> AbstractContextManager:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hylorada import load
 from hylorada.attention_interface import attention_name
@@ -79,11 +79,6 @@ class Inputs:
 def load_base(folder: Path, dtype: str) -> PreTrainedModel:
     """Load a fetched model on the device that accelerate chooses."""
     return load.load_base(folder, getattr(torch, dtype)).to(Accelerator().device)
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a fetched model."""
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def _stamp(path: Path) -> Stamp:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json
+from hylorada.fetched import hold_fetched
 from hylorada.study.sources.fetch import load_corpus
 from hylorada.study.sources.identity import corpus_folder, model_folder, source_identity
 from hylorada.study.sources.splits import SPLITS
@@ -30,14 +30,14 @@ def make_tokens(base: str, corpus: str, data: Path) -> Path:
     Raises:
         HyLoRADAError: model or corpus is not fetched or is another one now, or `tokens.encode` refuses.
     """
-    from transformers import AutoTokenizer
+    from hylorada.load import load_tokenizer
 
     folders = {"base": model_folder(base, data), "corpus": corpus_folder(corpus, data)}
     sources = {"base": source_identity("model", base), "corpus": source_identity("corpus", corpus)}
     for kind, folder in folders.items():
-        if not (folder / "source.json").is_file() or read_json(folder / "source.json")["identity"] != sources[kind]:
+        if hold_fetched(folder)["identity"] != sources[kind]:
             raise HyLoRADAError(f"{folder} does not hold the {kind} asked for; run `hylorada fetch` first.")
-    tokenizer = AutoTokenizer.from_pretrained(folders["base"], trust_remote_code=False)
+    tokenizer = load_tokenizer(folders["base"])
     if begins_texts(tokenizer):
         told = "%s expects %s in front of a text, and the study's texts have none: untouched it does worse than it can"
         LOG.warning(told, base, tokenizer.bos_token)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, sha256_of, write_json, written_beside
+from hylorada.fetched import hold_fetched, is_whole
+from hylorada.files import write_json, written_beside
+from hylorada.reading import read_json, reading
 from hylorada.study.sources.download import MIB, require_space
 from hylorada.study.sources.identity import (
     corpus_folder,
@@ -37,6 +39,7 @@ from hylorada.study.sources.registry import (
     find_model,
 )
 from hylorada.study.sources.split_files import find_files
+from hylorada.study.sources.splits import SPLITS
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -91,7 +94,7 @@ def fetch_corpus(name: str, data_dir: Path, progress: bool = True) -> Path:
                 dump = join_members([row.dump], row.dump.sha256, folder / "dump.bz2", cache_folder(data_dir), progress)
                 split = pinned_split("wiki")
                 columns = wiki.assign(wiki.articles(dump, sum(map(len, split.values())), progress), split)
-                wiki.hold_against(read_json(pinned_file("wiki", "counts.json")), columns)
+                wiki.hold_against(read_json(pinned_file("wiki", "counts.json"), dict), columns)
                 dump.unlink()
                 return texts.save(columns, folder, progress)
             case StdlibCorpus():
@@ -114,9 +117,13 @@ def load_corpus(path: Path) -> "DatasetDict":
     """Read a fetched corpus: splits train, validation and test, columns `title` and `text`."""
     from datasets import DatasetDict
 
-    if not (path / "source.json").is_file():
-        raise HyLoRADAError(f"{path} holds no fetched corpus; run: hylorada fetch --help")
-    return DatasetDict.load_from_disk(str(path))
+    hold_fetched(path)
+    again = "remove the folder and run `hylorada fetch`"
+    with reading(path, "corpus", again):
+        splits = DatasetDict.load_from_disk(str(path))
+        if set(splits) != set(SPLITS) or any({"title", "text"} - set(part.column_names) for part in splits.values()):
+            raise ValueError("it has other splits or columns")
+    return splits
 
 
 def check_asked(names: Iterable[str], data_dir: Path) -> None:
@@ -152,7 +159,7 @@ def _require_room(name: str, row: GgufModel, models: Path, cache: Path) -> None:
 
 def _fetch(kind: str, name: str, row: Any, target: Path, build: Callable[[Path], dict[str, Any]]) -> Path:
     identity = source_identity(kind, name)
-    if not _is_complete(target, identity):
+    if not is_whole(target, identity):
         with written_beside(target) as folder:
             facts = build(folder)
             files = file_digests([path for path in folder.rglob("*") if path.is_file()], folder)
@@ -160,15 +167,6 @@ def _fetch(kind: str, name: str, row: Any, target: Path, build: Callable[[Path],
             made = {**labels, **facts, "identity": identity, "files": files, "made_with": _versions()}
             write_json(folder / "source.json", made)
     return target
-
-
-def _is_complete(target: Path, identity: dict[str, Any]) -> bool:
-    if not (target / "source.json").is_file():
-        return False
-    made = read_json(target / "source.json")
-    return made.get("identity") == identity and all(
-        (target / file).is_file() and sha256_of(target / file) == digest for file, digest in made["files"].items()
-    )
 
 
 def _versions() -> dict[str, str]:

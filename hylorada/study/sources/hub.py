@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError, near
+from hylorada.reading import read_text, read_yaml, reading
 from hylorada.study.sources.split_files import ENDINGS, SplitFiles, check_shards, find_files
 from hylorada.study.sources.splits import SPLITS
 
@@ -67,20 +68,26 @@ def _snapshot(kind: str, repository: str, revision: str, **files: Any) -> Path:
 
 def _configurations(card: Path) -> dict[str, dict[str, Any]]:
     """Return what a data set's card says of the files of each configuration; nothing without a card."""
-    import yaml
-
     if not card.is_file():
         return {}
-    _, rule, rest = card.read_text("utf-8-sig").partition("---\n")
-    described = yaml.safe_load(rest.partition("\n---")[0]) if rule else None
-    return {entry["config_name"]: entry for entry in (described or {}).get("configs", [])}
+    _, rule, rest = read_text(card).partition("---\n")
+    described = read_yaml(card, rest.partition("\n---")[0]) if rule else None
+    with reading(card, "card of a data set", "save the splits into a folder and give local:FOLDER"):
+        entries = (described or {}).get("configs") or []
+        return {str(entry["config_name"]): dict(entry) for entry in entries}
 
 
 def _paths_by_split(entry: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the patterns of the files of each split that a card's entry names."""
+    """Return the patterns of the files of each split that a card's entry names; strange ones name none."""
     listed = entry.get("data_files", [])
     named = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    return {each["split"]: [each["path"]] if isinstance(each["path"], str) else each["path"] for each in named}
+    paths = {each.get("split"): each.get("path") for each in named}
+    of_split = {part: [path] if isinstance(path, str) else path for part, path in paths.items()}
+    return {
+        part: patterns
+        for part, patterns in of_split.items()
+        if isinstance(patterns, list) and all(isinstance(pattern, str) for pattern in patterns)
+    }
 
 
 def _found(folder: Path, patterns: list[str], where: str) -> SplitFiles:

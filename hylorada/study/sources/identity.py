@@ -6,7 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hylorada.files import read_json, sha256_of
+from hylorada.files import sha256_of
+from hylorada.reading import read_json
 from hylorada.study.checkout import project_root
 from hylorada.study.sources.registry import (
     CORPORA,
@@ -39,7 +40,7 @@ def source_identity(kind: str, name: str) -> dict[str, Any]:
         case TinyModel():
             content = {"name": name, **_without_words(row)}
         case WikiCorpus():
-            split, counts = pinned_split("wiki"), read_json(pinned_file("wiki", "counts.json"))
+            split, counts = pinned_split("wiki"), read_json(pinned_file("wiki", "counts.json"), dict)
             content = {"name": name, "dump_sha256": row.dump.sha256, "split_sha256": _sha256_of_value(split)}
             content["text_sha256"] = {part: counts[part]["text_sha256"] for part in SPLITS}
         case StdlibCorpus():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
+from hylorada.reading import reading
 from hylorada.study.sources.split_files import SplitFiles
 from hylorada.study.sources.splits import SPLITS
 from hylorada.study.sources.wikitext import Columns, group_articles
@@ -93,10 +94,8 @@ def _read_rows(path: Path) -> Columns:
     lines = _read_text(path).removesuffix("\n").split("\n")  # not splitlines: it cuts at U+2028 too
     if path.suffix == ".txt":
         return {"title": [""] * len(lines), "text": lines}
-    try:
+    with reading(path, "JSON object a line", "correct it"):
         return _columns([json.loads(line) for line in lines if line.strip()], path)
-    except json.JSONDecodeError as error:
-        raise HyLoRADAError(f"{path} does not hold one JSON object a line ({error}).") from error
 
 
 def _read_text(path: Path) -> str:
@@ -109,9 +108,9 @@ def _read_text(path: Path) -> str:
 
 
 def _read_parquet(path: Path) -> Columns:
-    from pyarrow import ArrowException, parquet
+    from pyarrow import parquet
 
-    try:
+    with reading(path, "parquet file", "save it again"):
         columns = parquet.read_schema(path).names
         if "text" not in columns:
             raise HyLoRADAError(
@@ -119,14 +118,10 @@ def _read_parquet(path: Path) -> Columns:
                 "with the column renamed, and give local:FOLDER."
             )
         table = parquet.read_table(path, columns=[name for name in ("title", "text") if name in columns])
-        return _columns(table.to_pylist(), path)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except UnicodeDecodeError as error:
-        raise HyLoRADAError(f"{path} holds text that is not UTF-8 ({error.reason}); convert it.") from error
-    except (ArrowException, OSError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise HyLoRADAError(f"{path} is damaged, or no parquet file ({told}); save it again.") from error
+        try:
+            return _columns(table.to_pylist(), path)
+        except UnicodeDecodeError as error:
+            raise HyLoRADAError(f"{path} holds text that is not UTF-8 ({error.reason}); convert it.") from error
 
 
 def _columns(rows: list[dict[str, Any]], path: Path) -> Columns:

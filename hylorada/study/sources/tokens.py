@@ -5,7 +5,6 @@ lines, each encoded alone as the published protocols do, and one end token.
 """
 
 import json
-import zipfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from hylorada.errors import HyLoRADAError
 from hylorada.files import written_beside
+from hylorada.reading import hold, read_arrays, reading
 from hylorada.study.sources.lines import Lines, lines_of, select_lines
 from hylorada.study.sources.splits import SPLITS
 
@@ -128,22 +128,32 @@ def read_tokens(path: Path) -> Tokens:
     Raises:
         HyLoRADAError: the file is absent, damaged or lacks a column.
     """
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            columns = dict(archive)
-    except FileNotFoundError:
-        raise HyLoRADAError(f"{path} is not there; run `hylorada tokens` first.") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise HyLoRADAError(
-            f"{path} is no readable token file ({error}); remove it and run `hylorada tokens`."
-        ) from error
     of_split = ("ids", "lengths", "line_ids", "line_lengths", *(f"line_{what}" for what in OF_LINES))
     wanted = {"end", "sources"} | {f"{split}_{what}" for split in SPLITS for what in of_split}
-    if set(columns) != wanted:
-        raise HyLoRADAError(
-            f"{path} holds {sorted(columns)}, not {sorted(wanted)}; remove it and run `hylorada tokens`."
-        )
-    sources = json.loads(str(columns.pop("sources")))
+    advice = "remove it and run `hylorada tokens`"
+    columns = read_arrays(path, wanted, "token file", advice)
+    with reading(path, "token file", advice):
+        sources = json.loads(str(columns.pop("sources")))
+        hold(sources, path)
+        _check(columns)
+    return _tokens(columns, sources)
+
+
+def _check(columns: dict[str, np.ndarray]) -> None:
+    """Hold the columns of a token file to one another (ValueError)."""
+    if any(column.dtype.kind not in "iu" or column.ndim != (name != "end") for name, column in columns.items()):
+        raise ValueError("its columns are no rows of whole numbers")
+    for split in SPLITS:
+        for ids, lengths in ((f"{split}_ids", f"{split}_lengths"), (f"{split}_line_ids", f"{split}_line_lengths")):
+            sizes = columns[lengths]
+            if not len(sizes) or sizes.min() < 0 or sizes.sum() != len(columns[ids]) or columns[ids].min(initial=0) < 0:
+                raise ValueError(f"{lengths} do not fit {ids}")
+        lines = {len(columns[f"{split}_line_{what}"]) for what in ("lengths", *OF_LINES)}
+        if len(lines) > 1:
+            raise ValueError(f"the columns of the lines of {split} are not equally long")
+
+
+def _tokens(columns: dict[str, np.ndarray], sources: dict[str, Any]) -> Tokens:
     digest = sha256(b"".join(columns[name].astype(np.int64).tobytes() for name in sorted(columns))).hexdigest()
     articles = {
         split: np.split(columns[f"{split}_ids"].astype(np.int64), columns[f"{split}_lengths"].cumsum()[:-1])

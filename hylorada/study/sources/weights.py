@@ -15,7 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufCo
 from transformers.utils import logging as transformers_logging
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import as_new, read_json
+from hylorada.files import as_new
+from hylorada.load import check_config
+from hylorada.reading import in_one_line
 from hylorada.study.sources import hub
 
 OLD_CONSTANT = ".masked_bias"  # what attention once added to hidden places; in older checkpoints, such as distilgpt2's
@@ -42,10 +44,7 @@ def from_folder(source: Path, folder: Path, progress: bool) -> dict[str, Any]:
         pickled = sorted(path.name for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in source.glob(ending))
         reason = f"pickled weights ({', '.join(pickled)}), which can run code" if pickled else "no weights"
         raise HyLoRADAError(f"{source} holds {reason}; save the model as safetensors (save_pretrained does).")
-    settings = read_json(source / "config.json")
-    if not isinstance(settings, dict):
-        raise HyLoRADAError(f"{source}/config.json holds no settings by name; give that of the weights.")
-    if quantisation := settings.get("quantization_config"):
+    if quantisation := check_config(source).get("quantization_config"):
         method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
         raise HyLoRADAError(f"the weights in {source} are quantised ({method}); give those that they were made from.")
     with _quiet(progress):
@@ -110,8 +109,7 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = " ".join(str(error).split())[:300]
-        raise HyLoRADAError(f"{what} ({type(error).__name__}): {told}") from error
+        raise HyLoRADAError(f"{what} ({type(error).__name__}): {in_one_line(error, 300)}") from error
 
 
 @contextmanager

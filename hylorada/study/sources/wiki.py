@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hylorada.errors import HyLoRADAError
+from hylorada.reading import read_yaml
 from hylorada.study.sources.splits import SPLITS
 
 # Sections that list sources and neighbours instead of telling something.
@@ -71,12 +72,12 @@ def articles(dump: Path, expected: int, progress: bool = True) -> dict[str, str]
 
 def read_split(path: Path) -> dict[str, list[str]]:
     """Read the pinned list: split -> titles. Raises when a split is absent or a title is listed twice."""
-    import yaml
-
-    split = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(split, dict) or set(split) != set(SPLITS):
+    split = read_yaml(path, advice="restore it")
+    if not isinstance(split, dict) or set(split) != set(SPLITS) or not all(isinstance(split[p], list) for p in SPLITS):
         raise HyLoRADAError(f"{path.name} must hold exactly the lists {', '.join(SPLITS)}.")
     titles = [title for part in SPLITS for title in split[part]]
+    if strange := [title for title in titles if not isinstance(title, str)]:
+        raise HyLoRADAError(f"{path.name} lists {strange[0]!r}, which is no title.")
     if twice := sorted({title for title in titles if titles.count(title) > 1}):
         raise HyLoRADAError(f"{path.name} lists {', '.join(map(repr, twice))} twice; an article is in one split.")
     return {part: split[part] for part in SPLITS}

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hylorada.reading import read_text
 from hylorada.study.plan.record import Record
 from hylorada.study.records.archive import Archive
 from hylorada.study.records.records import Records
 from hylorada.study.results.levels import LEVELS
+from hylorada.study.results.tables import read_csv
 
 DIGEST = re.compile(r"from the records of digest ([0-9a-f]{64})")  # in numbers.tex
 OF_COLUMN = LEVELS | {"corpus": LEVELS["perplexity"]}  # columns of tables that hold a level of each row
@@ -49,8 +51,8 @@ def some(names: Sequence[str]) -> str:
 def _other_records(path: Path, by_row: ByRow) -> str | None:
     """Say how a file shows that it is of other records; "" when it is of these, None when it cannot tell."""
     if path.suffix == ".csv":
-        return _other_levels(pd.read_csv(path), by_row)
-    if path.name == "numbers.tex" and (named := DIGEST.search(path.read_text(encoding="utf-8"))):
+        return _other_levels(read_csv(path), by_row)
+    if path.name == "numbers.tex" and (named := DIGEST.search(read_text(path))):
         digest = Records({(row, r.name): r for row, records in by_row.items() for r in records}, {}).digest
         return "" if named[1] == digest else f"it names digest {named[1][:12]}, theirs is {digest[:12]}"
     return None

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json
+from hylorada.reading import hold, read_json
 from hylorada.study.figures.rows import figure_row
 from hylorada.study.plan.runs import Run, all_runs, plan
 from hylorada.study.plan.settings import Settings
@@ -87,7 +88,7 @@ def runs_behind(made_of: str, path: Path, settings: Settings) -> Plan:
             return {}
         case "cell":
             runs = all_runs(settings)
-            return {row["name"]: [runs[row["name"]]] for row in read_json(path) if row["name"] in runs}
+            return {row["name"]: [runs[row["name"]]] for row in _summary(path) if row["name"] in runs}
         case "both":
             return _together(settings, ["as_published"] * ("as_published" in settings.studies))
         case "published":
@@ -95,6 +96,13 @@ def runs_behind(made_of: str, path: Path, settings: Settings) -> Plan:
         case "all" | "claims":
             return _together(settings, list(settings.studies))
     return plan(settings, made_of)
+
+
+def _summary(path: Path) -> list[dict[str, Any]]:
+    rows = read_json(path, list)
+    for row in rows:
+        hold(row, path, name=str)
+    return rows
 
 
 def held_against(made_of: str, row: str, settings: Settings) -> str | None:

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hylorada.errors import HyLoRADAError, near
-from hylorada.files import read_json
 from hylorada.study.checkout import project_root
+from hylorada.study.claims.judged import read_judged
 from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.settings import Settings
 from hylorada.study.records.archive import Archive, read_archive
 from hylorada.study.records.lineage import in_common, is_present_code, lineage
+from hylorada.study.results.cost import read_benchmark
 from hylorada.study.results.rows import ALL, BENCHMARK
 from hylorada.study.trace.freshness import later_than, some, state
 from hylorada.study.trace.outputs import CLAIMS, Plan, find_output, held_against, reads, runs_behind
@@ -61,7 +62,7 @@ def _chain(what: str, settings: Settings, records: Path, claims: Path, row: str 
 
 
 def _claim(name: str, claims: Path, archive: Archive) -> list[str]:
-    judged = read_json(claims)
+    judged = read_judged(claims)
     by_id = {claim["id"]: claim for claim in judged["claims"]}
     if name not in by_id:
         ends = {
@@ -107,7 +108,7 @@ def _run_folder(path: Path) -> Path | None:
 
 def _benchmark(path: Path) -> list[str]:
     """Tell of the benchmark's record, whose numbers come from no run of the study."""
-    record = read_json(path)
+    record = read_benchmark(path)
     machine, setting = record["machine"], record["setting"]
     return [
         f"├─ from     {path.parent.name}/{path.name}, which `hylorada bench` wrote",

@@ -4,7 +4,7 @@ import pytest
 from fake_studies import PLACES, stage_records
 from repository import CPU_BENCHMARK
 
-from hylorada.files import read_json
+from hylorada.reading import read_json
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from repository import ROOT, scale_file
 
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, write_json
+from hylorada.files import write_json
+from hylorada.reading import read_json
 from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.claims.summary import Change, Step, steps, was_claimed, was_found, what_follows
 from hylorada.study.claims.verdict import GROUPS, VERDICTS

@@ -12,8 +12,9 @@ from fake_records import EFFECTS, fake_study
 from paper_text import source
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, write_json
+from hylorada.files import write_json
 from hylorada.nll import TokenNLL
+from hylorada.reading import read_json
 from hylorada.study.paper.compile import macros
 from hylorada.study.paper.latex import set_text
 from hylorada.study.paper.macros import macro_values, write_numbers

@@ -12,7 +12,8 @@ from repository import ROOT
 from hylorada.cli import main
 from hylorada.config import HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, write_json
+from hylorada.files import write_json
+from hylorada.reading import read_json
 from hylorada.study.plan.record import Record, read_record
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings

@@ -107,7 +107,7 @@ def test_missing_keys_and_unknown_scales_are_told(tmp_path):
     with pytest.raises(HyLoRADAError, match="did you mean 'micro'"):
         load_settings("mikro")
     (tmp_path / "broken.yaml").write_text("a: [")
-    with pytest.raises(HyLoRADAError, match="not readable YAML"):
+    with pytest.raises(HyLoRADAError, match="or no YAML"):
         load_settings(str(tmp_path / "broken.yaml"))
 
 

@@ -12,7 +12,8 @@ from scipy import stats
 
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, write_json
+from hylorada.files import write_json
+from hylorada.reading import read_json
 from hylorada.retrieved import Place, Retrieval
 from hylorada.study.plan.record import EndToken, Measures, ScoredLines, Views
 from hylorada.study.records.archive import read_archive

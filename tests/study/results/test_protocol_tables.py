@@ -11,7 +11,8 @@ from fake_studies import as_records, end_token
 from repository import CPU_BENCHMARK
 
 from hylorada.errors import HyLoRADAError
-from hylorada.files import read_json, write_json
+from hylorada.files import write_json
+from hylorada.reading import read_json
 from hylorada.study.paper.sentences.effects import tuning_sentence
 from hylorada.study.paper.sentences.published import zero_sentence
 from hylorada.study.paper.tables import efficiency_tabular, study_tabular

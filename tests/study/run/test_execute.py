@@ -13,8 +13,8 @@ from small_runs import SMOKE, run_stage, small_scale
 
 from hylorada import loops
 from hylorada.allocator import in_use
-from hylorada.files import read_json
 from hylorada.nll import TokenNLL
+from hylorada.reading import read_json
 from hylorada.study.plan.record import read_record
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings

@@ -118,5 +118,5 @@ def test_unknown_names_list_what_is_near():
 
 
 def test_loading_a_corpus_that_was_not_fetched_is_an_error(tmp_path):
-    with pytest.raises(HyLoRADAError, match="holds no fetched corpus"):
+    with pytest.raises(HyLoRADAError, match="holds nothing that was fetched"):
         fetch.load_corpus(tmp_path)

@@ -12,9 +12,10 @@ from repository import ROOT
 
 from hylorada import HyLoRADAModel, HyLoRADATrainer, TrainingConfig
 from hylorada.evaluation import dataset_nll
+from hylorada.load import load_tokenizer
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.run.inputs import load_base, load_tokenizer
+from hylorada.study.run.inputs import load_base
 from hylorada.study.sources import fetch
 
 ASKED = os.environ.get("HYLORADA_BASES", "").split()

@@ -62,7 +62,7 @@ def test_local_texts_without_a_split_a_column_or_a_text_are_refused(tmp_path):
         (folder / "test.jsonl").write_text(f'{{"text": "whole: \\ud83c\\udf0a"}}\n{row}\n')
         refused("test.jsonl: row 2 holds half a character")
     (folder / "test.jsonl").write_text("words\n")
-    refused("test.jsonl does not hold one JSON object a line")
+    refused("test.jsonl is damaged, or no JSON object a line")
     (folder / "test.jsonl").write_text('{"text": "  "}\n')
     refused("no text in test")
     (folder / "test.txt").write_text("words")

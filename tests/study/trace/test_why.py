@@ -15,7 +15,8 @@ from fake_records import fake_study
 from repository import CPU_BENCHMARK, ROOT, scale_file
 
 from hylorada.cli import main, parser
-from hylorada.files import read_json, write_json
+from hylorada.files import write_json
+from hylorada.reading import read_json
 from hylorada.study.figures.rows import FIGURES
 from hylorada.study.figures.style import save_figure
 from hylorada.study.paper.generated import write_generated

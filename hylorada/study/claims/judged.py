@@ -1,0 +1,27 @@
+"""Reading what `hylorada claims` wrote: `results/claims.json`, as `Judgement.as_json` gives it. Needs no torch."""
+
+from pathlib import Path
+from typing import Any
+
+from hylorada.reading import hold, read_json
+
+TEXTS = ("id", "source", "quantity", "setting", "claimed", "kind", "verdict", "reason")  # of a judged statement
+LISTS = ("records", "contradicted_by")  # of names
+
+
+def read_judged(path: Path) -> dict[str, Any]:
+    """Return what a `claims.json` holds, as plain values.
+
+    Raises:
+        HyLoRADAError: it is absent, or is something else.
+    """
+    judged = read_json(path, scale=str, published_cut=str, counts=dict, claims=list, contradictions=list)
+    for claim in judged["claims"]:
+        hold(claim, path, **dict.fromkeys(TEXTS, str), **dict.fromkeys(LISTS, list), columns=dict)
+        for name in (name for names in LISTS for name in claim[names]):
+            hold(name, path, str)
+        for column in claim["columns"].values():
+            hold(column, path, verdict=str, detail=str)
+    for contradiction in judged["contradictions"]:
+        hold(contradiction, path, id=str, statement=str, claims=list)
+    return judged
