@@ -30,7 +30,11 @@ LAYERS = {  # a layer's file -> what it may import beside the standard library a
     "fused": {"torch"},
     "norm": {"torch"},
     "idle": {"torch"},
-    "lora": {"torch", "hylorada.positions", "hylorada.fused", "hylorada.norm", "hylorada.idle", "hylorada.constants"},
+    "position_bias": {"torch", "hylorada.constants", "hylorada.positions"},
+    "lora": {
+        *("torch", "hylorada.positions", "hylorada.fused", "hylorada.norm", "hylorada.idle", "hylorada.constants"),
+        "hylorada.position_bias",
+    },
     "landmarks": {"torch", "hylorada.positions", "hylorada.constants"},
     "landmark_redesigns": {"torch", "hylorada.positions", "hylorada.landmarks", "hylorada.constants"},
     "attention_interface": {"torch", "transformers"},
