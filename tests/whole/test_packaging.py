@@ -30,7 +30,7 @@ LAYERS = {  # a layer's file -> what it may import beside the standard library a
     "fused": {"torch"},
     "norm": {"torch"},
     "idle": {"torch"},
-    "position_bias": {"torch", "hylorada.constants", "hylorada.positions"},
+    "position_bias": {"torch", "hylorada.idle", "hylorada.positions"},
     "lora": {
         *("torch", "hylorada.positions", "hylorada.fused", "hylorada.norm", "hylorada.idle", "hylorada.constants"),
         "hylorada.position_bias",
