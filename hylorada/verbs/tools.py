@@ -43,10 +43,10 @@ def do_bench(options: argparse.Namespace) -> None:
     from hylorada.study.run.memory import told_when_full
     from hylorada.study.sources.identity import model_folder
 
-    for name in ("tokens", "rounds", "threads"):
-        most = {"tokens": 2**20, "rounds": 100_000, "threads": 1024}[name]
-        if not 1 <= getattr(options, name) <= most:
-            raise HyLoRADAError(f"--{name} {getattr(options, name)} is not possible; use 1 to {most}.")
+    for name, most in (("tokens", 2**20), ("rounds", 100_000), ("threads", 1024)):
+        if not 1 <= (given := getattr(options, name)) <= most:
+            what = "small" if given < 1 else "large"
+            raise HyLoRADAError(f"--{name} {given} is too {what}; use 1 to {most}.")
     if options.dtype not in (allowed := ("bfloat16", "float32")):
         raise HyLoRADAError(f"--dtype {options.dtype} is not known; {near(options.dtype, allowed)}")
     torch.set_num_threads(options.threads)

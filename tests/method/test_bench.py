@@ -176,6 +176,7 @@ def test_the_command_prints_a_section_and_writes_nothing(setting, tmp_path, monk
         (["--model", "nowhere"], "nowhere is no model folder"),
         (["--only", "trainig"], "did you mean 'training'"),
         (["--rounds", "0"], "--rounds 0 is too small"),
+        (["--threads", "10000000000000000000"], "--threads 10000000000000000000 is too large; use 1 to 1024"),
         (["--out", __file__], "is no folder; name a folder"),
         (["--only", "before"], "needs --against"),
         (["--against", "nowhere"], "nowhere is no checkout of hylorada"),
@@ -196,7 +197,7 @@ def test_rows_that_do_not_fit_are_told_before_anything_is_measured(setting, toke
 
 def test_a_model_that_does_not_load_is_told(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(HyLoRADAError, match="no causal language model"):
+    with pytest.raises(HyLoRADAError, match="config.json is damaged, or no JSON"):
         run_benchmark(Setting(model=str(tmp_path)), MACHINE)
 
 

@@ -130,6 +130,8 @@ def read_tokens(path: Path) -> Tokens:
     """
     of_split = ("ids", "lengths", "line_ids", "line_lengths", *(f"line_{what}" for what in OF_LINES))
     wanted = {"end", "sources"} | {f"{split}_{what}" for split in SPLITS for what in of_split}
+    if not Path(path).is_file():
+        raise HyLoRADAError(f"{path} is not there; run `hylorada tokens` first.")
     advice = "remove it and run `hylorada tokens`"
     columns = read_arrays(path, wanted, "token file", advice)
     with reading(path, "token file", advice):

@@ -136,7 +136,8 @@ def test_a_folder_of_records_is_read_without_plan_and_without_tokens(own, record
 def test_a_folder_that_mixes_two_studies_or_holds_none_is_refused(own, tmp_path):
     results, _, planned = own
     first = planned["rslora"][0].folder(results)
-    shutil.copytree(first, first.with_name("rslora-seed0-00000000"))
+    other = Path(shutil.copytree(first, first.with_name("rslora-seed0-00000000")))
+    write_json(other / "record.json", read_json(first / "record.json") | {"name": other.name})
     with pytest.raises(HyLoRADAError, match="two records of stage 'rslora', seed 0"):
         load_folder(results)
     with pytest.raises(HyLoRADAError, match="no sub-folder with a record.json"):

@@ -52,6 +52,7 @@ def published(tmp_path_factory):
             record = fake_record(replace(run, stage=stage), store)
             record = replace(
                 record,
+                name=run.name,  # as its folder is called
                 results=record.results | {"published_perplexity": store.arithmetic_perplexity(10)},
                 measures=end_token(0.25, 1.25),
                 moved={"magnitude": Moved(entries=200, changed=50, largest=0.1)},

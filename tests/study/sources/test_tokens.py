@@ -67,7 +67,7 @@ def test_token_files_hold_articles_and_lines_and_are_read_strictly(tmp_path):
     assert [spell(line) for line in ids] == ["ab\n", "cd e\n"] and articles.tolist() == [0, 0]
     with pytest.raises(HyLoRADAError, match="train text has 5 lines and 6 are asked for"):
         text.protocol_lines(Lines("train", 6))
-    with pytest.raises(HyLoRADAError, match="run `hylorada tokens`"):
+    with pytest.raises(HyLoRADAError, match="run `hylorada tokens` first"):
         read_tokens(tmp_path / "none.npz")
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(HyLoRADAError, match="or no token file"):
