@@ -5,6 +5,7 @@ looks for packages. Where uv cannot be had, or cannot do it, pip installs the sa
 hold a file to its hash, where the lock has one for it.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def main() -> None:
     ).stdout
     done = subprocess.run(
         [*uv, *options(listed), "--requirement", lock],
+        env=certificate(listed) | os.environ,
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
@@ -44,6 +46,16 @@ def main() -> None:
     for arguments in by_pip(Path(lock).read_text(encoding="utf-8")):
         if status := subprocess.run([*pip, "install", *arguments]).returncode:
             sys.exit(status)
+
+
+def certificate(listed: str) -> dict[str, str]:
+    """Return pip's file of certificates, from what `pip config list` says, as the variable that tells uv of it."""
+    files = [
+        value.strip("'\"")
+        for name, _, value in (line.partition("=") for line in listed.splitlines())
+        if name.endswith(".cert")
+    ]
+    return {"SSL_CERT_FILE": files[-1]} if files else {}
 
 
 def by_pip(lock: str) -> Iterator[list[str]]:
