@@ -35,6 +35,10 @@ from hylorada.usable_base import require_numbers
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 SVD_FILE = "svd_error.json"
+EXPERT_NAMES = {  # by the kind of a model: names that PEFT 0.21 takes for parts of its routed experts
+    "mixtral": ("gate", "w1", "w2", "w3"),
+    "qwen2_moe": ("gate", "gate_proj", "up_proj", "down_proj"),
+}
 
 
 @checked()
@@ -140,6 +144,7 @@ def _exportable_layers(
         raise HyLoRADAError(
             "this model has no adapted layer to export: merged, disabled, or made with lora_enabled=False."
         )
+    _check_not_taken_for_experts(model, layers)
     parts = [part for layer in layers.values() for part in (layer.lora, layer.combine)]
     written = {p for part in (*parts, *whole) for p in part.parameters()}
     held = owners(model)
@@ -159,6 +164,19 @@ def _exportable_layers(
     if others:
         warnings.warn(f"left out of the export: {omitted}; it computes something else than this model.", stacklevel=4)
     return layers
+
+
+def _check_not_taken_for_experts(model: HyLoRADAModel, layers: Iterable[str]) -> None:
+    """Refuse layers whose names PEFT moves to the routed experts of a model, whose weights lie together since then."""
+    from transformers.conversion_mapping import _MODEL_TO_CONVERSION_PATTERN  # by which PEFT knows such models
+
+    kind = model.base_model.config.model_type
+    taken = EXPERT_NAMES.get(_MODEL_TO_CONVERSION_PATTERN.get(kind), ())
+    if named := [name for name in layers if name.rpartition(".")[2] in taken]:
+        raise HyLoRADAError(
+            f"PEFT takes the name of {named[0]} for the routed experts of a {kind}, and would put its update there; "
+            "adapt other layers, or merge instead."
+        )
 
 
 def low_rank_tensors(name: str, A: Tensor, B: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from bases import FAMILIES, adapt, families, gpt2, llama, tokens, without_zeros
+from family_bases import family_base
 from peft import AutoPeftModelForCausalLM, PeftModel
 from peft_pairs import PLAIN, adapted_names, kinds, ours_trained
 from safetensors import SafetensorError
@@ -23,6 +24,23 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 
 # what cannot leave
+
+
+@pytest.mark.parametrize("how", [export_peft, lambda model, folder: export_lora(model, folder, 2)])
+def test_layers_that_peft_takes_for_routed_experts_are_refused_by_name(how, tmp_path: Path):
+    for targets, refused in (("all-linear", True), (["o_proj"], False)):
+        config = HyLoRADAConfig(lora_target_modules=targets, position_bias_enabled=False, landmark_enabled=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers that cannot be adapted
+            model = HyLoRADAModel(family_base("deepseek_v3"), config)
+        if refused:
+            with pytest.raises(
+                HyLoRADAError, match=r"takes the name of .*_proj for the routed experts of a deepseek_v3"
+            ):
+                how(model, tmp_path / "refused")
+        else:
+            how(model, tmp_path / "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("how", [export_peft, lambda model, folder: export_lora(model, folder, 2)])
