@@ -27,7 +27,8 @@ from hylorada.study.plan.record import (
 )
 from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.studies import RATES, STUDIES, Row, rows_by_base
+from hylorada.study.plan.studies import STUDIES, Row, rows_by_base
+from hylorada.study.plan.sweeps import RATES
 from hylorada.study.records.records import Key, Records
 from hylorada.wilson import wilson
 

@@ -13,6 +13,7 @@ from hylorada.study.plan.protocol import GIVEN
 from hylorada.study.plan.protocols import PROTOCOLS
 from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import STUDIES, rows_by_base
+from hylorada.study.plan.sweeps import PARTS
 from hylorada.typed import LARGEST, check_kinds
 
 COUNTS = {  # and the most that can be
@@ -30,7 +31,6 @@ AMOUNTS = {  # beside the main text, and what their amount counts
 }
 AT_LEAST_ONE = ("retrieval", "placebo", "ceiling")  # of these there is no "all"
 MOST_ASKED = 1_000_000  # of a measure
-PART_RATES = ("magnitude", "position_bias", "landmark", "constant")  # parts that can have a rate of their own
 POSITIVE = ("learning_rate", "position_bias_lr", "landmark_lr", "embedding_lr", "max_grad_norm")
 BUDGET = (  # what a scale may give a study apart from the ablation's
     *("seeds", "train_tokens", "num_epochs", "test_articles", "test_tokens_per_article"),
@@ -145,8 +145,8 @@ class Settings:
             if not 0 < rate < math.inf:
                 raise self._error(f"tuned_rates, {arm}: {rate} is not allowed; use a positive number")
         for part, rate in self.part_rates.items():
-            if part not in PART_RATES:
-                raise self._error(f"part_rates: {part!r} has no rate of its own; {near(part, PART_RATES)}")
+            if part not in PARTS:
+                raise self._error(f"part_rates: {part!r} has no rate of its own; {near(part, PARTS)}")
             if not 0 < rate < math.inf:
                 raise self._error(f"part_rates, {part}: {rate} is not allowed; use a positive number")
         if self.step_tokens is not None and self.step_tokens % self.block_tokens:

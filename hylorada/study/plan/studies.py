@@ -13,10 +13,10 @@ from hylorada.methods import METHODS, method_config
 from hylorada.study.plan.ablation import ABLATION, DORA, LANDMARKS, RSLORA, STAGES, UNTOUCHED, method_row, stage_row
 from hylorada.study.plan.published import LANDMARKS_ALONE, PUBLISHED_STUDIES
 from hylorada.study.plan.rows import BITS_PER_BYTE, Row, Study
-from hylorada.study.plan.tuned import CONSTANT, TUNED_STUDIES
+from hylorada.study.plan.sweeps import CONSTANT, SWEEPS
+from hylorada.study.plan.tuned import TUNED_STUDIES
 from hylorada.study.sources.registry import MODELS, folder_name
 
-RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # for every arm; it goes on where a best rate is an edge
 PUBLISHED_POSITIONS = 32_768  # over which the published code spread its buckets, whatever the length in use
 
 
@@ -73,10 +73,6 @@ def rows_by_base(bases: Sequence[str]) -> dict[str, Row]:
 
 
 RECOMMENDED = replace(RSLORA, position_bias_enabled=True, landmark_enabled=True)  # what the guidelines advise
-SWEPT = {name: (method.label, method_config(name)) for name, method in METHODS.items()} | {
-    name: (STAGES[name].in_words, STAGES[name].adapter)  # stages that are no method
-    for name in ("magnitude", "position_bias", "learned_buckets")
-}
 STUDIES: dict[str, Study] = {
     "ablation": ABLATION,
     **PUBLISHED_STUDIES,
@@ -291,28 +287,7 @@ STUDIES: dict[str, Study] = {
         shows=("steps",),
         varies=("block_tokens", "evaluation", "batch_size"),  # a step has as many tokens at every length
     ),
-    "rates": Study(
-        title="Learning rates",
-        question="At which rate is each arm at its best, on validation articles?",
-        rows={
-            f"{name}_lr{rate:.0e}": Row(
-                label=f"{label}, {rate:.0e}",
-                series=label,
-                x=rate,
-                adapter=adapter,
-                changes={
-                    "learning_rate": rate,
-                    "landmark_lr": rate,
-                    "evaluation_split": "validation",
-                    "tuned_rates": {},
-                },
-                arm=name,
-            )
-            for name, (label, adapter) in SWEPT.items()
-            for rate in RATES
-        },
-        varies=("learning_rate", "landmark_lr"),
-    ),
+    **SWEEPS,
 }
 
 

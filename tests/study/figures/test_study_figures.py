@@ -36,7 +36,7 @@ from hylorada.study.figures.scaling import base_scaling, context_scaling, module
 from hylorada.study.figures.style import COLOURS
 from hylorada.study.plan.ablation import STAGES
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.plan.studies import RATES
+from hylorada.study.plan.sweeps import RATES
 from hylorada.study.results.rates import best_rates, tuned_rates
 
 

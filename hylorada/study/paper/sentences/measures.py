@@ -12,7 +12,8 @@ from hylorada.study.paper.sentences.effects import FIRST
 from hylorada.study.paper.sentences.names import stage_name
 from hylorada.study.plan.ablation import BASE
 from hylorada.study.plan.record import KindOfToken
-from hylorada.study.plan.studies import RATES, check_rows
+from hylorada.study.plan.studies import check_rows
+from hylorada.study.plan.sweeps import RATES
 from hylorada.study.records.records import Records
 from hylorada.study.results.columns import farthest_boundary, values
 from hylorada.study.results.words import count, fixed, joined, percentage, scientific, share_text, thousands
