@@ -28,6 +28,7 @@ from hylorada.study.results.statistics import (
     EQUIVALENCE_ERROR,
     FAMILY_ERROR,
     FEWEST_ARTICLES,
+    MARGINS,
     SMALLEST_EFFECT,
 )
 from hylorada.study.results.words import count, fixed, joined, plural, scientific, thousands
@@ -160,6 +161,7 @@ def _results(results: Results) -> dict[str, str]:
         "HyEquivalencePercent": f"{100 * (1 - EQUIVALENCE_ERROR):g}",
         "HyFewestArticles": count(FEWEST_ARTICLES),
         "HySmallestEffect": f"{100 * SMALLEST_EFFECT:g}",
+        "HyStrictEffect": f"{100 * MARGINS[0]:g}",
         "HyBasePPL": fixed(math.exp(stage_means(records, BASE).mean)),
         "HyLoraPPL": fixed(math.exp(stage_means(records, first).mean)),
         "HyAblationSentence": ablation_sentence(results.steps, _articles(records)),
