@@ -1,7 +1,7 @@
 """Copy the records of a finished study into a folder that is kept: `python tools/keep_records.py SCALE [FROM [TO]]`.
 
 Only what a scale plans is copied, without adapters; a file beside the records says that they are kept while the code
-goes on (`hylorada.study.records.records.KEPT`).
+goes on (`hylorada.study.records.archive.KEPT`).
 """
 
 import shutil
@@ -14,7 +14,7 @@ from hylorada.study.checkout import project_root
 from hylorada.study.plan.record import read_record
 from hylorada.study.plan.runs import all_runs, unfinished
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.records.records import KEPT
+from hylorada.study.records.archive import KEPT
 from hylorada.study.run.machine import git_state
 
 FILES = ("record.json", "nll.npz", "lines.npz")

@@ -13,7 +13,7 @@ from repository import ROOT
 from hylorada.baselines import METHODS
 from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.records.records import KEPT
+from hylorada.study.records.archive import KEPT
 from hylorada.study.sources.registry import CORPORA, MODELS, GgufModel
 from hylorada.study.sources.tiny import llama_config, random_model
 from hylorada.study.sources.weights import save

@@ -8,7 +8,7 @@ from hylorada.reading import read_json
 from hylorada.study.checkout import project_root
 from hylorada.study.plan.registered import read_plan
 from hylorada.study.plan.scales import load_settings
-from hylorada.study.records.records import KEPT
+from hylorada.study.records.archive import KEPT
 
 
 def kept_scales(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from hylorada.study.plan.runs import Run, plan
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.specification import LinesText, Specification
 from hylorada.study.plan.studies import STUDIES
-from hylorada.study.records.archive import Archive, read_archive
+from hylorada.study.records.archive import KEPT, Archive, read_archive
 from hylorada.typed import plain
 
 SHARED = (
@@ -34,7 +34,6 @@ SHARED = (
     "compile",
 )  # alike in all runs
 BESIDE = ("placebo", "ceiling")  # measures that only some rows of a table have
-KEPT = "kept.json"  # in a folder of records that are kept while the code goes on
 SAME_MEAN = 1e-6  # relative, of one sum in another order
 PROBE_TOLERANCE = 1e-3  # relative, between machines
 RATES = ("learning_rate", "magnitude_lr", "position_bias_lr", "landmark_lr")  # of which a row may have its own

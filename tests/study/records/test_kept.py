@@ -1,5 +1,7 @@
 """Kept scales: ordered by what they trained, found below a folder, and where the full answer stands."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ from hylorada import HyLoRADAError
 from hylorada.files import write_json
 from hylorada.study.plan.record import read_record
 from hylorada.study.plan.registered import read_plan
+from hylorada.study.plan.runs import plan
+from hylorada.study.plan.scales import load_settings
+from hylorada.study.records.archive import KEPT, read_archive
 from hylorada.study.records.kept import full_answer, kept_scale, kept_scales, kept_tokens, largest_kept
-from hylorada.study.records.records import KEPT
 
 MICRO = ROOT / "data" / "reference" / "micro"
 
@@ -48,3 +52,16 @@ def test_a_quick_look_says_where_the_full_answer_stands(tmp_path):
         full_answer("micro", tmp_path) == f"{told}, from kept records: make paper SCALE={full} RECORDS=data/reference"
     )
     assert full_answer(full, tmp_path) == full_answer("smoke", tmp_path) == "", "random models ask something else"
+
+
+def test_kept_records_of_one_python_are_read_under_another_and_no_others_are(tmp_path):
+    """The corpus `code` is the standard library of the Python that runs, which changes with its last number too."""
+    run = plan(load_settings("micro"), "methods_code")["rslora_code"][0]
+    corpus = run.specification.corpus | {"text_sha256": {"train": "of another Python"}}
+    elsewhere = replace(run, specification=replace(run.specification, corpus=corpus))
+    found = read_archive(MICRO).of(elsewhere)
+    assert found.specification.stage == "rslora_code" and found.specification.training.seed == run.seed
+    other = replace(run.specification, corpus=corpus, dtype="float32")
+    assert read_archive(MICRO).of(replace(run, specification=other)) is None, "all else is held to"
+    shutil.copytree(MICRO / found.name, tmp_path / found.name)
+    assert read_archive(tmp_path).of(elsewhere) is None, "a folder in the making is of the Python that makes it"

@@ -102,7 +102,8 @@ def test_dry_run_lists_and_makes_nothing(tmp_path, monkeypatch, capsys):
     *lines, summary = capsys.readouterr().out.splitlines()
     count = len(all_runs(load_settings("micro")))
     assert len(lines) == count > 51 and all(line.startswith("to do") for line in lines)
-    assert summary.startswith(f"0 done, {count} to do: about ") and " min of one process, at the pace of" in summary
+    assert summary.startswith(f"0 done, {count} to do: about ") and " min of one process, " in summary
+    assert "at the pace of the reference records" in summary
     assert "at the pace of the reference records (cpu, " in summary
     assert main(["run", "--scale", "gpt2", "--study", "direct", "--stage", "base", "--dry-run"]) == 0
     summary = capsys.readouterr().out.splitlines()[-1]
