@@ -50,7 +50,7 @@ WIDE = r"\scriptsize\setlength{\tabcolsep}{4pt}"
 TABLE = r"""\define{{tab:{name}}}{{%
 \begin{{table{width}}}[{where}]
 \centering{size}
-\input{{tables/{name}}}
+\fit{{\input{{tables/{name}}}}}
 \caption{{{title}. {budget}}}\label{{tab:{name}}}
 \end{{table{width}}}}}
 """

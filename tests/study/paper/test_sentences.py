@@ -117,6 +117,7 @@ def test_pooling_over_the_sequence_is_told_for_both_designs():
     table = pd.DataFrame({"stage": stages, "perplexity": [10.0, 9.0, 10.0, 11.0]})
     assert f"{percentage(-10)} (original) and {percentage(10)} (per-layer)" in pooling_sentence(table)
     assert "not run" in pooling_sentence(None)
+    assert "were not run both ways" in pooling_sentence(table[~table["stage"].str.endswith("_sequence")])
 
 
 def test_a_study_that_a_scale_lacks_is_said_to_be_absent():

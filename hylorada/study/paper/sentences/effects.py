@@ -158,8 +158,8 @@ def pooling_sentence(table: pd.DataFrame | None) -> str:
     """Say what looking at the whole sequence seems to give the two designs that pool; table: of the study `designs`."""
     pairs = {label: (f"{design}_sequence", f"{design}_causal") for design, label in POOLING.items()}
     check_rows("designs", *sum(pairs.values(), ()))
-    if table is None:
-        return "At this scale the designs that pool were not run."
+    if table is None or not set(sum(pairs.values(), ())) <= set(table["stage"]):
+        return "At this scale the designs that pool were not run both ways."
     level = table.set_index("stage")["perplexity"]
     changes = {label: 100 * (level[sequence] / level[causal] - 1) for label, (sequence, causal) in pairs.items()}
     told = joined(f"{percentage(change)} ({label})" for label, change in changes.items())
