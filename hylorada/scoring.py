@@ -21,6 +21,7 @@ from hylorada.loss import IGNORED, causal_lm, causal_lm_nll
 from hylorada.nll import TokenNLL
 from hylorada.rope import usable_context
 from hylorada.text_size import size_of_scored
+from hylorada.wide_products import wide_products
 
 
 @checked()
@@ -168,11 +169,12 @@ def _windows_nll(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards every module is in the mode it was in."""
+    """Evaluation mode for a while, and `wide_products`; afterwards every module is in the mode it was in."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield
+        with wide_products():
+            yield
     finally:
         for module, training in before:
             module.training = training

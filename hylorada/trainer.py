@@ -36,6 +36,7 @@ from hylorada.training_config import IS_TRAINING_SETTING, TrainingConfig
 from hylorada.training_data import batches_of
 from hylorada.training_state import TrainingState, load_state, save_state
 from hylorada.training_step import TrainingStep
+from hylorada.wide_products import wide_products
 
 __all__ = ["HyLoRADATrainer", "TrainingConfig", "TrainingResult", "pad_right", "parameter_groups"]
 LOG = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class HyLoRADATrainer:
         bar = tqdm(
             total=self.total_steps, initial=len(self.history), unit="step", disable=None if self.progress else True
         )
-        with bar, torch.random.fork_rng(devices):  # the caller's random state is not ours to move
+        with bar, wide_products(), torch.random.fork_rng(devices):  # the caller's random state is not ours to move
             for epoch in range(len(self.history) // self.steps_per_epoch, self.config.num_epochs):
                 for micro_batches in self._steps(epoch):
                     row = self.step.take(len(self.history), micro_batches)

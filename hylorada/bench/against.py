@@ -115,7 +115,7 @@ def worker(setting: Setting, folder: Path, untouched: bool = False) -> Iterator[
     ):
         started = Worker(process, told)
         try:
-            started.tell(first | {"threads": torch.get_num_threads(), "keep": keep})
+            started.tell(first | {"threads": torch.get_num_threads(), "keep": keep, "wide": not untouched})
             yield started
         finally:
             process.kill()

@@ -17,6 +17,7 @@ from hylorada.bench.sections import SECTIONS, Row
 from hylorada.errors import HyLoRADAError, near
 from hylorada.files import make_folder, write_json, written_beside
 from hylorada.reading import read_json
+from hylorada.wide_products import wide_products
 
 LOG = logging.getLogger(__name__)
 ABOUT = """Written by `hylorada bench` from the records beside it. All competitors of a table ran in turn in one run,
@@ -56,7 +57,8 @@ def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str]
     for name, (title, measure) in SECTIONS.items():
         if name in only if only else name != "before" or setting.against:
             LOG.info("%s ...", title)
-            record["sections"][name] = measure(setting, _tell(title))
+            with wide_products():  # for us and for PEFT, whose code shares this process
+                record["sections"][name] = measure(setting, _tell(title))
             torch.cuda.empty_cache()
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     return record
@@ -107,6 +109,8 @@ def _described(record: dict[str, Any]) -> str:
     setting, machine = record["setting"], record["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in sorted(machine["versions"].items()))
     memory = f"memory by {machine['allocator']}; " if "allocator" in machine else ""  # earlier records do not tell
+    if machine.get("half_products"):
+        memory += f"bfloat16 multiplied by {machine['half_products']}; "
     before = f"the code before is commit {setting['against']}; " if setting.get("against") else ""
     return (
         f"{Path(setting['model']).name} in {setting['dtype']}, {setting['tokens']} tokens a step, "

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import torch
 
@@ -20,11 +21,16 @@ from hylorada.loss import causal_lm_loss
 class Calls:
     """What can be asked for, by name; models are loaded when they are first asked for."""
 
-    def __init__(self, threads: int, keep: bool, **setting: object) -> None:
+    def __init__(self, threads: int, keep: bool, wide: bool, **setting: object) -> None:
         if keep:  # the allocator of the process that asks, which no variable hands on
             from hylorada.allocator import keep_memory
 
             keep_memory()
+        self.held = ExitStack()
+        if wide:  # what the trainer does; older code has none
+            from hylorada.wide_products import wide_products
+
+            self.held.enter_context(wide_products())
         torch.set_num_threads(threads)
         self.setting = Setting(**setting)
         self.made: dict[tuple[str, str, bool], Callable[[], object]] = {}

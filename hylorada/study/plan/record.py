@@ -154,7 +154,8 @@ class Machine:
     """Where a run ran. device: the accelerator's name, or "cpu". threads: of one process. versions: by library.
 
     allocator: as `hylorada.allocator.in_use` names it; None in records of before it was told. compiled: which pieces of
-    the base, and by what compiler; None where nothing was.
+    the base, and by what compiler; None where nothing was. half_products: what multiplied bfloat16 in place of units of
+    its own; None where there were some, or no need (`hylorada.wide_products`).
     """
 
     versions: dict[str, str]
@@ -165,6 +166,7 @@ class Machine:
     device: str
     allocator: str | None = field(default=None, metadata=QUIET)
     compiled: str | None = field(default=None, metadata=QUIET)
+    half_products: str | None = field(default=None, metadata=QUIET)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,8 @@ def _machine(machine: Machine) -> str:
     device = "" if machine.device == "cpu" else f"{machine.device} beside "
     memory = f", memory by {machine.allocator}" if machine.allocator else ""
     compiled = f", compiled: {machine.compiled}" if machine.compiled else ""
-    return f"{device}{processor}, {machine.system}{memory}{compiled}"
+    products = f", bfloat16 multiplied by {machine.half_products}" if machine.half_products else ""
+    return f"{device}{processor}, {machine.system}{memory}{compiled}{products}"
 
 
 def _time(record: Record) -> str:

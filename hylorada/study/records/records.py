@@ -308,6 +308,7 @@ def machine_key(record: Record) -> str:
     """Tell in one string all of a machine on which the same work gives the same bits."""
     machine = record.machine
     settings = [machine.versions, machine.processor, machine.threads, machine.device, machine.compiled]
+    settings.append(machine.half_products)
     return json.dumps([*settings, record.specification.dtype], sort_keys=True)
 
 

@@ -40,6 +40,7 @@ from hylorada.study.run.score import evaluate, main_texts
 from hylorada.study.sources.tokens import Tokens, read_tokens
 from hylorada.trainer import HyLoRADATrainer, TrainingConfig
 from hylorada.typed import plain
+from hylorada.wide_products import wide_products, widened
 
 LOG = logging.getLogger(__name__)
 OnStep = Callable[[dict[str, float], int], None]
@@ -65,7 +66,7 @@ def execute(
         BusyError: another process is at work on this run.
         HyLoRADAError: an input is missing.
     """
-    with work_folder(folder) as work:
+    with work_folder(folder) as work, wide_products():
         if (folder / "record.json").is_file():  # another process made it while this one waited for its turn
             return read_record(folder / "record.json")
         if folder.is_dir() and any(folder.iterdir()):
@@ -85,7 +86,8 @@ def execute(
         ):
             used = {"threads": torch.get_num_threads(), "device": device_name(), "allocator": in_use()}
             compiled = (describe_pieces(base.model) or "nothing") if run.specification.compile else None
-            machine = Machine(**describe_machine(), **used, compiled=compiled)
+            wide = widened(base.model)
+            machine = Machine(**describe_machine(), **used, compiled=compiled, half_products=wide)
             probe = scoring.probe(run.specification, text)
             trained, subject = None, base.model
             if run.specification.adapter is not None:
