@@ -20,7 +20,8 @@ from hylorada.files import discard
 
 Case = tuple[str, str, Callable[[], str]]  # campaign, case, and what returns what was found, "" where all is well
 FEW = {"train_tokens": 256, "measures": {"lines": 4}}  # of the smallest scale
-OF_THE_MOMENT = {"started", "finished", "seconds", "evaluation_seconds", "peak_memory_gib", "git"}  # in a record
+# In a record; its own digest is of all the others as well.
+OF_THE_MOMENT = {"started", "finished", "seconds", "evaluation_seconds", "peak_memory_gib", "git", "sha256"}
 
 
 @dataclass(frozen=True)
