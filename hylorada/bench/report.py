@@ -30,9 +30,8 @@ saves that and gives up the masters. Peak memory is what a call allocates throug
 the weights nor the optimiser's state. "Of the machine's products" is the share of a step's time in which the processor
 could do the step's matrix products, at the speed that it showed in the same round. Beside the code before, each side is
 a process of its own, with the memory allocator that it comes with."""
-RECORDS = [
-    f"{device}{dtype}{how}" for device in ("cpu", "cuda") for dtype in ("", "-float32") for how in ("", "-compiled")
-]
+KINDS = ("cpu", "cpu-widened", "cpu-float32", "cuda", "cuda-float32")  # of machine and dtype, as `_kind` names them
+RECORDS = [f"{kind}{how}" for kind in KINDS for how in ("", "-compiled")]
 
 
 def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
@@ -65,11 +64,9 @@ def run_benchmark(setting: Setting, machine: dict[str, Any], only: Sequence[str]
 
 
 def save(record: dict[str, Any], folder: Path) -> Path:
-    """Write a record to a folder under the name of its device, and the folder's page anew; return the page."""
+    """Write a record to a folder under the name of its kind, and the folder's page anew; return the page."""
     make_folder(folder)
-    setting = record["setting"]
-    dtype = "" if setting["dtype"] == "bfloat16" else f"-{setting['dtype']}"
-    write_json(folder / f"{setting['device']}{dtype}{'-compiled' * setting['compiled']}.json", record)
+    write_json(folder / f"{_kind(record)}{'-compiled' * record['setting']['compiled']}.json", record)
     records = [
         read_json(path, setting=dict, machine=dict, sections=dict)
         for path in (folder / f"{name}.json" for name in RECORDS)
@@ -102,15 +99,22 @@ def _heading(record: dict[str, Any]) -> str:
     setting = record["setting"]
     device = "CPU" if setting["device"] == "cpu" else record["machine"]["device"]
     dtype = "" if setting["dtype"] == "bfloat16" else f" in {setting['dtype']}"
+    if units := record["machine"].get("half_products"):
+        dtype = f" without bfloat16 units, by its {units}"
     return f"{device}{dtype}{', compiled' if setting['compiled'] else ''}"
+
+
+def _kind(record: dict[str, Any]) -> str:
+    """Name device and dtype as a file's name does; a processor without bfloat16 units is a kind of its own."""
+    setting = record["setting"]
+    dtype = "" if setting["dtype"] == "bfloat16" else f"-{setting['dtype']}"
+    return f"{setting['device']}{'-widened' if record['machine'].get('half_products') else dtype}"
 
 
 def _described(record: dict[str, Any]) -> str:
     setting, machine = record["setting"], record["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in sorted(machine["versions"].items()))
     memory = f"memory by {machine['allocator']}; " if "allocator" in machine else ""  # earlier records do not tell
-    if machine.get("half_products"):
-        memory += f"bfloat16 multiplied by {machine['half_products']}; "
     before = f"the code before is commit {setting['against']}; " if setting.get("against") else ""
     return (
         f"{Path(setting['model']).name} in {setting['dtype']}, {setting['tokens']} tokens a step, "

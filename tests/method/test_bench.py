@@ -119,6 +119,15 @@ def test_the_page_tells_goals_and_every_row(record, tmp_path):
     assert json.loads((tmp_path / "benchmarks" / "cpu-float32.json").read_text()) == json.loads(json.dumps(record))
 
 
+def test_a_processor_without_bfloat16_units_is_a_kind_of_its_own(record, tmp_path):
+    machine = MACHINE | {"half_products": "float32 units"}
+    other = record | {"machine": machine, "setting": record["setting"] | {"dtype": "bfloat16"}}
+    save(record, tmp_path)
+    text = save(other, tmp_path).read_text()
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["cpu-float32.json", "cpu-widened.json"]
+    assert text == page([other, record]) and "\n## CPU without bfloat16 units, by its float32 units\n" in text
+
+
 @pytest.mark.parametrize(
     ("median", "low", "said"), [(0.6, 0.5, "yes"), (0.7, 0.6, "within the spread"), (1.2, 1.1, "no")]
 )
