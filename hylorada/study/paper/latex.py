@@ -57,12 +57,13 @@ def set_macros(values: Mapping[str, str]) -> str:
     return "".join(rf"\newcommand{{\{name}}}{{{set_text(text)}}}" + "\n" for name, text in values.items())
 
 
-def write_table(table: pd.DataFrame, tabular: str, tex: Path, csv: Path) -> None:
-    """Write a table as the LaTeX tabular that was made of it and, unrounded, as CSV."""
+def write_table(table: pd.DataFrame, tabular: str, tex: Path, csv: Path | None) -> None:
+    """Write a table as the LaTeX tabular that was made of it and, unrounded, as CSV (None: not that)."""
     with written_beside(tex) as beside:
         beside.write_text(tabular, encoding="utf-8")
-    with written_beside(csv) as beside:
-        table.to_csv(beside, index=False)
+    if csv is not None:
+        with written_beside(csv) as beside:
+            table.to_csv(beside, index=False)
 
 
 def _set(mark: re.Match[str]) -> str:

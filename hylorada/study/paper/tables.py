@@ -73,10 +73,14 @@ NONE = "\N{EN DASH}"  # in a cell that has nothing to show
 
 
 def write_tables(results: Results, tex: Path, csv: Path) -> None:
-    """Write every table of a scale into two folders, as LaTeX and as CSV; csv: the file of the ablation's."""
+    """Write every table of a scale into two folders, as LaTeX and as CSV; csv: the file of the ablation's.
+
+    Where that is a device or a pipe, nothing is put beside it.
+    """
+    has_folder = csv.is_file() or not csv.exists()
     for name in tables_of(results.settings):
-        table, path = results.frame(name), csv if name == "ablation" else csv.with_name(f"{name}.csv")
-        write_table(table, TABULARS[name](table), tex / f"{name}.tex", path)
+        table, beside = results.frame(name), csv.with_name(f"{name}.csv") if has_folder else None
+        write_table(table, TABULARS[name](table), tex / f"{name}.tex", csv if name == "ablation" else beside)
 
 
 def ablation_tabular(table: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """Records read and held against each other, the table and the numbers made of them, and the words they choose."""
 
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -174,6 +175,18 @@ def test_the_written_table_is_the_table(study, records, tmp_path):
     assert [line.split(" & ")[0] for line in lines] == [stage.label for stage in STAGES.values()]
     assert [line.split(" & ")[4] for line in lines] == [f"{value:.2f}" for value in table["perplexity"]]
     assert {line.count(" & ") for line in lines} == {8}
+
+
+def test_beside_a_pipe_or_a_device_no_table_is_put(study, records, tmp_path):
+    """As with --csv /dev/null: the folder of devices is no place for the other tables."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_tables(results_of(replace(study[1], studies={}), records), tmp_path / "t", tmp_path / "pipe")
+    assert os.read(reader, 20).startswith(b"stage,")
+    os.close(reader)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "t"]
+    write_tables(results_of(replace(study[1], studies={}), records), tmp_path / "t", tmp_path / "plain" / "a.csv")
+    assert len(list((tmp_path / "plain").iterdir())) == len(list((tmp_path / "t").iterdir())) > 1
 
 
 def test_the_table_prints_true_minus_signs_and_only_the_rules_of_the_paper(records):
