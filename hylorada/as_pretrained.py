@@ -12,12 +12,11 @@ from functools import wraps
 from types import MethodType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 from transformers import PreTrainedModel
 
-from hylorada.checkpoint import SETTINGS_TENSOR, describe_base, settings_digest
+from hylorada.checkpoint import SEAL, check_seal, describe_base
 from hylorada.errors import HyLoRADAError
 from hylorada.guarded_base import plain_class
 from hylorada.states import check_some_train
@@ -103,17 +102,13 @@ class AsPretrained(PreTrainedModel):
         """Load as torch does; with strict=False and no tensor of the base among them, these are an adapter, and whole.
 
         Raises:
-            HyLoRADAError: an adapter's tensors, and one is missing, unknown or of another shape; or what a checkpoint
-                says of its settings and base is not this model's.
+            HyLoRADAError: an adapter's tensors, and one is missing, unknown or of another shape; or those of a
+                checkpoint are not what was saved, or not of this model's settings and base.
         """
-        if SETTINGS_TENSOR in state_dict:  # the other tensor beside it comes with all others too
-            own = settings_digest(self.hylorada_config.to_dict(), describe_base(self.base_model))
-            if not torch.equal(state_dict[SETTINGS_TENSOR].cpu(), own):
-                raise HyLoRADAError(
-                    "the checkpoint is of an adapter with other settings, or on another base; go on with the model "
-                    "that wrote it, whose settings stand in its hylorada_config.json."
-                )
-            return _IncompatibleKeys([], [])
+        if SEAL in state_dict:
+            state_dict = dict(state_dict)
+            given = state_dict.pop(SEAL)
+            check_seal(given, self.hylorada_config.to_dict(), describe_base(self.base_model), state_dict)
         if strict or not (of_base := self._keys_to_ignore_on_save).isdisjoint(state_dict):
             return super().load_state_dict(state_dict, strict, assign)
         self.load_adapter_tensors(state_dict, "the checkpoint")

@@ -18,7 +18,7 @@ from hylorada.reading import read_json, reading
 
 CONFIG_FILE = "hylorada_config.json"
 TENSOR_FILE = "hylorada.safetensors"
-SETTINGS_FILE, SETTINGS_TENSOR = "hylorada_settings.safetensors", "hylorada_settings"  # in a trainer's checkpoint
+SEAL = "hylorada_seal"  # a tensor more in a trainer's checkpoint, which shows a model nothing but tensors: `seal`
 INDEX_FILE = "model.safetensors.index.json"  # as transformers names it: in which file each tensor of a model is
 FORMAT = 1
 DIGEST = "sha256"  # of all tensors of a safetensors file, in its metadata
@@ -55,19 +55,15 @@ def write_adapter_into(folder: Path, config: dict[str, Any], base: dict[str, Any
     """Write an adapter among the other files of a trainer's checkpoint, which stay, each of its own files whole.
 
     With an index, by which transformers' Trainer finds the tensors to go on with. It shows a model nothing but tensors,
-    so one more says what settings and base the others belong to, as `settings_digest` has it.
+    so one more, which the index leaves out as no model has it, says what the others were and belong to.
 
     Raises:
         HyLoRADAError: a tensor is not finite, or the disk refuses.
     """
     with written_beside(folder / TENSOR_FILE) as beside:
-        write_tensors(beside, tensors)
+        write_tensors(beside, tensors | {SEAL: seal(config, base, tensors)})
     write_json(folder / CONFIG_FILE, _description(config, base, tensors))
-    first = next(iter(tensors))  # lies in both files, so that the index names both and no tensor that a model has not
-    with written_beside(folder / SETTINGS_FILE) as beside:
-        write_tensors(beside, {SETTINGS_TENSOR: settings_digest(config, base), first: tensors[first]})
-    places = dict.fromkeys(tensors, TENSOR_FILE) | {first: SETTINGS_FILE}
-    write_json(folder / INDEX_FILE, {"metadata": {}, "weight_map": places})
+    write_json(folder / INDEX_FILE, {"metadata": {}, "weight_map": dict.fromkeys(tensors, TENSOR_FILE)})
 
 
 def _description(config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -77,14 +73,30 @@ def _description(config: dict[str, Any], base: dict[str, Any], tensors: dict[str
 
 
 def _digests(config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, str]:
-    settings = bytes(settings_digest(config, base).tolist()).hex()
-    return {"settings": settings, "tensors": tensors_digest(tensors)}
-
-
-def settings_digest(config: dict[str, Any], base: dict[str, Any]) -> Tensor:
-    """Return the SHA-256 of an adapter's settings and of what its base looks like, as 32 bytes."""
     text = json.dumps({"adapter": config, "base": base}, sort_keys=True)
-    return torch.tensor(list(sha256(text.encode()).digest()), dtype=torch.uint8)
+    return {"settings": sha256(text.encode()).hexdigest(), "tensors": tensors_digest(tensors)}
+
+
+def seal(config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> Tensor:
+    """Return two SHA-256, 64 bytes: of an adapter's settings and what its base looks like, and of its tensors."""
+    digests = _digests(config, base, tensors)
+    return torch.tensor(list(bytes.fromhex(digests["settings"] + digests["tensors"])), dtype=torch.uint8)
+
+
+def check_seal(given: Tensor, config: dict[str, Any], base: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Hold the tensors of a trainer's checkpoint, and the model that takes them, to the seal that lay with them.
+
+    Raises:
+        HyLoRADAError: the tensors are not those that were saved, or the settings or the base are others.
+    """
+    own = seal(config, base, tensors)
+    if given.shape != own.shape or not torch.equal(given[:32].cpu(), own[:32]):
+        raise HyLoRADAError(
+            "the checkpoint is of an adapter with other settings, or on another base; go on with the model that wrote "
+            f"it, whose settings stand in its {CONFIG_FILE}."
+        )
+    if not torch.equal(given.cpu(), own):
+        raise HyLoRADAError("the checkpoint is damaged: its tensors are not those saved; go on from an earlier one.")
 
 
 def check_only_adapter(folder: Path) -> None:
@@ -118,6 +130,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str
         if not isinstance(description.get(name), dict):
             raise HyLoRADAError(f"{folder / CONFIG_FILE} says nothing of {name!r}; save the adapter again.")
     tensors, digests = read_tensors(folder / TENSOR_FILE), description.get("sha256")
+    tensors.pop(SEAL, None)
     if digests is not None and digests != _digests(description["adapter"], description["base"], tensors):
         raise HyLoRADAError(
             f"{folder / CONFIG_FILE} was changed after it was saved, or is of another adapter than {TENSOR_FILE}; "
