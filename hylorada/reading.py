@@ -156,6 +156,8 @@ def read_arrays(path: Path | str, names: Collection[str], kind: str, advice: str
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         if set(members) != set(names) or len(members) != len(archive.infolist()):
             raise HyLoRADAError(f"{path} holds {sorted(members)}, not {sorted(names)}; {advice}.")
+        if min(member.header_offset for member in members.values()) != 0:  # zipfile passes over what is not its own
+            raise ValueError("something stands before its beginning")
         arrays = {}
         for name, member in members.items():
             if member.file_size > LONGEST_DEFLATED * member.compress_size + LONGEST_DEFLATED:

@@ -120,6 +120,9 @@ def test_a_size_that_an_archive_cannot_hold_is_refused_before_memory_is_given_to
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("ids.npy", header.getvalue() + ending)
         assert "a size that it cannot have" in refused(read_arrays, path, ["ids"], "token file", "make it again")
+    np.savez(path, ids=np.arange(3))
+    path.write_bytes(b"\xff\xfe\x80" + path.read_bytes())  # an archive may stand behind other bytes, a store may not
+    assert "before its beginning" in refused(read_arrays, path, ["ids"], "token file", "make it again")
     np.savez(path, ids=np.array([{}], dtype=object))
     assert "or no token file" in refused(read_arrays, path, ["ids"], "token file", "make it again")
 
