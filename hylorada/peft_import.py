@@ -6,6 +6,7 @@ What has no counterpart here is refused by its name.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,28 @@ from hylorada.methods import method_config
 from hylorada.model import HyLoRADAModel
 from hylorada.reading import read_json
 from hylorada.targets import find_layers
+from hylorada.typed import read
 from hylorada.usable_base import check_base
 
-UNDERSTOOD = {
-    *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"),
-    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Understood:
+    """What of PEFT's settings is taken over, under its names there."""
+
+    r: int
+    lora_alpha: float
+    target_modules: str | list[str]
+    lora_dropout: float = 0.0
+    use_rslora: bool = False
+    use_dora: bool = False
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
+    exclude_modules: str | list[str] | None = None
+    layers_to_transform: int | list[int] | None = None
+    layers_pattern: str | list[str] | None = None
+
+
+UNDERSTOOD = {field.name for field in fields(Understood)}
 WITHOUT_EFFECT = {  # on what a finished adapter computes; the kind of layer tells how a weight is stored
     *("peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"),
     *("fan_in_fan_out", "megatron_core", "qalora_group_size"),
@@ -60,23 +77,28 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
             shape, or a damaged folder. The base model is then as it was.
     """
     check_base(base_model, method_config("lora"))
-    settings, tensors = _read_folder(Path(folder))
-    _refuse_what_is_not_here(settings, Path(folder))
-    names = _named_layers(base_model, settings, Path(folder))
-    layers = find_layers(base_model, names)
-    ranks, alphas = (_by_first_match(settings, name, layers) for name in ("rank_pattern", "alpha_pattern"))
+    given, tensors = _read_folder(Path(folder))
+    _refuse_what_is_not_here(given, Path(folder))
+    held = {name: value for name, value in given.items() if name in UNDERSTOOD}
+    settings = read(Understood, held, str(Path(folder) / CONFIG_FILE))
+    try:
+        names = _named_layers(base_model, settings, Path(folder))
+        layers = find_layers(base_model, names)
+        ranks, alphas = (_by_first_match(each, layers) for each in (settings.rank_pattern, settings.alpha_pattern))
+    except re.error as error:
+        raise HyLoRADAError(f"{Path(folder) / CONFIG_FILE} holds a pattern that is none: {error}.") from error
     config = HyLoRADAConfig(
-        lora_rank=settings["r"],
-        lora_alpha=settings["lora_alpha"],
-        lora_dropout=settings.get("lora_dropout", 0.0),
+        lora_rank=settings.r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
         lora_target_modules=names,
-        use_rslora=settings.get("use_rslora", False),
+        use_rslora=settings.use_rslora,
         orthogonal_init=False,
-        init_lora_weights="pissa" if settings.get("init_lora_weights") == "pissa" else None,
+        init_lora_weights="pissa" if given.get("init_lora_weights") == "pissa" else None,
         rank_pattern=ranks or None,
         alpha_pattern=alphas or None,
-        use_dora_magnitude=settings.get("use_dora", False),
-        magnitude_gated=not settings.get("use_dora", False),
+        use_dora_magnitude=settings.use_dora,
+        magnitude_gated=not settings.use_dora,
         position_bias_enabled=False,
         landmark_enabled=False,
     )
@@ -111,11 +133,6 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _refuse_what_is_not_here(settings: dict[str, Any], folder: Path) -> None:
     if settings["peft_type"] != "LORA":
         raise HyLoRADAError(f"{folder} is of peft_type {settings['peft_type']!r}; only 'LORA' can be imported.")
-    for name in ("r", "lora_alpha", "target_modules"):
-        if settings.get(name) is None:
-            raise HyLoRADAError(f"{folder / CONFIG_FILE} sets no {name}; save the adapter again with PEFT.")
-    if not isinstance(settings["target_modules"], str | list):
-        raise HyLoRADAError(f"{folder / CONFIG_FILE}: target_modules is neither a pattern nor a list of layer names.")
     for name in sorted(settings.keys() - UNDERSTOOD - WITHOUT_EFFECT):
         value = settings[name]
         if value not in NEUTRAL[name] if name in NEUTRAL else value:
@@ -125,22 +142,18 @@ def _refuse_what_is_not_here(settings: dict[str, Any], folder: Path) -> None:
             )
 
 
-def _named_layers(base_model: PreTrainedModel, settings: dict[str, Any], folder: Path) -> tuple[str, ...]:
+def _named_layers(base_model: PreTrainedModel, settings: Understood, folder: Path) -> tuple[str, ...]:
     """Return layer names that mean here what PEFT's targets mean there: a pattern, or names and dotted ends."""
-    targets, excluded = settings["target_modules"], settings.get("exclude_modules") or []
+    targets, excluded = settings.target_modules, settings.exclude_modules or []
     names = [name for name, _ in base_model.named_modules() if name]
-    blocks = settings.get("layers_to_transform") if isinstance(targets, list) else None
+    blocks = settings.layers_to_transform if isinstance(targets, list) else None
     blocks = [blocks] if isinstance(blocks, int) else blocks or None
     if blocks:
-        names = [name for name in names if _block(name, settings.get("layers_pattern") or []) in blocks]
-    try:
-        layers = tuple(name for name in names if is_meant(name, targets) and not is_meant(name, excluded))
-    except re.error as error:
-        raise HyLoRADAError(
-            f"{folder / CONFIG_FILE}: target_modules or exclude_modules is no pattern: {error}."
-        ) from error
+        names = [name for name in names if _block(name, settings.layers_pattern or []) in blocks]
+    layers = tuple(name for name in names if is_meant(name, targets) and not is_meant(name, excluded))
     if not layers:
-        raise HyLoRADAError(f"{folder}: target_modules={targets!r} matches no layer of this model; give its own base.")
+        told = repr(targets)[:200]
+        raise HyLoRADAError(f"{folder}: target_modules={told} matches no layer of this model; give its own base.")
     if isinstance(targets, str) or excluded or blocks:
         return layers
     return tuple(sorted(end for end in targets if any(is_meant(name, [end]) for name in layers)))
@@ -156,8 +169,8 @@ def _block(name: str, patterns: str | list[str]) -> int | None:
     return None
 
 
-def _by_first_match(settings: dict[str, Any], setting: str, names: Iterable[str]) -> dict[str, Any]:
+def _by_first_match(pattern: dict[str, Any] | None, names: Iterable[str]) -> dict[str, Any]:
     """Return what PEFT's pattern gives to layers, by full names: there the first key that matches one decides."""
-    pattern = settings.get(setting) or {}
+    pattern = pattern or {}
     found = {name: next((key for key in pattern if matches(key, name)), None) for name in names}
     return {name: pattern[key] for name, key in found.items() if key is not None}

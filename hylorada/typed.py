@@ -1,5 +1,6 @@
 """What fits an annotation: JSON into frozen dataclasses, checked on the way, and back. Needs no torch."""
 
+import sys
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -45,6 +46,8 @@ def read(kind: Any, value: Any, where: str) -> Any:
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or isinstance(value, bool) != (kind is bool):
         raise _other(value, where, in_words(kind))
+    if kind is float and abs(value) > sys.float_info.max and isinstance(value, int):
+        raise _other(value, where, "a number that a computer can hold")
     return value
 
 
