@@ -5,13 +5,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from small_runs import SMOKE, run_stage, small_scale
 
-from hylorada import loops
+from hylorada import loops, wide_products
 from hylorada.allocator import in_use
 from hylorada.nll import TokenNLL
 from hylorada.reading import read_json
@@ -20,6 +21,7 @@ from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import AMOUNTS
 from hylorada.study.records.lineage import lineage
+from hylorada.study.records.records import machine_key
 from hylorada.study.run.execute import execute
 from hylorada.study.sources.encode import tokens_path
 from hylorada.study.sources.identity import model_folder
@@ -69,6 +71,21 @@ def test_a_table_of_compiled_pieces_scores_its_base_with_them_and_its_records_sa
     loops.check_compiler.cache_clear()
     with torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):
         assert run_stage(small_scale(tmp_path, compile="pieces"), "magnitude", data, tmp_path / "results") == 2
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_record_says_what_multiplied_bfloat16_in_place_of_units(dtype, data, tmp_path, monkeypatch):
+    """Other bits than those of units: such a machine is not the same as one that has them."""
+    monkeypatch.setattr(wide_products, "without_units", lambda: tuple(wide_products.HALVES))
+    scale = small_scale(tmp_path, dtype=dtype, measures={}, line_tokens=None)
+    assert run_stage(scale, "base", data, tmp_path / "results") == 0
+    (planned,) = plan(load_settings(scale), "ablation")["base"]
+    record = read_record(planned.folder(tmp_path / "results") / "record.json")
+    told = dtype == "bfloat16"
+    assert record.machine.half_products == (wide_products.UNITS if told else None)
+    assert ("bfloat16 multiplied by float32 units" in lineage(record)["machine"]) is told
+    other = replace(record, machine=replace(record.machine, half_products=None))
+    assert (machine_key(record) != machine_key(other)) is told
 
 
 def test_equal_runs_give_equal_bits(data, tmp_path):
