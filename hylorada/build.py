@@ -24,6 +24,7 @@ from hylorada.layer_choice import by_pattern, chosen_layers
 from hylorada.lora import HyLoRADAUnified
 from hylorada.position_bias import AtPosition, PositionBias
 from hylorada.positions import PositionIds
+from hylorada.room import check_room
 from hylorada.rope import usable_context
 from hylorada.sparse_mlp import SparseMLP
 from hylorada.trained_weights import wrap_embeddings, wrap_norms
@@ -54,8 +55,10 @@ def make_parts(
     """Return all parts that are asked for; positions, sequence: what the layers will be told of each pass.
 
     Raises:
-        HyLoRADAError: parts find no place in the base; all that stands in the way is said at once.
+        HyLoRADAError: there is too little memory for them, or they find no place in the base; all that stands in the
+            way is said at once.
     """
+    check_room(base, config, config.max_positions or usable_context(base.config) or 0)
     problems: dict[str, None] = {}  # for its order
 
     def made(make: Callable, *arguments: Any) -> Any:
