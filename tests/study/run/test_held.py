@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ from hylorada.study.plan.runs import plan
 from hylorada.study.records.archive import read_archive
 from hylorada.study.records.records import load_records
 from hylorada.study.run.execute import check_sources
-from hylorada.study.sources.encode import make_tokens, tokens_path
+from hylorada.study.sources.encode import is_pinned_text, make_tokens, tokens_path
 from hylorada.study.sources.fetch import fetch_model, load_corpus
 from hylorada.study.sources.identity import corpus_folder, model_folder
+from hylorada.study.sources.splits import SPLITS
 from hylorada.study.sources.tokens import read_tokens
 
 
@@ -77,6 +79,28 @@ def test_another_word_in_a_corpus_is_refused(own):
     for read in (lambda: load_corpus(folder), lambda: make_tokens(SMOKE.base, SMOKE.corpus, own)):
         with pytest.raises(HyLoRADAError, match=r"\.arrow was changed after it was fetched; remove the folder"):
             read()
+
+
+def test_another_word_in_a_corpus_is_refused_though_its_source_says_so_too(own):
+    """`source.json` can be changed as any file; what the code knows of a text holds beyond it."""
+    folder = corpus_folder(SMOKE.corpus, own)
+    (table,) = (folder / "test").glob("*.arrow")
+    table.write_bytes(table.read_bytes().replace(b"bridge", b"BRIDGE", 1))
+    made = json.loads((folder / "source.json").read_text())
+    made["files"][table.relative_to(folder).as_posix()] = sha256(table.read_bytes()).hexdigest()
+    (folder / "source.json").write_text(json.dumps(made))
+    assert "BRIDGE" in " ".join(load_corpus(folder)["test"]["text"])
+    with pytest.raises(HyLoRADAError, match="holds other texts than those that sample is pinned to; remove"):
+        make_tokens(SMOKE.base, SMOKE.corpus, own)
+
+
+def test_texts_are_held_to_the_digests_in_an_identity_and_those_of_others_to_nothing():
+    texts = {split: [f"A text of {split}.", "Another."] for split in SPLITS}
+    pins = {part: sha256("\x00".join(rows).encode()).hexdigest() for part, rows in texts.items()}
+    assert is_pinned_text("wiki", {"text_sha256": pins}, texts)
+    assert not is_pinned_text("wiki", {"text_sha256": pins}, texts | {"test": ["A text of test.", "another."]})
+    assert not is_pinned_text("wiki", {"text_sha256": pins | {"train": "0" * 64}}, texts)
+    assert is_pinned_text(f"hub:of/somebody@{'0' * 40}", {"repository": "of/somebody"}, texts)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "null", '{"identity": {}, "files": 3}', "{"])
