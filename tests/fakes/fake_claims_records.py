@@ -14,10 +14,12 @@ from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import Settings
 
 ARTICLES, LINES, TOKENS = 10, 3, 110
-STUDIES = ("as_published", "landmark_study", "direct", "designs", "buckets", "ranks", "context", "modules")
+STUDIES = ("as_published", "landmark_study", "direct", "designs", "buckets", "ranks", "context", "modules", "methods")
+ROWS = {"methods": {"rows": ["base", "rslora", "dora"]}}  # of studies of which statements speak of few
 LEVELS = {  # nats against the untouched base; a row that is not here lies where rsLoRA does
     "base": 0.0,
     "magnitude": -0.13,
+    "dora": -0.133,  # the plain magnitude, as it was published
     "position_bias": -0.13,
     "landmarks": -0.18,
     "learned_buckets": -0.13,
@@ -36,7 +38,7 @@ def fake_scale(scale: str = "gpt2", seeds: int = 5, studies: tuple[str, ...] = S
     settings = load_settings(scale)
     names = [name.replace("modules", "modules_gpt2") if scale == "gpt2" else name for name in studies]
     whole = {"measures": {"lines": None}, "train_lines": None}
-    return replace(settings, seeds=list(range(seeds)), studies={name: {} for name in names}, **whole)
+    return replace(settings, seeds=list(range(seeds)), studies={name: ROWS.get(name, {}) for name in names}, **whole)
 
 
 def fake_claims(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from fake_claims_records import RSLORA, fake_claims, fake_scale
+from fake_claims_records import LEVELS, RSLORA, fake_claims, fake_scale
 
 from hylorada.cli import main
 from hylorada.errors import HyLoRADAError
@@ -59,6 +59,16 @@ def test_every_statement_has_a_verdict_of_the_list_and_a_reason(own, other):
         assert len(rows) == 366 and {r["verdict"] for r in rows} <= set(VERDICTS)
         assert all(r["reason"].endswith(".") and len(r["reason"]) > 20 for r in rows)
         assert sum(judgement.counts.values()) == 366
+
+
+def test_the_published_magnitude_is_judged_by_plain_ones_and_what_stands_on_a_gated_one_says_so(own):
+    plain, bias = row(own, "AF-032"), row(own, "AF-042")
+    corrected = [name for name in plain["records"] if not name.startswith("published_")]
+    assert {name.partition("-")[0] for name in corrected} == {"dora", "rslora"}
+    assert "gated" not in plain["reason"] and "gated" not in bias["columns"]["as_published"]["detail"]
+    told = float(re.search(r"perplexity ([+-]\d+\.\d+) %", plain["columns"]["corrected"]["detail"])[1])
+    assert abs(told - 100 * np.expm1(LEVELS["dora"] - RSLORA)) < 0.5  # put in, but for what chance adds
+    assert bias["columns"]["corrected"]["detail"].startswith("with the magnitude gated, which was published plain, ")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ Under the published procedure the metric is the published one; under the correct
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from hylorada.study.claims.verdict import (
     Column,
     Finding,
 )
-from hylorada.study.plan.studies import check_rows
+from hylorada.study.plan.ablation import UNTOUCHED
+from hylorada.study.plan.studies import STUDIES, check_rows
 from hylorada.study.results.published_metrics import line_means, published_lines
 
 PROTOCOL_WORDS = {"as_published": "as published", "corrected": "corrected"}  # names of protocols, in words
@@ -46,6 +47,18 @@ class Source:
         """The protocol that the study follows."""
         return "as_published" if self.study in PUBLISHED_STUDIES else "corrected"
 
+    @property
+    def stands_on(self) -> str:
+        """Say where its rows have a part that no published run had."""
+        adapters = [STUDIES[self.study].rows.get(name, UNTOUCHED).adapter for name in self.pair]
+        gated = any(one and one.use_dora_magnitude and one.magnitude_gated for one in adapters)
+        return "with the magnitude gated, which was published plain, " if gated else ""
+
+    def judged(self, evidence: Evidence, published: float) -> Column:
+        """Hold the effect against the published log ratio."""
+        column = effect_column(evidence.effect(self.study, self.pair, self.metric), published)
+        return replace(column, detail=self.stands_on + column.detail)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -67,10 +80,7 @@ class Step:
             lacking = " and ".join(source.study for source in ran)
             reason = f"no text of {lacking} has the {MIDDLE_TOKENS} tokens of LIM-PPL"
             return Finding(NOT_RUN, f"{reason}, published {claim.shown}", command=evidence.command(ran[0].study))
-        judged = {
-            source.column: effect_column(evidence.effect(source.study, source.pair, source.metric), published)
-            for source in there
-        }
+        judged = {source.column: source.judged(evidence, published) for source in there}
         records = tuple(name for s in there for name in run_names(evidence.records(s.study), *s.pair))
         command = evidence.command(there[0].study)
         return own_or_transferred(evidence, [s.study for s in there], judged, records, command)
