@@ -155,7 +155,7 @@ def test_every_perplexity_of_one_model_is_named():
 def test_retrieval_says_when_nothing_can_be_measured():
     found = stage_records()
     said = measures.retrieval_sentence(found)
-    assert "so that nothing can be measured" in said and "trained arms" in said
+    assert "so that nothing can be measured" in said and "(trained runs, " in said
     assert "not measured" in measures.retrieval_sentence(None)
 
 
@@ -197,14 +197,17 @@ def test_positions_that_are_passed_alone_are_told_as_they_act(largest, acts, sai
     assert "not passed alone" in published.passed_sentence(None)
 
 
-def test_the_contrast_is_told_for_the_base_and_between_the_arms():
-    found, _ = study_records("places", lambda run: 20.0, seeds=1)
+@pytest.mark.parametrize(("seeds", "of"), [(1, "one seed each, so over these articles alone"), (2, "two seeds each")])
+def test_the_contrast_of_the_arms_is_never_told_as_an_interval(seeds, of):
+    found, _ = study_records("places", lambda run: 20.0, seeds=seeds)
     for index, ((stage, seed), record) in enumerate(found.by_run.items()):
         contrast = {"middle_contrast": -0.1 if stage == "base" else 0.01 * index}
         change(found, (stage, seed), results=record.results | contrast)
     said = measures.contrast_sentence(found)
     assert "\N{MINUS SIGN}0.100 nats on the untouched base, where the middle third is easier" in said
-    assert "0.010 to 0.0" in said and "were not compared" in measures.contrast_sentence(None)
+    means = [0.01 * (index * seeds + (1 + seeds) / 2) for index in range(4)]  # of the arms, which come after the base
+    assert f"trained arms, {of}, {means[0]:.3f} nats at the least and {means[-1]:.3f} at the most." in said
+    assert "were not compared" in measures.contrast_sentence(None)
 
 
 def test_the_farthest_boundary_of_the_ablation_is_told_with_its_steps():

@@ -71,7 +71,8 @@ def retrieval_sentence(places: Records | None) -> str:
             told += ", which is chance at every depth, so that nothing can be measured"
         elif shares:
             low, high = share_text(min(shares)), share_text(max(shares))
-            told += f" (trained arms {low})" if low == high else f" (trained arms {low} to {high})"
+            ends = low if low == high else f"{low} at the least, {high} at the most"
+            told += f" (trained runs, {_of_seeds(places, 'questions')}: {ends})"
         clauses.append(told)
         alike.append(all(share == base.share for share in shares))
     ending = " All arms retrieve the same, so that this test does not tell them apart." if all(alike) else ""
@@ -79,7 +80,7 @@ def retrieval_sentence(places: Records | None) -> str:
 
 
 def contrast_sentence(places: Records | None) -> str:
-    """Say between which ends the contrast C lies, on the untouched base and the trained arms."""
+    """Say the contrast C of the untouched base, and the least and the most of the trained arms."""
     if places is None:
         return "At this scale places in the window were not compared."
     contrasts = values(places, "contrast", {})
@@ -91,8 +92,15 @@ def contrast_sentence(places: Records | None) -> str:
     sign = "easier" if base < 0 else "harder"
     return (
         f"𝐶 is {fixed(base, 3)} nats on the untouched base, where the middle third is {sign} than the others, and "
-        f"{fixed(low, 3)} to {fixed(high, 3)} nats in the trained arms."
+        f"in the trained arms, {_of_seeds(places, 'articles')}, {fixed(low, 3)} nats at the least and {fixed(high, 3)} "
+        "at the most."
     )
+
+
+def _of_seeds(records: Records, things: str) -> str:
+    """Say of how many seeds the least and the most of some arms are: of one they are no interval over seeds."""
+    seeds = records.most_seeds
+    return f"one seed each, so over these {things} alone" if seeds == 1 else f"{count(seeds)} seeds each"
 
 
 def boundary_sentence(ablation: Records) -> str:
