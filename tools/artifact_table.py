@@ -1,6 +1,6 @@
 """Write the parts of ARTIFACT.md that hold numbers: `python tools/artifact_table.py`.
 
-A part stands between `<!-- made: NAME -->` and `<!-- end -->`. Its numbers come from the kept records of the default
+A part stands between `<!-- made: NAME -->` and `<!-- end -->`. Its numbers come from the kept records of the largest
 scale in data/reference, from the statements as judged by them, and from the tables of sources and scales.
 """
 
@@ -20,20 +20,27 @@ from hylorada.study.plan.runs import all_runs
 from hylorada.study.plan.scales import load_settings
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
+from hylorada.study.records.kept import kept_scale, largest_kept
 from hylorada.study.records.records import Records, study_records
 from hylorada.study.results.compute import compute_table
 from hylorada.study.results.levels import LEVELS, level_of
 from hylorada.study.results.tables import study_table
 from hylorada.study.sources.registry import CORPORA, MODELS
 
-SCALE = "micro"
+REFERENCE = project_root() / "data" / "reference"
 PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HUB = "hub:"
 
 
+def kept() -> tuple[Settings, Path]:
+    """Return the kept scale that trained most, and the folder of its records."""
+    folder = largest_kept(REFERENCE)
+    return load_settings(kept_scale(folder)), folder
+
+
 def reference() -> tuple[Settings, dict[str, Records]]:
-    """Return the default scale and its kept records by study."""
-    settings, folder = load_settings(SCALE), project_root() / "data" / "reference" / SCALE
+    """Return that scale and its kept records by study."""
+    settings, folder = kept()
     return settings, {name: study_records(settings, name, folder) for name in settings.tables}
 
 
@@ -152,7 +159,7 @@ def _table(heads: list[str], rows: Iterable[list[str]]) -> str:
 def main() -> None:
     """Write all parts anew."""
     settings, studies = reference()
-    judgement = judge(settings, project_root() / "data" / "reference" / SCALE)
+    judgement = judge(*kept())
     path: Path = project_root() / "ARTIFACT.md"
     text = filled(path.read_text(encoding="utf-8"), dict(parts(settings, studies, judgement)))
     with written_beside(path) as beside:

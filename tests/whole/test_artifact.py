@@ -16,7 +16,6 @@ from hylorada.study.sources.registry import CORPORA, MODELS
 from hylorada.verbs.parser import parser
 
 ARTIFACT, README = ((ROOT / f"{name}.md").read_text(encoding="utf-8") for name in ("ARTIFACT", "README"))
-KEPT = ROOT / "data" / "reference" / "micro"
 PROGRAMS = {"hylorada", "make", "snakemake", "python", "git", "sha256sum"}
 TYPED = [r"Python 3\.11", r"License 2\.0"]  # numbers that are no result
 
@@ -105,8 +104,8 @@ def test_the_parts_with_numbers_are_those_of_the_kept_records(tool, written):
 
 
 @pytest.fixture(scope="module")
-def judgement():
-    return judge(load_settings("micro"), KEPT)
+def judgement(tool):
+    return judge(*tool.kept())
 
 
 def test_the_counts_of_verdicts_are_those_of_the_statements_judged_by_the_kept_records(tool, written, judgement):
@@ -128,8 +127,8 @@ def test_every_run_is_in_one_row_of_the_table(tool, written):
     rows = [line.strip("|").split("|") for line in written["runs"].strip().splitlines()[2:]]
     assert (
         sum(int(row[2]) for row in rows)
-        == len(all_runs(load_settings("micro")))
-        == read_json(KEPT / "kept.json")["runs"]
+        == len(all_runs(tool.kept()[0]))
+        == read_json(tool.kept()[1] / "kept.json")["runs"]
     )
 
 
