@@ -32,5 +32,8 @@ def nearest(name: str, allowed: Iterable[str]) -> list[str]:
 
 def shown(value: Any) -> str:
     """Return how a value looks, on one line of about 40 signs at most."""
-    line = " ".join(repr(value).split())
+    try:
+        line = " ".join(repr(value).split())
+    except ValueError:  # Python writes out no longer ones
+        line = "a number of more than 4,300 digits"
     return line if len(line) <= 40 else f"{line[:40]}..."

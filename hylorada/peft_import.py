@@ -5,7 +5,8 @@ What has no counterpart here is refused by its name.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -81,27 +82,25 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
     _refuse_what_is_not_here(given, Path(folder))
     held = {name: value for name, value in given.items() if name in UNDERSTOOD}
     settings = read(Understood, held, str(Path(folder) / CONFIG_FILE))
-    try:
-        names = _named_layers(base_model, settings, Path(folder))
+    with _told_of(Path(folder) / CONFIG_FILE):
+        names = _named_layers(base_model, settings)
         layers = find_layers(base_model, names)
         ranks, alphas = (_by_first_match(each, layers) for each in (settings.rank_pattern, settings.alpha_pattern))
-    except re.error as error:
-        raise HyLoRADAError(f"{Path(folder) / CONFIG_FILE} holds a pattern that is none: {error}.") from error
-    config = HyLoRADAConfig(
-        lora_rank=settings.r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        lora_target_modules=names,
-        use_rslora=settings.use_rslora,
-        orthogonal_init=False,
-        init_lora_weights="pissa" if given.get("init_lora_weights") == "pissa" else None,
-        rank_pattern=ranks or None,
-        alpha_pattern=alphas or None,
-        use_dora_magnitude=settings.use_dora,
-        magnitude_gated=not settings.use_dora,
-        position_bias_enabled=False,
-        landmark_enabled=False,
-    )
+        config = HyLoRADAConfig(
+            lora_rank=settings.r,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            lora_target_modules=names,
+            use_rslora=settings.use_rslora,
+            orthogonal_init=False,
+            init_lora_weights="pissa" if given.get("init_lora_weights") == "pissa" else None,
+            rank_pattern=ranks or None,
+            alpha_pattern=alphas or None,
+            use_dora_magnitude=settings.use_dora,
+            magnitude_gated=not settings.use_dora,
+            position_bias_enabled=False,
+            landmark_enabled=False,
+        )
     wanted = {}
     for name, layer in layers.items():
         (d_out, d_in), rank = weight_rows(layer).shape, ranks.get(name, config.lora_rank)
@@ -142,7 +141,18 @@ def _refuse_what_is_not_here(settings: dict[str, Any], folder: Path) -> None:
             )
 
 
-def _named_layers(base_model: PreTrainedModel, settings: Understood, folder: Path) -> tuple[str, ...]:
+@contextmanager
+def _told_of(file: Path) -> Iterator[None]:
+    """Name the file in what its settings are refused for within a `with` block."""
+    try:
+        yield
+    except re.error as error:
+        raise HyLoRADAError(f"{file} holds a pattern that is none: {error}.") from error
+    except HyLoRADAError as error:
+        raise HyLoRADAError(f"{file}: {error}") from None
+
+
+def _named_layers(base_model: PreTrainedModel, settings: Understood) -> tuple[str, ...]:
     """Return layer names that mean here what PEFT's targets mean there: a pattern, or names and dotted ends."""
     targets, excluded = settings.target_modules, settings.exclude_modules or []
     names = [name for name, _ in base_model.named_modules() if name]
@@ -153,10 +163,10 @@ def _named_layers(base_model: PreTrainedModel, settings: Understood, folder: Pat
     layers = tuple(name for name in names if is_meant(name, targets) and not is_meant(name, excluded))
     if not layers:
         told = repr(targets)[:200]
-        raise HyLoRADAError(f"{folder}: target_modules={told} matches no layer of this model; give its own base.")
+        raise HyLoRADAError(f"target_modules={told} matches no layer of this model; give its own base.")
     if isinstance(targets, str) or excluded or blocks:
         return layers
-    return tuple(sorted(end for end in targets if any(is_meant(name, [end]) for name in layers)))
+    return tuple(sorted({end for end in targets if any(is_meant(name, [end]) for name in layers)}))
 
 
 def _block(name: str, patterns: str | list[str]) -> int | None:

@@ -64,15 +64,15 @@ def check_kinds(settings: Any, *leave_out: str) -> None:
         try:
             read(kind, value, name)
         except HyLoRADAError:
-            raise HyLoRADAError(f"{name}={value!r} is of the wrong kind; give {in_words(kind)}.") from None
+            raise HyLoRADAError(f"{name}={shown(value)} is of the wrong kind; give {in_words(kind)}.") from None
 
 
 def check_size(name: str, value: int, most: int = LARGEST, least: int = 1) -> None:
     """Hold a count or a size to what can be (HyLoRADAError), before anything of that size is made."""
     if value < least:
-        raise HyLoRADAError(f"{name}={value} is too small; use {least} or more.")
+        raise HyLoRADAError(f"{name}={shown(value)} is too small; use {least} or more.")
     if value > most:
-        raise HyLoRADAError(f"{name}={value} cannot be; use {most} or less.")
+        raise HyLoRADAError(f"{name}={shown(value)} cannot be; use {most} or less.")
 
 
 def in_words(kind: Any) -> str:

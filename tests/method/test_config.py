@@ -163,3 +163,9 @@ def test_a_batch_size_goes_by_its_published_name_too():
     assert config == TrainingConfig(batch_size=2) == replace(config) != TrainingConfig()
     with pytest.raises(HyLoRADAError, match="are one setting, and both are given"):
         TrainingConfig(batch_size=2, per_device_batch_size=2)
+
+
+def test_a_number_that_python_does_not_write_out_is_refused_in_a_line():
+    for settings in (dict(lora_rank=10**5000), dict(use_rslora=10**5000)):
+        with pytest.raises(HyLoRADAError, match="=a number of more than 4,300 digits"):
+            HyLoRADAConfig(**settings)
