@@ -22,14 +22,17 @@ def load_base(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """Return the causal language model of a folder in a dtype, in evaluation mode, on the processor.
 
     Raises:
-        HyLoRADAError: there is no such model, it was changed since it was fetched, or it does not load without code of
-            its own.
+        HyLoRADAError: there is no such model, it was changed since it was fetched, it lacks a weight (which would start
+            at random), or it does not load without code of its own.
     """
     _hold(folder)
     logging.disable_progress_bar()  # a bar for a second of loading would bury the lines that tell how far it is
     how = dict(dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True)
     with reading(folder, "causal language model", "fetch it again, or name another"):
-        return AutoModelForCausalLM.from_pretrained(folder, **how).eval()
+        model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **how)
+    if missing := sorted(report["missing_keys"]):
+        raise HyLoRADAError(f"{folder} lacks {len(missing)} weights of its config.json ({missing[0]}); save it whole.")
+    return model.eval()
 
 
 def load_tokenizer(folder: Path) -> Any:

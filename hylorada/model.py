@@ -22,6 +22,7 @@ from hylorada.errors import HyLoRADAError
 from hylorada.lora import STARTS
 from hylorada.loss import real_targets
 from hylorada.parts import count_trained, left_alone
+from hylorada.reading import told_of
 from hylorada.states import check_frozen_base, check_on
 from hylorada.usable_base import check_base, require_numbers
 from hylorada.wiring import Wiring
@@ -261,7 +262,8 @@ class HyLoRADAModel(AsPretrained):
         """
         folder = hub.adapter_folder(folder, revision)
         settings, base, tensors = checkpoint.read_adapter(Path(folder))
-        config = HyLoRADAConfig.from_dict(settings)
+        with told_of(Path(folder) / checkpoint.CONFIG_FILE):
+            config = HyLoRADAConfig.from_dict(settings)
         _check_arguments(base_model, config)
         checkpoint.check_same_base(base, checkpoint.describe_base(base_model), Path(folder))
         model = cls(base_model, config, compile_pieces)

@@ -5,8 +5,7 @@ What has no counterpart here is refused by its name.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from hylorada.layer_choice import block_number, is_meant, matches
 from hylorada.lora import weight_rows
 from hylorada.methods import method_config
 from hylorada.model import HyLoRADAModel
-from hylorada.reading import read_json
+from hylorada.reading import read_json, told_of
 from hylorada.targets import find_layers
 from hylorada.typed import read
 from hylorada.usable_base import check_base
@@ -82,10 +81,13 @@ def import_peft(base_model: PreTrainedModel, folder: str | Path) -> HyLoRADAMode
     _refuse_what_is_not_here(given, Path(folder))
     held = {name: value for name, value in given.items() if name in UNDERSTOOD}
     settings = read(Understood, held, str(Path(folder) / CONFIG_FILE))
-    with _told_of(Path(folder) / CONFIG_FILE):
-        names = _named_layers(base_model, settings)
-        layers = find_layers(base_model, names)
-        ranks, alphas = (_by_first_match(each, layers) for each in (settings.rank_pattern, settings.alpha_pattern))
+    with told_of(Path(folder) / CONFIG_FILE):
+        try:
+            names = _named_layers(base_model, settings)
+            layers = find_layers(base_model, names)
+            ranks, alphas = (_by_first_match(each, layers) for each in (settings.rank_pattern, settings.alpha_pattern))
+        except re.error as error:
+            raise HyLoRADAError(f"it holds a pattern that is none: {error}.") from error
         config = HyLoRADAConfig(
             lora_rank=settings.r,
             lora_alpha=settings.lora_alpha,
@@ -139,17 +141,6 @@ def _refuse_what_is_not_here(settings: dict[str, Any], folder: Path) -> None:
                 f"{folder} sets {name} to {value!r}, which has no counterpart here; "
                 "let PEFT merge it into the base model, or train without it."
             )
-
-
-@contextmanager
-def _told_of(file: Path) -> Iterator[None]:
-    """Name the file in what its settings are refused for within a `with` block."""
-    try:
-        yield
-    except re.error as error:
-        raise HyLoRADAError(f"{file} holds a pattern that is none: {error}.") from error
-    except HyLoRADAError as error:
-        raise HyLoRADAError(f"{file}: {error}") from None
 
 
 def _named_layers(base_model: PreTrainedModel, settings: Understood) -> tuple[str, ...]:

@@ -63,6 +63,15 @@ def reading(path: Path | str, kind: str, advice: str) -> Iterator[None]:
         raise HyLoRADAError(f"{path} is damaged, or no {kind} ({in_one_line(error)}); {advice}.") from error
 
 
+@contextmanager
+def told_of(path: Path | str) -> Iterator[None]:
+    """Name the file in what its values are refused for (HyLoRADAError, of its kind) within a `with` block."""
+    try:
+        yield
+    except HyLoRADAError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
 def in_one_line(error: BaseException, most: int = 200) -> str:
     """Return what an error says as one line of at most so many characters, its class where it says nothing."""
     told = " ".join(str(error).split())

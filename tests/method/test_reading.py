@@ -197,3 +197,23 @@ def test_a_size_of_an_adapter_that_cannot_be_is_refused(name, size):
 def test_a_size_of_a_training_that_cannot_be_is_refused(name):
     assert f"{name}=1000000000000 cannot be; use" in refused(TrainingConfig, **{name: 10**12})
     assert "seed=-1 is not allowed" in refused(TrainingConfig, seed=-1)
+
+
+def test_a_base_that_lacks_a_weight_is_refused_and_not_begun_at_random(tmp_path):
+    llama().save_pretrained(tmp_path)
+    assert load_base(tmp_path, torch.float32).config.num_hidden_layers == 2
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    told = "lacks 1 weights of its config.json (model.layers.1.mlp.up_proj.weight); save it whole."
+    assert told in refused(load_base, tmp_path, torch.float32)
+
+
+def test_settings_of_an_adapter_that_are_refused_name_their_file(adapter, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "changed")
+    path = folder / "hylorada_config.json"
+    told = json.loads(path.read_text())
+    del told["sha256"]  # as of an adapter from before there were digests
+    path.write_text(json.dumps(told | {"adapter": told["adapter"] | {"lora_rank": "8"}}))
+    wrong = f"{path}: lora_rank='8' is of the wrong kind; give a whole number."
+    assert wrong in refused(HyLoRADAModel.from_pretrained, llama(), folder)
