@@ -15,6 +15,7 @@ from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS
 from hylorada.study.results.levels import LEVELS, level_of
+from hylorada.study.results.power import POWER
 from hylorada.study.results.tables import read_csv
 from hylorada.study.results.words import fixed, percentage, why_none
 
@@ -25,10 +26,16 @@ SIDES = {  # of the table of both protocols
 }
 COSTS = {"step": "training step", "memory": "its memory", "inference": "inference", "merged": "inference, merged"}
 Runs = Mapping[str, Sequence[Record]]  # records by row
+FINDS = (
+    f"Finds: the smallest effect that so many seeds and articles find with a chance of {100 * POWER:g} %, in percent."
+)
 EFFECTS = (
     "Perplexity with its 95 % interval; the effect is the change in percent against the row named, below zero is "
-    "better, with its Holm-adjusted interval. A star marks an effect that both its intervals tell from nothing."
+    "better, with its Holm-adjusted interval. A star marks an effect that both its intervals tell from nothing. "
+    f"{FINDS}"
 )
+BOTH = "Perplexity, then its change in percent against the stage before, with the interval; below zero is better."
+STEPS = "A step is against the stage before, below zero is better; in brackets the Holm-adjusted interval."
 SINGLES = "Perplexity; the effect is the change in percent against the row named, below zero is better. One seed a row."
 
 
@@ -83,7 +90,7 @@ def study_table(name: str, table: pd.DataFrame, title: str, question: str, runs:
     """Return the ablation or a study: its level, effect against the row named, and what else the study shows."""
     labels = dict(zip(table["stage"], table["label"], strict=True))
     shown = {column: COLUMNS[column] for column in table.columns if column in COLUMNS}
-    level = level_of(table)
+    level, has_intervals = level_of(table), bool(table["effect_low"].notna().any())
     head, write = LEVELS[level].head, f"{{:.{LEVELS[level].decimals}f}}".format
     lines = []
     for _, row in table.iterrows():
@@ -92,10 +99,13 @@ def study_table(name: str, table: pd.DataFrame, title: str, question: str, runs:
             head: [Cell(write(row[level]), _ends(row, level, write))],
             "effect": [],
             "against": [],
+            **({"finds": []} if has_intervals else {}),
         }
         if isinstance(row["against"], str):
             cells["effect"] = [Cell(_starred(row["effect"], row["resolved"]), _ends(row, "effect", _bare))]
             cells["against"] = [Cell(labels[row["against"]], link=f"row-{name}-{row['against']}")]
+            if has_intervals:
+                cells["finds"] = _found(row["detectable"])
         for column, described in shown.items():
             value = row[column]
             if isinstance(value, float):
@@ -103,7 +113,7 @@ def study_table(name: str, table: pd.DataFrame, title: str, question: str, runs:
             cells[described.head] = [Cell(value)] if value else []
         cells["runs"] = [_run(record) for record in runs[row["stage"]]]
         lines.append(Line(row["stage"], row["label"], cells))
-    return Table(title, question, EFFECTS if table["effect_low"].notna().any() else SINGLES, lines)
+    return Table(title, question, EFFECTS if has_intervals else SINGLES, lines)
 
 
 def protocols_table(table: pd.DataFrame, runs: Runs) -> Table:
@@ -116,14 +126,16 @@ def protocols_table(table: pd.DataFrame, runs: Runs) -> Table:
             if side in table and not pd.isna(row[f"{side}_step"]):
                 step = _starred(row[f"{side}_step"], row[f"{side}_resolved"])
                 ends = _interval(row, f"{side}_low", f"{side}_high", row[f"{side}_seeds"], _bare)
-                cells[heading].append(Cell(step, ends))
+                cells[heading] += [
+                    Cell(step, ends),
+                    *(Cell(f"finds {one.text}") for one in _found(row[f"{side}_detectable"])),
+                ]
         cells["runs"] = [_run(record, _under(record)) for record in runs[row["stage"]]]
         published = published_row(row["stage"]).in_words
         remark = "" if published == STAGES[row["stage"]].in_words else f"(as published: {published})"
         lines.append(Line(row["stage"], row["label"], cells, remark))
     note = "What does each stage give by the published procedure and by the corrected one?"
-    key = "Perplexity, then its change in percent against the stage before, with the interval; below zero is better."
-    return Table("Both protocols", note, key, lines)
+    return Table("Both protocols", note, f"{BOTH} {FINDS}", lines)
 
 
 def efficiency_table(table: pd.DataFrame, runs: Runs) -> Table:
@@ -140,12 +152,13 @@ def efficiency_table(table: pd.DataFrame, runs: Runs) -> Table:
             "own step": [
                 Cell(percentage(row["step"], plus=True), _interval(row, "step_low", "step_high", row["seeds"], _bare))
             ],
+            "finds": _found(row["detectable"]),
             "parameters per 1 % less": cost,
             "runs": [_run(record) for record in runs[row["stage"]]],
         }
         lines.append(Line(row["stage"], row["label"], cells))
     note = "How does each part change perplexity, and how many parameters does one percent less take?"
-    return Table("Parameter efficiency", note, "Below zero is better; in brackets the Holm-adjusted interval.", lines)
+    return Table("Parameter efficiency", note, f"{STEPS} {FINDS}", lines)
 
 
 def cost_table(table: pd.DataFrame, runs: Runs) -> Table:
@@ -188,6 +201,10 @@ def _ends(row: pd.Series, name: str, write: Callable[[float], str]) -> str:
 
 def _interval(row: pd.Series, low: str, high: str, seeds: int, write: Callable[[float], str]) -> str:
     return f"({why_none(int(seeds))})" if pd.isna(row[low]) else f"({write(row[low])} to {write(row[high])})"
+
+
+def _found(detectable: float) -> list[Cell]:
+    return [] if pd.isna(detectable) else [Cell(fixed(detectable))]
 
 
 def _starred(change: float, resolved: bool) -> str:

@@ -13,13 +13,14 @@ from hylorada.study.paper.latex import set_text
 from hylorada.study.paper.registered import plan_float
 from hylorada.study.plan.budget import planned_steps, published_steps
 from hylorada.study.plan.protocols import PROTOCOLS
-from hylorada.study.plan.rows import BITS_PER_BYTE
+from hylorada.study.plan.rows import BITS_PER_BYTE, against_of, references
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.specification import Specification
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
+from hylorada.study.results.power import POWER
 from hylorada.study.results.rows import BENCHMARK
-from hylorada.study.results.words import plural, thousands
+from hylorada.study.results.words import percentage, plural, thousands
 
 ONE, TWO = "", "*"  # columns of the page, as the environments are called
 PAPER_FIGURES = {  # drawn at the width that they have in print; the others are on the page
@@ -44,6 +45,9 @@ FEWEST_TOKENS = 32_768  # of a training below which nothing that a figure could 
 NOT_SHOWN = ("as_published", "rates", "part_rates")  # tables whose rows stand in another, or in a figure
 NARROWEST = 36  # characters of a label that a column of the page has room for beside the numbers
 FURTHER = 8  # of these go to a further column
+FINDS = (
+    f"Finds: the smallest effect that so many seeds and articles find with a chance of {percentage(100 * POWER, 0)}."
+)
 WHERE = {ONE: "!htb", TWO: "t"}
 NARROW = r"\scriptsize\setlength{\tabcolsep}{2.5pt}"
 WIDE = r"\scriptsize\setlength{\tabcolsep}{4pt}"
@@ -99,6 +103,8 @@ def has_sizes(settings: Settings) -> bool:
 def _table(settings: Settings, name: str, records: Records) -> str:
     study, one_seed = STUDIES[name], records.most_seeds == 1
     label = max(len(row.label) for row in settings.rows(name).values())
+    against = [settings.rows(name)[row].label for row in references(against_of(settings.rows(name)).values())]
+    label += max(map(len, against)) if len(against) > 1 else 0
     width = ONE if one_seed and label + FURTHER * len(study.shows) <= NARROWEST else TWO
     size = NARROW if width == ONE or one_seed else WIDE
     words = {"title": set_text(study.title), "budget": set_text(_budget(settings, name, records))}
@@ -113,6 +119,10 @@ def _budget(settings: Settings, study: str, records: Records) -> str:
     left_out = len(STUDIES[study].rows or rows) - len(rows)
     ending = f" Rows left out at this scale: {left_out}." if left_out else ""
     of = _of_articles(asked, "steps" not in STUDIES[study].shows) if _is_packed(asked) else _of_lines(asked)
+    if len(held := references(against_of(rows).values())) == 1:
+        of += f" Effects are against “{rows[held[0]].label}”."
+    if records.most_seeds > 1:
+        of += f" {FINDS}"
     own = " Each base counts in tokens of its own." if STUDIES[study].level == BITS_PER_BYTE else ""
     return f"{seeds}; {of}{own}{ending}"
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from hylorada.study.paper.latex import FOOT, set_head, set_line, write_table
 from hylorada.study.plan.ablation import BASE
+from hylorada.study.plan.rows import references
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS, Value
 from hylorada.study.results.facts import PROCEDURES
@@ -18,16 +19,16 @@ from hylorada.study.results.rows import tables_of
 from hylorada.study.results.words import fixed, span, thousands, why_none
 
 LONG_HEAD = 10  # characters of a column's head that stand in one line
-ABLATION_HEAD = r"""\begin{tabular}{@{}l>{\raggedright\arraybackslash}p{36mm}rcrcrcr@{}}
+ABLATION_HEAD = r"""\begin{tabular}{@{}l>{\raggedright\arraybackslash}p{36mm}rcrcrcrr@{}}
 \toprule
- & & & & \multicolumn{2}{c}{perplexity} & \multicolumn{2}{c}{effect (\%)} & on base\\
-stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval & (\%)\\
+ & & & & \multicolumn{2}{c}{perplexity} & \multicolumn{3}{c}{effect (\%)} & on base\\
+stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval & finds & (\%)\\
 \midrule
 """
-STUDY_HEAD = r"""\begin{{tabular}}{{@{{}}lrcrcrc{columns}@{{}}}}
+STUDY_HEAD = r"""\begin{{tabular}}{{@{{}}lrcrcrcr{columns}@{{}}}}
 \toprule
- & & & \multicolumn{{2}}{{c}}{{{level}}} & \multicolumn{{2}}{{c}}{{effect (\%)}}{empty}\\
-row & trained & seeds & mean & 95\,\% interval & mean & Holm interval{heads}\\
+ & & & \multicolumn{{2}}{{c}}{{{level}}} & \multicolumn{{3}}{{c}}{{effect (\%)}}{empty}\\
+row & trained & seeds & mean & 95\,\% interval & mean & Holm interval & finds{heads}\\
 \midrule
 """
 SINGLE_HEAD = r"""\begin{{tabular}}{{@{{}}lrrr{columns}@{{}}}}
@@ -35,16 +36,17 @@ SINGLE_HEAD = r"""\begin{{tabular}}{{@{{}}lrrr{columns}@{{}}}}
 row & trained & {short} & effect (\%){heads}\\
 \midrule
 """  # where every row has one seed, and so no interval
-PROTOCOLS_HEAD = r"""\begin{tabular}{@{}lrrcrrcrrc@{}}
+PROTOCOLS_HEAD = r"""\begin{tabular}{@{}lrrcrrrcrrrcr@{}}
 \toprule
- & \multicolumn{3}{c}{as published, mean over lines} & \multicolumn{3}{c}{corrected, mean over lines} &
-\multicolumn{3}{c}{corrected, corpus}\\
-stage & ppl. & step (\%) & interval & ppl. & step (\%) & interval & ppl. & step (\%) & interval\\
+ & \multicolumn{4}{c}{as published, mean over lines} & \multicolumn{4}{c}{corrected, mean over lines} &
+\multicolumn{4}{c}{corrected, corpus}\\
+stage & ppl. & step (\%) & interval & finds & ppl. & step (\%) & interval & finds &
+ppl. & step (\%) & interval & finds\\
 \midrule
 """
-EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcr@{}}
+EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcrr@{}}
 \toprule
-part & adds & step (\%) & Holm interval & \shortstack[r]{adds per\\1\,\% less}\\
+part & adds & step (\%) & Holm interval & finds & \shortstack[r]{adds per\\1\,\% less}\\
 \midrule
 """
 COST_HEAD = r"""\begin{tabular}{@{}lrcrrrr@{}}
@@ -85,20 +87,32 @@ def write_tables(results: Results, tex: Path, csv: Path) -> None:
 
 def ablation_tabular(table: pd.DataFrame) -> str:
     """Set the six stages."""
-    return ABLATION_HEAD + "".join(_stage(row) for _, row in table.iterrows()) + _placebos(table, 5, 1) + FOOT
+    return ABLATION_HEAD + "".join(_stage(row) for _, row in table.iterrows()) + _placebos(table, 5, 2) + FOOT
 
 
 def study_tabular(table: pd.DataFrame) -> str:
-    """Set the rows of a study with its further columns; where no row has an interval, none has a place for one."""
+    """Set the rows of a study with its further columns; where no row has an interval, none has a place for one.
+
+    What each row is held against is a column where rows differ in it, and else said in the caption.
+    """
     shown = [name for name in table.columns if name in COLUMNS]
     has_intervals = bool(table["effect_low"].notna().any())
-    heads = "".join(f" & {_stacked(COLUMNS[name].head)}" for name in shown)
+    labels = dict(zip(table["stage"], table["label"], strict=True)) if len(references(table["against"])) > 1 else {}
+    heads = ["against"] * bool(labels) + [_stacked(COLUMNS[name].head) for name in shown]
     level = LEVELS[level_of(table)]
     head = (STUDY_HEAD if has_intervals else SINGLE_HEAD).format(
-        columns="c" * len(shown), empty=" & " * len(shown), heads=heads, level=level.head, short=_stacked(level.short)
+        columns="l" * bool(labels) + "c" * len(shown),
+        empty=" & " * len(heads),
+        heads="".join(f" & {words}" for words in heads),
+        level=level.head,
+        short=_stacked(level.short),
     )
-    rows = "".join(_row(row, level_of(table), shown, has_intervals) for _, row in table.iterrows())
-    return head + rows + (_placebos(table, 4, len(shown)) if has_intervals else "") + FOOT
+    lines = []
+    for _, row in table.iterrows():
+        against = [labels.get(row["against"], "")] * bool(labels)
+        further = [_shown(row[name], COLUMNS[name].decimals) for name in shown]
+        lines.append(_row(row, level_of(table), [*against, *further], has_intervals))
+    return head + "".join(lines) + (_placebos(table, 4, 1 + len(heads)) if has_intervals else "") + FOOT
 
 
 def _placebos(table: pd.DataFrame, before: int, after: int) -> str:
@@ -118,7 +132,7 @@ def protocols_tabular(table: pd.DataFrame) -> str:
     """Set both protocols side by side; a side that the scale lacks is left empty."""
     lines = []
     for _, row in table.iterrows():
-        sides = [_side(row, side) if side in table else [NONE, "", ""] for side in ("published", "lines", "corpus")]
+        sides = [_side(row, side) if side in table else [NONE, "", "", ""] for side in ("published", "lines", "corpus")]
         lines.append(set_line([row["label"], *sum(sides, [])]))
     return PROTOCOLS_HEAD + "".join(lines) + FOOT
 
@@ -128,8 +142,9 @@ def efficiency_tabular(table: pd.DataFrame) -> str:
     lines = []
     for _, row in table.iterrows():
         interval = why_none(row["seeds"]) if pd.isna(row["step_low"]) else span(row["step_low"], row["step_high"])
+        step = [fixed(row["step"]), interval, _shown(row["detectable"], 2)]
         cost = "unbounded" if pd.isna(row["cost"]) else thousands(round(row["cost"]))
-        lines.append(set_line([row["label"], thousands(row["parameters"]), fixed(row["step"]), interval, cost]))
+        lines.append(set_line([row["label"], thousands(row["parameters"]), *step, cost]))
     return EFFICIENCY_HEAD + "".join(lines) + FOOT
 
 
@@ -193,13 +208,12 @@ def _stage(row: pd.Series) -> str:
         "" if is_base else str(row["seeds"]),
         fixed(row["perplexity"]),
         _span(row, "perplexity"),
-        *(["", "", ""] if is_base else [*_effect(row), fixed(row["effect_on_base"])]),
+        *([""] * 4 if is_base else [*_effect(row), fixed(row["effect_on_base"])]),
     ]
     return set_line(cells)
 
 
-def _row(row: pd.Series, level: str, shown: list[str], has_intervals: bool) -> str:
-    further = [_shown(row[name], COLUMNS[name].decimals) for name in shown]
+def _row(row: pd.Series, level: str, further: list[str], has_intervals: bool) -> str:
     is_alone, decimals = bool(row["against"] == ""), LEVELS[level].decimals
     cells, reached = [row["label"], thousands(row["parameters"])], fixed(row[level], decimals)
     if not has_intervals:
@@ -207,12 +221,13 @@ def _row(row: pd.Series, level: str, shown: list[str], has_intervals: bool) -> s
         return set_line([*cells, reached, effect, *further])
     seeds = "" if pd.isna(row["seeds"]) else str(row["seeds"])
     return set_line(
-        [*cells, seeds, reached, _span(row, level, decimals), *(["", ""] if is_alone else _effect(row)), *further]
+        [*cells, seeds, reached, _span(row, level, decimals), *([""] * 3 if is_alone else _effect(row)), *further]
     )
 
 
 def _effect(row: pd.Series) -> list[str]:
-    return [fixed(row["effect"]), _span(row, "effect") + "*" * row["resolved"]]
+    """Return an effect, its interval, and the smallest one that so many seeds and articles find."""
+    return [fixed(row["effect"]), _span(row, "effect") + "*" * row["resolved"], _shown(row["detectable"], 2)]
 
 
 def _span(row: pd.Series, name: str, decimals: int = 2) -> str:
@@ -223,12 +238,13 @@ def _span(row: pd.Series, name: str, decimals: int = 2) -> str:
 
 
 def _side(row: pd.Series, side: str) -> list[str]:
-    """Return level, step and interval of one protocol."""
+    """Return level, step, interval and smallest step that is found of one protocol."""
     if pd.isna(row[f"{side}_step"]):
-        return [fixed(row[side]), "", ""]
+        return [fixed(row[side]), "", "", ""]
     low, high = row[f"{side}_low"], row[f"{side}_high"]
-    interval = span(low, high) + "*" * bool(row[f"{side}_resolved"])
-    return [fixed(row[side]), fixed(row[f"{side}_step"]), why_none(row[f"{side}_seeds"]) if pd.isna(low) else interval]
+    starred = span(low, high) + "*" * bool(row[f"{side}_resolved"])
+    interval = why_none(row[f"{side}_seeds"]) if pd.isna(low) else starred
+    return [fixed(row[side]), fixed(row[f"{side}_step"]), interval, _shown(row[f"{side}_detectable"], 2)]
 
 
 def _stacked(words: str) -> str:

@@ -1,6 +1,6 @@
 """What a study and a row of it are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,11 @@ class Study:
 def against_of(rows: Mapping[str, Row]) -> dict[str, str | None]:
     """Return, for each row, the one that its effect is taken against."""
     return {name: row.against for name, row in rows.items()}
+
+
+def references(against: Iterable[str | None]) -> list[str]:
+    """Return the rows that others are held against, each once; of `against_of` or of a frame's column."""
+    return list(dict.fromkeys(name for name in against if name))
 
 
 def untouched(rows: Mapping[str, Row]) -> set[str]:

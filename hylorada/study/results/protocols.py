@@ -36,6 +36,7 @@ def protocol_table(published: Records | None, corrected: Records) -> pd.DataFram
         rows[f"{name}_step"] = [percent(effect.mean) for effect in steps]
         rows[f"{name}_low"] = [percent(effect.interval.low) if effect.interval else math.nan for effect in steps]
         rows[f"{name}_high"] = [percent(effect.interval.high) if effect.interval else math.nan for effect in steps]
+        rows[f"{name}_detectable"] = [_percent_of(effect.detectable) for effect in steps]
         rows[f"{name}_seeds"] = [effect.seeds for effect in steps]
         rows[f"{name}_resolved"] = [effect.is_resolved for effect in steps]
     return rows
@@ -65,6 +66,7 @@ def efficiency_table(records: Records) -> pd.DataFrame:
                 "step": step,
                 "step_low": low,
                 "step_high": high,
+                "detectable": _percent_of(effect.detectable),
                 "cost": added / -step if bounded else math.nan,
                 "cost_low": added / -low if bounded else math.nan,
                 "cost_high": added / -high if bounded else math.nan,
@@ -99,6 +101,10 @@ def _by_lines(records: Records, row_of: Mapping[str, str]) -> tuple[dict[str, fl
     levels = {stage: line_means(lines).mean for stage, lines in stores.items()}
     steps = {stage: line_ratio(stores[stage], stores[row.against]) for stage, row in STAGES.items() if row.against}
     return levels, family_of_effects(steps)
+
+
+def _percent_of(nats: float | None) -> float:
+    return math.nan if nats is None else percent(nats)
 
 
 def _results(records: Records, stage: str) -> list[dict[str, float]]:

@@ -160,7 +160,8 @@ def test_a_table_of_one_seed_says_so_in_its_caption_and_gets_no_sentence(setting
     write_floats(settings, {"ablation": records, **studies, "controls": two}, tmp_path / "floats.tex")
     direct, controls = re.findall(r"\\caption{(.*)}\\label{tab", (tmp_path / "floats.tex").read_text())
     assert "One seed a row, so that no effect can be told from chance; trained on" in direct
-    assert "2 seeds; trained on" in controls
+    assert "2 seeds; trained on" in controls and "Finds: the smallest effect that so many" in controls
+    assert "Effects are against ``rsLoRA, rank 8''" in controls and "Effects are against" not in direct
     told = effect_sentences(read_results(settings, folder / "runs"))
     one_seed = {name for name in settings.studies if len(settings.for_study(name).seeds) == 1}
     assert one_seed >= {"direct", "controls"} and told["HyDirectSentence"] == told["HyControlsSentence"] == ""

@@ -29,6 +29,7 @@ from hylorada.study.results.effects import step_effects
 from hylorada.study.results.protocols import efficiency_table, largest_difference, protocol_table
 from hylorada.study.results.statistics import percent
 from hylorada.study.results.tables import study_table
+from hylorada.study.results.words import fixed
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,22 @@ def test_efficiency_is_a_parts_own_parameters_over_its_own_gain(corrected):
         assert math.isnan(table.loc[stage, "cost"])
     tabular = efficiency_tabular(table.reset_index())
     assert tabular.count("unbounded") == sum(math.isnan(cost) for cost in table["cost"])
+
+
+def test_every_effect_names_its_reference_and_the_smallest_that_so_many_seeds_find(corrected):
+    table = study_table(corrected, STAGES)
+    compared = table[table["against"] != ""].set_index("stage")
+    effects = step_effects(corrected, against_of(STAGES))
+    smallest = {stage: fixed(percent(effect.detectable)) for stage, effect in effects.items()}
+    lines = [line.removesuffix("\\\\").split(" & ") for line in study_tabular(table).splitlines()]
+    printed = {line[0]: line for line in lines}
+    for stage, row in compared.iterrows():
+        assert printed[row["label"]][-2:] == [smallest[stage], STAGES[row["against"]].label]
+    alike = study_tabular(table.assign(against=table["against"].where(table["against"] == "", "base")))
+    assert "against" not in alike and "& finds\\\\" in alike  # the caption says it once
+    assert [
+        line.split(" & ")[4] for line in efficiency_tabular(efficiency_table(corrected)).splitlines()[4:-2]
+    ] == list(smallest.values())
 
 
 def test_cost_is_read_off_the_benchmark():
