@@ -174,7 +174,7 @@ def test_the_written_table_is_the_table(study, records, tmp_path):
     lines = tex.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
     assert [line.split(" & ")[0] for line in lines] == [stage.label for stage in STAGES.values()]
     assert [line.split(" & ")[4] for line in lines] == [f"{value:.2f}" for value in table["perplexity"]]
-    assert {line.count(" & ") for line in lines} == {8}
+    assert {line.count(" & ") for line in lines} == {9}
 
 
 def test_beside_a_pipe_or_a_device_no_table_is_put(study, records, tmp_path):
