@@ -8,8 +8,9 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 
 from hylorada.allocator import use_best
 from hylorada.errors import HyLoRADAError
@@ -49,9 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_stderr(options.quiet)
     try:
         _check_given(given)
-        for name, folder in options.writes.items():
-            if getattr(options, name) is not None:
-                check_output(getattr(options, name), folder)
+        _check_outputs({name: getattr(options, name) for name in options.writes}, options.writes)
         if arguments is None and options.verb in LOADS_A_MODEL:
             use_best()
         status = options.run(options) or 0
@@ -94,6 +93,21 @@ def _check_given(arguments: Sequence[str]) -> None:
     for before, word in zip(["", *arguments], arguments, strict=False):
         if word == "" or (word.startswith("--") and word.endswith("=")):
             raise HyLoRADAError(f"nothing is given{' for ' + (word or before).rstrip('=')}; name something.")
+
+
+def _check_outputs(given: Mapping[str, Path | None], writes: Mapping[str, bool]) -> None:
+    """Raise HyLoRADAError for a place that cannot be written, or a file that two options name.
+
+    writes: of each option, whether it names a folder.
+    """
+    files: dict[Path, str] = {}
+    for name, path in given.items():
+        if path is None:
+            continue
+        check_output(path, writes[name])
+        is_plain = path.is_file() or not path.exists()  # a device takes whatever comes
+        if not writes[name] and is_plain and files.setdefault(path.resolve(), name) != name:
+            raise HyLoRADAError(f"--{files[path.resolve()]} and --{name} are one file, {path}; name two.")
 
 
 def _package_with(module: str | None) -> str | None:

@@ -42,6 +42,10 @@ def test_an_empty_word_is_no_choice(arguments, capsys, tmp_path, monkeypatch):
     [
         (["table", "--csv", "folder"], "is a folder; name a file"),
         (["claims", "--json", "file/x.json"], "cannot lie in it"),
+        (
+            ["claims", "--json", "new", "--csv", "folder/../new"],
+            "--json and --csv are one file, folder/../new; name two",
+        ),
         (["page", "--out", "folder"], "is a folder; name a file"),
         (["figure", "ablation", "--out", "file"], "is no folder; name a folder"),
         (["page", "--figures", "nope"], "nope is no folder of figures"),

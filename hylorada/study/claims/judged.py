@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hylorada.errors import HyLoRADAError
 from hylorada.reading import hold, read_json
 
 TEXTS = ("id", "source", "quantity", "setting", "claimed", "kind", "verdict", "reason")  # of a judged statement
@@ -15,13 +16,16 @@ def read_judged(path: Path) -> dict[str, Any]:
     Raises:
         HyLoRADAError: it is absent, or is something else.
     """
-    judged = read_json(path, scale=str, published_cut=str, counts=dict, claims=list, contradictions=list)
+    texts = dict.fromkeys(("scale", "published_cut", "records_digest"), str)
+    judged = read_json(path, **texts, counts=dict, claims=list, contradictions=list)
     for claim in judged["claims"]:
         hold(claim, path, **dict.fromkeys(TEXTS, str), **dict.fromkeys(LISTS, list), columns=dict)
         for name in (name for names in LISTS for name in claim[names]):
             hold(name, path, str)
         for column in claim["columns"].values():
             hold(column, path, verdict=str, detail=str)
+    if len({claim["id"] for claim in judged["claims"]}) < len(judged["claims"]):
+        raise HyLoRADAError(f"{path} judges a statement twice; run `hylorada claims` again.")
     for contradiction in judged["contradictions"]:
         hold(contradiction, path, id=str, statement=str, claims=list)
     return judged

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hylorada.errors import HyLoRADAError
+from hylorada.reading import reading
 from hylorada.study.claims.catalogue import load_catalogue
 from hylorada.study.claims.judged import read_judged
 from hylorada.study.figures.rows import FIGURES, figures_of
@@ -137,4 +138,5 @@ def _record(run: Run, archive: Archive) -> Record:
 
 def _figure(name: str, path: Path) -> Figure:
     caption = PUBLISHED_CAPTION if name == PUBLISHED_NUMBERS else FIGURES[name].caption
-    return Figure(name, caption, with_palette(path.read_bytes()))
+    with reading(path, "PNG", "run `hylorada figure` again"):
+        return Figure(name, caption, with_palette(path.read_bytes()))

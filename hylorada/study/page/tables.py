@@ -75,12 +75,14 @@ def read_table(path: Path, rows: Iterable[str] | None = None) -> pd.DataFrame:
     """Read a table; rows: the names that it may have, None for any.
 
     Raises:
-        HyLoRADAError: it is not there, or has a row that it may not have.
+        HyLoRADAError: it is not there, or has a row that it may not have, or none.
     """
     if not path.is_file():
         raise HyLoRADAError(f"{path} is not there; run `hylorada table` with this scale first.")
     table = read_csv(path, "stage", "label") if rows is not None else read_csv(path)
     strange = [] if rows is None else [row for row in table["stage"] if row not in set(rows)]
+    if rows is not None and table.empty:
+        raise HyLoRADAError(f"{path} has no row; run `hylorada table` again.")
     if strange:
         raise HyLoRADAError(f"{path} has the row {strange[0]!r}, which the scale has not; run `hylorada table` again.")
     return table

@@ -304,7 +304,20 @@ def test_what_is_missing_or_of_another_scale_is_refused(study, monkeypatch, caps
     assert run_page(own, monkeypatch) == 2 and "rslora-seed9-00000000" in capsys.readouterr().err
     write_json(claims, good | {"claims": good["claims"][1:]})
     assert run_page(own, monkeypatch) == 2 and "AF-021" in capsys.readouterr().err
+    write_json(claims, good | {"claims": [*good["claims"], good["claims"][0]]})
+    assert run_page(own, monkeypatch) == 2 and "judges a statement twice" in capsys.readouterr().err
+    write_json(claims, good | {"records_digest": 3})
+    assert run_page(own, monkeypatch) == 2 and "lacks records_digest" in capsys.readouterr().err
     write_json(claims, good)
+    picture = own / "figures" / "ablation.png"
+    held = picture.read_bytes()
+    for damaged in (b"", b"<svg>", held[: len(held) // 2]):
+        picture.write_bytes(damaged)
+        assert run_page(own, monkeypatch) == 2 and "ablation.png is damaged, or no PNG" in capsys.readouterr().err
+    picture.write_bytes(held)
+    table = own / "results" / "tables" / "ablation.csv"
+    table.write_bytes(table.read_bytes().splitlines()[0])
+    assert run_page(own, monkeypatch) == 2 and "ablation.csv has no row" in capsys.readouterr().err
     (own / "results" / "tables" / "ablation.csv").unlink()
     assert run_page(own, monkeypatch) == 2 and "ablation.csv is not there" in capsys.readouterr().err
     claims.unlink()
