@@ -33,7 +33,7 @@ help:
 	@echo 'make docs    setup, then docs/paper.pdf, docs/index.html and the result in README.md, from the kept records of the largest scale'
 	@echo 'make quick   setup, then the formulas and the claims of one family: under a minute'
 	@echo 'make test    setup, then the tests and the notebooks'
-	@echo 'make soak    setup, then kills, full disks and damaged files by the hundred: hours; writes docs/reliability.md'
+	@echo 'make soak    setup, then kills, full disks and damaged files by the hundred: half an hour and more; writes docs/reliability.md'
 	@echo 'make check   setup, then style and workflow checks'
 	@echo 'make clean   remove what was made; .venv and data/cache stay'
 
@@ -61,7 +61,7 @@ quick: setup
 test: setup
 	OMP_NUM_THREADS=1 pytest  # two processes of one thread do more than two of two
 
-# Hours; stopped, the same command goes on. A trial: make soak SOAK='--every 50 --examples 20'
+# Half an hour and more; stopped, the same command goes on. A trial: make soak SOAK='--every 50 --examples 20'
 soak: setup
 	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR):tests/fakes python tests/soak $(SOAK)
 

@@ -58,7 +58,6 @@ def make_parts(
         HyLoRADAError: there is too little memory for them, or they find no place in the base; all that stands in the
             way is said at once.
     """
-    check_room(base, config, config.max_positions or usable_context(base.config) or 0)
     problems: dict[str, None] = {}  # for its order
 
     def made(make: Callable, *arguments: Any) -> Any:
@@ -68,8 +67,10 @@ def make_parts(
             problems[str(problem)] = None
             return None
 
+    chosen = made(chosen_layers, config) if config.lora_enabled else {}  # once: what it leaves out is told
+    check_room(base, config, chosen or {}, config.max_positions or usable_context(base.config) or 0)
     bias = made(make_position_bias, config)
-    layers = made(make_layers, config, bias, positions, sequence)
+    layers = {} if chosen is None else made(make_layers, config, chosen, bias, positions, sequence)
     landmark = made(make_landmark, config)  # after the layers: one seed, one A in all stages
     after_norm = landmark is not None and not isinstance(landmark, PerLayerLandmark)
     parts = Parts(
@@ -88,15 +89,15 @@ def make_parts(
 def make_layers(
     base: PreTrainedModel,
     config: HyLoRADAConfig,
+    chosen: dict[str, nn.Module],
     bias: PositionBias | None,
     positions: PositionIds,
     sequence: RunningSequence,
 ) -> dict[str, nn.Module]:
-    """Return the adapted layers, and the embeddings and norms that train whole."""
+    """Return what stands in for the chosen layers, and the embeddings and norms that train whole."""
     layers: dict[str, nn.Module] = {}
     at_position = None if bias is None else AtPosition(bias, positions, sequence)
     if config.lora_enabled:
-        chosen = chosen_layers(base, config)
         ranks = by_pattern(config.rank_pattern, "rank_pattern", chosen)
         alphas = by_pattern(config.alpha_pattern, "alpha_pattern", chosen)
         for name, layer in chosen.items():

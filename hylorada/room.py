@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from hylorada.config import POOLED_DESIGNS, HyLoRADAConfig
 from hylorada.errors import HyLoRADAError
-from hylorada.layer_choice import by_pattern, chosen_layers
+from hylorada.layer_choice import by_pattern
 from hylorada.lora import weight_rows
 
 NUMBER = 4  # bytes of a trained number
@@ -20,15 +21,15 @@ PLACE = 32  # bytes of a position while the table of its bucket is made (`hylora
 MEMINFO, OWN_GROUPS, GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
-def check_room(base: PreTrainedModel, config: HyLoRADAConfig, positions: int) -> None:
+def check_room(base: PreTrainedModel, config: HyLoRADAConfig, layers: dict[str, nn.Module], positions: int) -> None:
     """Hold what an adapter takes to the memory that is free where the base lies; where that cannot be told, go on.
 
-    positions: tokens over which buckets spread.
+    layers: those to adapt, by name. positions: tokens over which buckets spread.
 
     Raises:
         HyLoRADAError: it takes more.
     """
-    needs = bytes_by_setting(base, config, positions)
+    needs = bytes_by_setting(base, config, layers, positions)
     needed, free = sum(needs.values()), free_bytes(base.device)
     if free is not None and needed > free:
         setting = max(needs, key=needs.__getitem__)
@@ -38,10 +39,12 @@ def check_room(base: PreTrainedModel, config: HyLoRADAConfig, positions: int) ->
         )
 
 
-def bytes_by_setting(base: PreTrainedModel, config: HyLoRADAConfig, positions: int) -> dict[str, int]:
+def bytes_by_setting(
+    base: PreTrainedModel, config: HyLoRADAConfig, layers: dict[str, nn.Module], positions: int
+) -> dict[str, int]:
     """Return the bytes that grow with each setting, but for those of layers that cannot be told or adapted."""
     sizes = base.config.get_text_config()
-    needs = {"lora_rank": NUMBER * _low_rank_numbers(base, config) if config.lora_enabled else 0}
+    needs = {"lora_rank": NUMBER * _low_rank_numbers(layers, config) if config.lora_enabled else 0}
     if config.sparse_enabled:
         numbers = 2 * sizes.hidden_size * config.sparse_bottleneck
         needs["sparse_bottleneck"] = NUMBER * sizes.num_hidden_layers * numbers
@@ -67,9 +70,8 @@ def free_bytes(device: torch.device) -> int | None:
     return min((*_free_of_machine(), *_free_of_groups()), default=None)
 
 
-def _low_rank_numbers(base: PreTrainedModel, config: HyLoRADAConfig) -> int:
+def _low_rank_numbers(layers: dict[str, nn.Module], config: HyLoRADAConfig) -> int:
     try:
-        layers = chosen_layers(base, config)
         ranks = by_pattern(config.rank_pattern, "rank_pattern", layers)
         shapes = {name: weight_rows(layer).shape for name, layer in layers.items()}
     except HyLoRADAError:

@@ -5,8 +5,14 @@ import torch
 from bases import FAMILIES, families, llama, tokens
 
 from hylorada import HyLoRADAConfig, HyLoRADAError, HyLoRADAModel, room
+from hylorada.layer_choice import chosen_layers
 
 BY_PLACE = "num_landmarks and num_position_buckets"
+
+
+def needed_by(base, config: HyLoRADAConfig) -> dict[str, int]:
+    """Bytes by setting, for the layers that the configuration chooses and 64 positions."""
+    return room.bytes_by_setting(base, config, chosen_layers(base, config), 64)
 
 
 @families
@@ -15,7 +21,7 @@ def test_what_is_counted_is_what_is_made(family):
     config = HyLoRADAConfig(
         sparse_enabled=True, rank_pattern={r".*\.1\..*": 3}, lora_rank=5, num_landmarks=6, num_position_buckets=7
     )
-    needs = room.bytes_by_setting(FAMILIES[family](), config, 64)
+    needs = needed_by(FAMILIES[family](), config)
     counts = HyLoRADAModel(FAMILIES[family](), config).count_params()
     assert needs["lora_rank"] == 4 * counts["lora"] > 0
     assert needs["sparse_bottleneck"] == 4 * counts["sparse"] > 0
@@ -29,7 +35,7 @@ def test_what_is_counted_is_what_is_made(family):
 )
 def test_every_design_of_landmarks_is_counted_but_for_a_number_or_two_a_layer(design, other):
     config = HyLoRADAConfig(landmark_design=design, position_bias_enabled=False)
-    needs, counts = room.bytes_by_setting(llama(), config, 64), HyLoRADAModel(llama(), config).count_params()
+    needs, counts = needed_by(llama(), config), HyLoRADAModel(llama(), config).count_params()
     counted = needs.get("num_landmarks", 0) + needs.get(BY_PLACE, 0) // 2
     assert counted == 4 * (counts["landmark"] - other) * (design != "constant")
     assert needs["max_positions"] == 0
@@ -38,7 +44,7 @@ def test_every_design_of_landmarks_is_counted_but_for_a_number_or_two_a_layer(de
 def test_the_start_of_pissa_is_kept_beside_what_trains():
     model = HyLoRADAModel(llama(), config := HyLoRADAConfig(init_lora_weights="pissa"))
     numbers = sum(tensor.numel() for name, tensor in model.named_parameters() if ".lora." in name)
-    assert room.bytes_by_setting(llama(), config, 64)["lora_rank"] == 4 * numbers
+    assert needed_by(llama(), config)["lora_rank"] == 4 * numbers
 
 
 @pytest.mark.parametrize(
@@ -67,7 +73,7 @@ def test_no_machine_has_the_memory_of_the_largest_tables():
 
 
 def test_the_last_byte_decides_and_memory_that_cannot_be_told_stops_nobody(monkeypatch):
-    needed = sum(room.bytes_by_setting(llama(), HyLoRADAConfig(), 64).values())
+    needed = sum(needed_by(llama(), HyLoRADAConfig()).values())
     for free, fits in ((needed, True), (needed - 1, False), (None, True)):
         monkeypatch.setattr(room, "free_bytes", lambda device, free=free: free)
         try:

@@ -105,7 +105,7 @@ def test_names_reach_the_language_model_of_a_multimodal_one_alone():
 
 def test_a_model_without_self_attention_says_all_that_it_lacks_at_once():
     said = (
-        "states no context length; set max_positions .* And: .*no self-attention.*'all-linear' or .* among in_proj[.]"
+        "no self-attention.*'all-linear' or .* among in_proj[.] And: .* states no context length; set max_positions .*"
     )
     with pytest.raises(HyLoRADAError, match=said):
         HyLoRADAModel(family_base("mamba"), HyLoRADAConfig())
