@@ -23,6 +23,7 @@ from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.kept import kept_scale, largest_kept
 from hylorada.study.records.records import Records, study_records
 from hylorada.study.results.compute import compute_table
+from hylorada.study.results.effects import is_adjusted
 from hylorada.study.results.levels import LEVELS, level_of
 from hylorada.study.results.tables import study_table
 from hylorada.study.sources.registry import CORPORA, MODELS
@@ -79,7 +80,7 @@ def runs(settings: Settings, studies: dict[str, Records]) -> str:
     compute = compute_table(studies).set_index("study")
     rows = []
     for name, found in studies.items():
-        table = study_table(found, settings.rows(name), level=STUDIES[name].level)
+        table = study_table(found, settings.rows(name), level=STUDIES[name].level, adjusted=is_adjusted(found, name))
         took = compute.loc[name]
         rows.append(
             [
@@ -97,13 +98,16 @@ def runs(settings: Settings, studies: dict[str, Records]) -> str:
 
 
 def expected(table: pd.DataFrame) -> str:
-    """Say what a table holds: resolved steps where there are seeds, else the lowest and the highest level."""
+    """Say what a table holds: resolved steps or estimates where it has seeds, else its lowest and highest level."""
     steps = table[table["against"] != ""]
     if steps["effect_low"].notna().any():
+        shown = steps[steps["resolved"]] if steps["adjusted"].all() else steps
         told = [
             f"{row.label} {row.effect:+.2f} % ({row.effect_low:+.2f} to {row.effect_high:+.2f})"
-            for row in steps[steps["resolved"]].itertuples()
+            for row in shown.itertuples()
         ]
+        if not steps["adjusted"].all():
+            return f"{len(steps)} estimates, not adjusted: {', '.join(told)}"
         return f"of {len(steps)} steps these are resolved: {', '.join(told) or 'none'}"
     name, level = level_of(table), LEVELS[level_of(table)]
     low, high = (table.loc[table[name].agg(side)] for side in ("idxmin", "idxmax"))

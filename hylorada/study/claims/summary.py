@@ -66,14 +66,18 @@ def was_claimed(claims: Sequence[Mapping[str, Any]], headlines: Headlines) -> st
 def was_found(protocols: pd.DataFrame, side: str, changes: Sequence[Change | None], amount: str = "") -> str:
     """Say what a procedure gave for the best stage, and how many steps it tells from nothing.
 
-    amount: how much of it was run, as "3 of 125 steps", where that is not all.
+    amount: how much of it was run, as "3 of 125 steps", where that is not all. What stops before its last step decides
+    nothing, which is said first.
     """
     if side not in protocols:
         return "Not run at this scale."
+    undecided = ""
+    if side == CLAIMED and protocols["published_short"].any():
+        undecided = "Not decided at this budget, whose training stops early. "
     level = protocols.set_index("stage")[side]
     change = 100 * (level[STACK] / level["base"] - 1)
     after = f", after {amount}," if amount else ""
-    whole = f"The same stage{after} {_measured_moves(change)} against the untouched base."
+    whole = f"{undecided}The same stage{after} {_measured_moves(change)} against the untouched base."
     measured = [change for change in changes if change is not None]
     if all(change.low is None for change in measured):
         lacking = why_none(int(protocols[f"{side}_seeds"].max()))

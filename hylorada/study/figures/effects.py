@@ -20,7 +20,7 @@ from hylorada.study.plan.published import AS_PUBLISHED_ROWS
 from hylorada.study.plan.registered import read_plan
 from hylorada.study.plan.rows import Row
 from hylorada.study.records.records import Records
-from hylorada.study.results.effects import stage_means
+from hylorada.study.results.effects import is_adjusted, stage_means
 from hylorada.study.results.protocols import steps_by_lines
 from hylorada.study.results.published_metrics import line_ratio, published_lines
 from hylorada.study.results.statistics import Effect, family_of_effects, percent
@@ -117,8 +117,8 @@ def _claimed() -> dict[str, tuple[str, float]]:
 
 def _corrected(name: str, records: Records, rows: dict[str, Row]) -> list[dict[str, object]]:
     """Return the effects of a study, and of the whole stack where it has both stages; controls go by their labels."""
-    lines = []
-    for _, one in study_table(records, rows).iterrows():
+    lines, adjusted = [], is_adjusted(records, name)
+    for _, one in study_table(records, rows, adjusted=adjusted).iterrows():
         if one["against"]:
             row = one["label"] if name == "controls" else one["stage"]
             ends = {"effect": one["effect"], "low": one["effect_low"], "high": one["effect_high"]}
@@ -126,7 +126,8 @@ def _corrected(name: str, records: Records, rows: dict[str, Row]) -> list[dict[s
             lines.append({"row": row, "by": name} | ends | reach)
     if {STACK, FIRST} <= set(rows):
         difference = stage_means(records, STACK) - stage_means(records, FIRST)
-        lines.append(_line(WHOLE, name, family_of_effects({WHOLE: difference})[WHOLE]))
+        whole = _line(WHOLE, name, family_of_effects({WHOLE: difference})[WHOLE])
+        lines.append(whole | {"resolved": whole["resolved"] and adjusted})
     return lines
 
 

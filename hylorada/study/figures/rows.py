@@ -55,10 +55,11 @@ OWN: dict[str, FigureRow] = {
         reads="ablation",
         beside=("as_published", "ablation_tuned", "controls"),
         caption="What was claimed, and what was measured? Changes of perplexity against the stage that is named last, "
-        "of controls against rsLoRA, with intervals adjusted after Holm; a measured mark is filled where its effect is "
-        "resolved. Shaded are the margins within which a change is not of interest; a pale bar reaches as far as "
-        "training could have taken a part, to first order, where that was measured. The axis is linear within one "
-        "percent and logarithmic beyond; the published magnitude is plain.",
+        "of controls against rsLoRA, with intervals adjusted after Holm where a family is tested, and of each "
+        "effect alone where it is estimated; a measured mark is filled where its effect is tested and resolved. "
+        "Shaded are the margins within which a change is not of interest; a pale bar reaches as far as training "
+        "could have taken a part, to first order, where that was measured. The axis is linear within one percent "
+        "and logarithmic beyond; the published magnitude is plain.",
     ),
     "learning_curves": FigureRow(
         drawn_by="curves.learning_curves",

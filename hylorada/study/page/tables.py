@@ -16,6 +16,7 @@ from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS
 from hylorada.study.results.levels import LEVELS, level_of
 from hylorada.study.results.power import POWER
+from hylorada.study.results.protocols import share_run
 from hylorada.study.results.tables import read_csv
 from hylorada.study.results.words import fixed, percentage, why_none
 
@@ -32,6 +33,11 @@ FINDS = (
 EFFECTS = (
     "Perplexity with its 95 % interval; the effect is the change in percent against the row named, below zero is "
     "better, with its Holm-adjusted interval. A star marks an effect that both its intervals tell from nothing. "
+    f"{FINDS}"
+)
+ESTIMATES = (
+    "Perplexity with its 95 % interval; the effect is the change in percent against the row named, below zero is "
+    "better, with a 95 % interval of its own: an estimate, not adjusted for the others and without a verdict. "
     f"{FINDS}"
 )
 BOTH = "Perplexity, then its change in percent against the stage before, with the interval; below zero is better."
@@ -115,15 +121,17 @@ def study_table(name: str, table: pd.DataFrame, title: str, question: str, runs:
             cells[described.head] = [Cell(value)] if value else []
         cells["runs"] = [_run(record) for record in runs[row["stage"]]]
         lines.append(Line(row["stage"], row["label"], cells))
-    return Table(title, question, EFFECTS if has_intervals else SINGLES, lines)
+    told = EFFECTS if table["adjusted"].all() else ESTIMATES
+    return Table(title, question, told if has_intervals else SINGLES, lines)
 
 
 def protocols_table(table: pd.DataFrame, runs: Runs) -> Table:
     """Return both protocols side by side: a level, and the step that leads to it."""
-    lines = []
+    of_claimed = SIDES[CLAIMED].replace("as published", f"as published{share_run(table)}")
+    lines, sides = [], SIDES | {CLAIMED: of_claimed}
     for _, row in table.iterrows():
         cells: dict[str, list[Cell]] = {}
-        for side, heading in SIDES.items():
+        for side, heading in sides.items():
             cells[heading] = [] if side not in table else [Cell(f"{row[side]:.2f}")]
             if side in table and not pd.isna(row[f"{side}_step"]):
                 step = _starred(row[f"{side}_step"], row[f"{side}_resolved"])

@@ -18,6 +18,7 @@ from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.specification import Specification
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
+from hylorada.study.results.effects import is_adjusted
 from hylorada.study.results.power import POWER
 from hylorada.study.results.rows import BENCHMARK
 from hylorada.study.results.words import percentage, plural, thousands
@@ -124,7 +125,14 @@ def _budget(settings: Settings, study: str, records: Records) -> str:
     if records.most_seeds > 1:
         of += f" {FINDS}"
     own = " Each base counts in tokens of its own." if STUDIES[study].level == BITS_PER_BYTE else ""
-    return f"{seeds}; {of}{own}{ending}"
+    return f"{seeds}; {of}{own}{ending}{'' if records.most_seeds == 1 else _how_told(records, study)}"
+
+
+def _how_told(records: Records, study: str) -> str:
+    """Say whether the effects of a study are tested or estimated."""
+    if is_adjusted(records, study):
+        return " Effects are one family, adjusted after Holm; an asterisk marks what is resolved."
+    return " Estimates: each effect has a 95 % interval of its own, not adjusted, and no verdict."
 
 
 def _is_packed(asked: Specification) -> bool:

@@ -26,7 +26,6 @@ from hylorada.study.results.results import Results
 from hylorada.study.results.statistics import (
     DRAWS,
     EQUIVALENCE_ERROR,
-    FAMILY_ERROR,
     FEWEST_ARTICLES,
     MARGINS,
     SMALLEST_EFFECT,
@@ -157,7 +156,7 @@ def _results(results: Results) -> dict[str, str]:
     return {
         "HySeeds": str(len(records.seeds(first))),
         "HyDraws": thousands(DRAWS),
-        "HyLevelPercent": f"{100 * FAMILY_ERROR:g}",
+        "HyFamiliesSentence": effects.families_sentence(records),
         "HyEquivalencePercent": f"{100 * (1 - EQUIVALENCE_ERROR):g}",
         "HyFewestArticles": count(FEWEST_ARTICLES),
         "HySmallestEffect": f"{100 * SMALLEST_EFFECT:g}",

@@ -14,6 +14,7 @@ from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS, Value
 from hylorada.study.results.facts import PROCEDURES
 from hylorada.study.results.levels import LEVELS, level_of
+from hylorada.study.results.protocols import share_run
 from hylorada.study.results.results import Results
 from hylorada.study.results.rows import tables_of
 from hylorada.study.results.words import fixed, span, thousands, why_none
@@ -28,7 +29,7 @@ stage & adds & trained & seeds & mean & 95\,\% interval & mean & Holm interval &
 STUDY_HEAD = r"""\begin{{tabular}}{{@{{}}lrcrcrcr{columns}@{{}}}}
 \toprule
  & & & \multicolumn{{2}}{{c}}{{{level}}} & \multicolumn{{3}}{{c}}{{effect (\%)}}{empty}\\
-row & trained & seeds & mean & 95\,\% interval & mean & Holm interval & finds{heads}\\
+row & trained & seeds & mean & 95\,\% interval & mean & {interval} & finds{heads}\\
 \midrule
 """
 SINGLE_HEAD = r"""\begin{{tabular}}{{@{{}}lrrr{columns}@{{}}}}
@@ -38,10 +39,10 @@ row & trained & {short} & effect (\%){heads}\\
 """  # where every row has one seed, and so no interval
 PROTOCOLS_HEAD = r"""\begin{tabular}{@{}lrrcrrrcrrrcr@{}}
 \toprule
- & \multicolumn{4}{c}{as published, mean over lines} & \multicolumn{4}{c}{corrected, mean over lines} &
+ & \multicolumn{4}{c}{as published%s, mean over lines} & \multicolumn{4}{c}{corrected, mean over lines} &
 \multicolumn{4}{c}{corrected, corpus}\\
-stage & ppl. & step (\%) & interval & finds & ppl. & step (\%) & interval & finds &
-ppl. & step (\%) & interval & finds\\
+stage & ppl. & step (\%%) & interval & finds & ppl. & step (\%%) & interval & finds &
+ppl. & step (\%%) & interval & finds\\
 \midrule
 """
 EFFICIENCY_HEAD = r"""\begin{tabular}{@{}lrrcrr@{}}
@@ -71,6 +72,7 @@ FACTS_HEAD = r"""\begin{tabular}{@{}*{4}{>{\raggedright\arraybackslash}p{39.5mm}
  & %s\\
 \midrule
 """
+INTERVALS = {True: "Holm interval", False: r"95\,\% interval"}  # of effects, by whether they are adjusted
 NONE = "\N{EN DASH}"  # in a cell that has nothing to show
 
 
@@ -106,6 +108,7 @@ def study_tabular(table: pd.DataFrame) -> str:
         heads="".join(f" & {words}" for words in heads),
         level=level.head,
         short=_stacked(level.short),
+        interval=INTERVALS[bool(table["adjusted"].all())],
     )
     lines = []
     for _, row in table.iterrows():
@@ -129,12 +132,12 @@ def _placebos(table: pd.DataFrame, before: int, after: int) -> str:
 
 
 def protocols_tabular(table: pd.DataFrame) -> str:
-    """Set both protocols side by side; a side that the scale lacks is left empty."""
+    """Set both protocols side by side; a side that the scale lacks is left empty, one that stops early says so."""
     lines = []
     for _, row in table.iterrows():
         sides = [_side(row, side) if side in table else [NONE, "", "", ""] for side in ("published", "lines", "corpus")]
         lines.append(set_line([row["label"], *sum(sides, [])]))
-    return PROTOCOLS_HEAD + "".join(lines) + FOOT
+    return PROTOCOLS_HEAD % share_run(table) + "".join(lines) + FOOT
 
 
 def efficiency_tabular(table: pd.DataFrame) -> str:

@@ -66,6 +66,10 @@ class Plan:
     equivalence: str
     studies: list[PlannedStudy]
 
+    def is_primary(self, study: str) -> bool:
+        """Tell whether the effects of a study are of a primary family: adjusted together, and told as verdicts."""
+        return any(one.study == study and one.family in self.primary for one in self.studies)
+
     def __post_init__(self) -> None:
         names = [planned.study for planned in self.studies]
         for name in names:

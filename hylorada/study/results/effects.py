@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hylorada.errors import HyLoRADAError
 from hylorada.nll import TokenNLL
+from hylorada.study.plan.registered import read_plan
 from hylorada.study.records.records import Records
 from hylorada.study.results.reach import with_reach
 from hylorada.study.results.statistics import ArticleMeans, Effect, article_means, family_of_effects
@@ -22,8 +23,19 @@ def stage_means(
     return means([records.nll(stage, seed) for seed in records.seeds(stage)])
 
 
-def step_effects(records: Records, against: Mapping[str, str | None]) -> dict[str, Effect]:
-    """Return the effect of each row against the one named for it, all of them one family, adjusted together.
+def is_adjusted(records: Records, study: str) -> bool:
+    """Tell whether Holm adjusts the effects of a study: those of a plan's primary families, all where none was written.
+
+    Else they are estimates: an interval each, and no verdict.
+    """
+    planned = any(record.plan is not None for record in records.by_run.values())
+    return not planned or read_plan().is_primary(study)
+
+
+def step_effects(records: Records, against: Mapping[str, str | None], adjusted: bool = True) -> dict[str, Effect]:
+    """Return the effect of each row against the one named for it, all of them one family.
+
+    adjusted: whether Holm adjusts their intervals, see `is_adjusted`.
 
     Raises:
         HyLoRADAError: a stage that another builds on has no record, or two stages have other seeds.
@@ -39,4 +51,4 @@ def step_effects(records: Records, against: Mapping[str, str | None]) -> dict[st
                 "effects are paired by seed, so run the same of both."
             )
         differences[name] = stage_means(records, name) - stage_means(records, on)
-    return with_reach(records, family_of_effects(differences), against)
+    return with_reach(records, family_of_effects(differences, adjusted=adjusted), against)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from hylorada.errors import HyLoRADAError
 from hylorada.study.plan.ablation import STAGES
+from hylorada.study.plan.budget import cut_words, is_cut_short
 from hylorada.study.plan.published import AS_PUBLISHED_ROWS
 from hylorada.study.plan.rows import against_of
 from hylorada.study.records.records import Records
@@ -20,7 +21,8 @@ def protocol_table(published: Records | None, corrected: Records) -> pd.DataFram
     """Return one row a stage: level and step by the published metric under both protocols, and by corpus perplexity.
 
     published: the study `as_published`, None where a scale has none. Steps are percent of the stage before, below zero
-    is better, each family of five adjusted by Holm.
+    is better, each family of five adjusted by Holm. published_cut, published_short: how far the published procedure is
+    cut, and whether it stops before its last step: then none of its steps is called resolved.
     """
     rows = pd.DataFrame({"stage": list(STAGES), "label": [stage.label for stage in STAGES.values()]})
     sides: list[tuple[str, dict[str, float], dict[str, Effect]]] = []
@@ -30,6 +32,7 @@ def protocol_table(published: Records | None, corrected: Records) -> pd.DataFram
         sides.append(("lines", *_by_lines(corrected, {stage: stage for stage in STAGES})))
     levels = {stage: math.exp(np.mean([r["mean_nll"] for r in _results(corrected, stage)])) for stage in STAGES}
     sides.append(("corpus", levels, step_effects(corrected, against_of(STAGES))))
+    cut, short = (cut_words(published.asked), is_cut_short(published.asked)) if published is not None else ("", False)
     for name, levels, effects in sides:
         rows[name] = [levels[stage] for stage in STAGES]
         steps = [effects.get(stage, Effect(math.nan, 0)) for stage in STAGES]
@@ -38,8 +41,16 @@ def protocol_table(published: Records | None, corrected: Records) -> pd.DataFram
         rows[f"{name}_high"] = [percent(effect.interval.high) if effect.interval else math.nan for effect in steps]
         rows[f"{name}_detectable"] = [_percent_of(effect.detectable) for effect in steps]
         rows[f"{name}_seeds"] = [effect.seeds for effect in steps]
-        rows[f"{name}_resolved"] = [effect.is_resolved for effect in steps]
-    return rows
+        decides = name != "published" or not short
+        rows[f"{name}_resolved"] = [effect.is_resolved and decides for effect in steps]
+    return rows.assign(published_cut=cut, published_short=short)
+
+
+def share_run(table: pd.DataFrame) -> str:
+    """Return in brackets what part of the published procedure was run, and whether it decides; nothing of all of it."""
+    cut = "".join(table["published_cut"].dropna().unique())
+    undecided = ", not decided" * bool(table["published_short"].any())
+    return f" ({cut}{undecided})" if cut else ""
 
 
 def efficiency_table(records: Records) -> pd.DataFrame:

@@ -33,7 +33,7 @@ def plan_table(registered: Plan, settings: Settings) -> pd.DataFrame:
             {
                 "study": one.study,
                 "title": STUDIES[one.study].title,
-                "family": one.family if one.family in registered.primary else "",
+                "family": one.family if registered.is_primary(one.study) else "",
                 "effects": compared,
                 "seeds": one.seeds,
                 "steps": one.steps,
@@ -51,5 +51,5 @@ def plan_table(registered: Plan, settings: Settings) -> pd.DataFrame:
 def _detects(registered: Plan, one: PlannedStudy, effects: int) -> float:
     if one.sd is None or one.seeds < FEWEST_SEEDS:
         return math.nan
-    error = registered.error / effects if one.family in registered.primary else registered.error
+    error = registered.error / effects if registered.is_primary(one.study) else registered.error
     return smallest_detectable(one.sd, one.seeds, error, registered.power)

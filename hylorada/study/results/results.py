@@ -14,7 +14,7 @@ from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records, study_records
 from hylorada.study.results.cost import read_benchmark
-from hylorada.study.results.effects import step_effects
+from hylorada.study.results.effects import is_adjusted, step_effects
 from hylorada.study.results.rows import ALL, BENCHMARK, BOTH, table_row
 from hylorada.study.results.statistics import Effect
 
@@ -51,7 +51,8 @@ class Results:
 
     def _read(self, reads: str) -> tuple:
         if reads in self.settings.studies:
-            return self.studies[reads], self.settings.rows(reads), STUDIES[reads].shows, STUDIES[reads].level
+            records, study = self.studies[reads], STUDIES[reads]
+            return records, self.settings.rows(reads), study.shows, study.level, is_adjusted(records, reads)
         if reads == BENCHMARK:
             return (self.benchmark,)
         return {

@@ -228,14 +228,19 @@ def prediction_interval(seed_means: np.ndarray, error: float = RUN_ERROR) -> Int
     return Interval(float(seed_means.mean() - half), float(seed_means.mean() + half), error)
 
 
-def family_of_effects(differences: Mapping[str, Comparison], draws: int = DRAWS) -> dict[str, Effect]:
+def family_of_effects(
+    differences: Mapping[str, Comparison], draws: int = DRAWS, adjusted: bool = True
+) -> dict[str, Effect]:
     """Return the effects of comparisons that are made together, with intervals adjusted for all of them by Holm.
 
-    Holm's p is the larger of bootstrap and t test, so that it rejects just where `Effect.is_resolved`.
+    Holm's p is the larger of bootstrap and t test, so that it rejects just where `Effect.is_resolved`. adjusted: False
+    gives each an interval for itself: an estimate, of which nothing may be said that a test would have to carry.
     """
     drawn = {name: compared.drawn(draws) for name, compared in differences.items() if has_interval(compared)}
-    p_values = [max(bootstrap_p(values), t_p(differences[name].by_seed)) for name, values in drawn.items()]
-    errors = dict(zip(drawn, holm_errors(p_values).tolist(), strict=True))
+    errors = dict.fromkeys(drawn, FAMILY_ERROR)
+    if adjusted:
+        p_values = [max(bootstrap_p(values), t_p(differences[name].by_seed)) for name, values in drawn.items()]
+        errors = dict(zip(drawn, holm_errors(p_values).tolist(), strict=True))
     return {name: _effect(compared, drawn.get(name), errors.get(name)) for name, compared in differences.items()}
 
 

@@ -43,15 +43,20 @@ def ablation_table(records: Records) -> pd.DataFrame:
 
 
 def study_table(
-    records: Records, rows: dict[str, Row], shows: Sequence[str] = (), level: str = PERPLEXITY
+    records: Records,
+    rows: dict[str, Row],
+    shows: Sequence[str] = (),
+    level: str = PERPLEXITY,
+    adjusted: bool = True,
 ) -> pd.DataFrame:
     """Return the rows of a study, as `ablation_table` has them; effects are against the rows that the study says.
 
     shows: further columns, of `hylorada.study.results.columns`. level: in what it gives its rows, in place of
-    perplexity.
+    perplexity. adjusted: whether Holm adjusts its effects (`hylorada.study.results.effects.is_adjusted`); what is not
+    adjusted is not called resolved.
     """
     against = against_of(rows)
-    table = comparison(records, {name: row.label for name, row in rows.items()}, against, level)
+    table = comparison(records, {name: row.label for name, row in rows.items()}, against, level, adjusted)
     for column in shows:
         by_stage = values(records, column, against)
         table[column] = [by_stage[stage] for stage in table["stage"]]
@@ -59,7 +64,11 @@ def study_table(
 
 
 def comparison(
-    records: Records, labels: Mapping[str, str], against: Mapping[str, str | None], level: str = PERPLEXITY
+    records: Records,
+    labels: Mapping[str, str],
+    against: Mapping[str, str | None],
+    level: str = PERPLEXITY,
+    adjusted: bool = True,
 ) -> pd.DataFrame:
     """Return one line a stage: its level with an interval, and its effect against the stage that is named.
 
@@ -67,7 +76,7 @@ def comparison(
     """
     kind = LEVELS[level]
     levels = {stage: stage_means(records, stage, kind.means) for stage in records.stages}
-    steps = step_effects(records, against)
+    steps = step_effects(records, against, adjusted)
     rows = []
     for name, means in levels.items():
         effect, untrained = steps.get(name, Effect(math.nan, 0)), records.seeds(name) == [None]
@@ -90,7 +99,8 @@ def comparison(
                 "error": effect.interval.error if effect.interval else math.nan,
                 "check_low": percent(effect.check.low) if effect.check else math.nan,
                 "check_high": percent(effect.check.high) if effect.check else math.nan,
-                "resolved": effect.is_resolved,
+                "adjusted": adjusted,
+                "resolved": effect.is_resolved and adjusted,
                 "detectable": percent(effect.detectable) if effect.detectable is not None else math.nan,
                 "ceiling": math.nan if effect.reach in (None, math.inf) else percent(effect.reach),
                 "equivalent_within": 100 * effect.equivalent_within if effect.equivalent_within else math.nan,

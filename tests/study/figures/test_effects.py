@@ -68,8 +68,8 @@ def test_an_effect_without_an_interval_and_a_procedure_cut_short_are_not_shown(t
 
 
 def test_marks_lie_at_the_effects_filled_where_resolved_and_a_bar_reaches_to_the_ceiling(records, shown, monkeypatch):
-    def with_ceiling(*asked) -> pd.DataFrame:
-        return study_table(*asked).assign(ceiling=0.4)
+    def with_ceiling(*asked, **how) -> pd.DataFrame:
+        return study_table(*asked, **how).assign(ceiling=0.4)
 
     monkeypatch.setattr(figure, "study_table", with_ceiling)
     axes = effects(records, STAGES, {}).axes[0]

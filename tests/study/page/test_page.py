@@ -369,6 +369,8 @@ def test_what_was_found_is_chosen_by_the_numbers():
     cut = was_found(table, "corpus", [change(0.1, False)], "3 of 125 steps")
     assert cut.startswith(f"The same stage, after 3 of 125 steps, lowers perplexity by {percentage(25)}")
     assert was_found(table, "published", [None]) == "Not run at this scale."
+    short = table.assign(published=table["corpus"], published_seeds=1, published_short=True)
+    assert was_found(short, "published", [change(-5.0, False, seeds=1)]).startswith("Not decided at this budget")
 
 
 def test_what_was_claimed_comes_from_the_claims(study):

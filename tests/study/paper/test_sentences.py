@@ -36,7 +36,7 @@ NAMES = ("reference", "row 0", "row 1", "row 2")
 ROWS = {name: Row(label=name, adapter=RSLORA) for name in NAMES} | {"base_code": Row(label="base", adapter=None)}
 
 
-def rows(*effects: float, interval: float | None = None, resolved: bool = False) -> pd.DataFrame:
+def rows(*effects: float, interval: float | None = None, resolved: bool = False, adjusted: bool = True) -> pd.DataFrame:
     """A study table of a reference and a row an effect, each resolved or not."""
     found = [{"label": "reference", "against": "", "effect": math.nan, "effect_low": math.nan, "resolved": False}]
     for index, value in enumerate(effects):
@@ -45,7 +45,7 @@ def rows(*effects: float, interval: float | None = None, resolved: bool = False)
             {"label": f"row {index}", "against": "reference", "effect": value, "resolved": resolved}
             | {"effect_low": ends[0], "effect_high": ends[1]}
         )
-    return pd.DataFrame(found).assign(stage=lambda table: table["label"])
+    return pd.DataFrame(found).assign(stage=lambda table: table["label"], adjusted=adjusted)
 
 
 def effect(mean: float, half: float | None = None, equivalent: bool = False) -> Effect:
@@ -59,6 +59,15 @@ def effect(mean: float, half: float | None = None, equivalent: bool = False) -> 
 def test_nothing_is_said_of_effects_without_an_interval():
     assert effects_sentence(rows(-1.5, 0.25, 2.0), ROWS, TABLE) == effects_sentence(rows(2.0), ROWS, TABLE) == ""
     assert "held against no other" in effects_sentence(rows(), ROWS, TABLE)
+
+
+def test_estimates_are_told_as_such_and_none_is_called_resolved():
+    few = effects_sentence(rows(-1.5, 0.5, interval=0.1, adjusted=False), ROWS, TABLE)
+    assert few.startswith(f"In {TABLE}, estimates without a verdict: row 0 ({percentage(-1.5)}, ") and "row 1" in few
+    many = {**ROWS, **{f"row {index}": Row(label=f"row {index}", adapter=RSLORA) for index in range(6)}}
+    told = effects_sentence(rows(3.0, -1.0, 0.0, 1.0, 2.0, 4.0, interval=0.1, adjusted=False), many, TABLE)
+    assert f"row 1 ({percentage(-1)}, " in told and f"row 5 ({percentage(4)}, " in told and "row 2" not in told
+    assert "resolved" not in few + told
 
 
 def test_effects_against_the_untouched_base_are_left_out_where_there_are_others():

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from fake_studies import change, stage_records
 
 from hylorada import HyLoRADAError
 from hylorada.study.checkout import project_root
 from hylorada.study.plan.registered import PLAN, departures, plan_digest, read_plan, training_tokens
 from hylorada.study.plan.runs import plan
 from hylorada.study.plan.scales import load_settings
+from hylorada.study.results.effects import is_adjusted
 from hylorada.study.results.power import smallest_detectable
 from hylorada.study.results.registered import plan_table
 
@@ -93,3 +95,12 @@ def test_a_step_has_as_many_tokens_at_every_length():
     for name, runs in plan(FULL, "context").items():
         specification = runs[0].specification
         assert specification.training.batch_size * specification.block_tokens == 2048, name
+
+
+def test_holm_adjusts_the_primary_families_of_the_plan_and_every_table_where_there_is_none():
+    """The plan's digest in a record says that it is a run of the plan."""
+    records = stage_records()
+    assert is_adjusted(records, "ablation") and is_adjusted(records, "methods")
+    change(records, ("base", None), plan=plan_digest("full"))
+    tested = {one.study for one in PLANNED.studies if is_adjusted(records, one.study)}
+    assert tested == {"ablation", "controls", "as_published", "landmark_study"} and not is_adjusted(records, "bases_2")

@@ -160,6 +160,14 @@ def test_a_step_is_resolved_just_where_holm_rejects():
     assert resolved == rejected.tolist() and 0 < sum(resolved) < 5
 
 
+def test_estimates_are_not_adjusted_so_that_each_is_as_if_alone():
+    random = np.random.default_rng(6)
+    family = {k: crossed(random, 6, 13, 1.0, 0.5, 0.5) for k in range(5)}
+    for name, effect in family_of_effects(family, 1_000, adjusted=False).items():
+        alone = family_of_effects({name: family[name]}, 1_000)[name]
+        assert effect.interval == alone.interval and effect.check == alone.check and effect.interval.error == 0.05
+
+
 def test_the_smallest_detectable_effect_is_found_four_times_in_five():
     random, seeds, error = np.random.default_rng(7), 5, 0.05
     effect = smallest_detectable(1.0, seeds, error)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from hylorada.study.paper.sentences.names import stage_name
+from hylorada.study.plan.registered import read_plan
 from hylorada.study.plan.rows import Row, untouched
 from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.studies import STUDIES, check_rows
@@ -15,7 +16,15 @@ from hylorada.study.records.records import Records
 from hylorada.study.results.effects import stage_means
 from hylorada.study.results.reach import with_reach
 from hylorada.study.results.results import Results
-from hylorada.study.results.statistics import MARGINS, POWER, SMALLEST_EFFECT, Effect, family_of_effects, percent
+from hylorada.study.results.statistics import (
+    FAMILY_ERROR,
+    MARGINS,
+    POWER,
+    SMALLEST_EFFECT,
+    Effect,
+    family_of_effects,
+    percent,
+)
 from hylorada.study.results.words import (
     SPACE,
     count,
@@ -29,6 +38,7 @@ from hylorada.study.results.words import (
 )
 from hylorada.study.sources.registry import MODELS, folder_name
 
+MOST_TOLD = 5  # estimates of a table that a sentence tells
 UNTESTABLE = "not testable at this budget"
 STACK, FIRST = "landmarks", "rslora"
 POOLING = {"original": "original", "per_layer": "per-layer"}  # designs that pool, and what the text calls them
@@ -72,7 +82,7 @@ def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -
     """Say of the rows of a study which effects are resolved; nothing where none has an interval.
 
     table: as `study_table` makes it of `rows`. where: what the text calls it. Effects against the untouched base are
-    left out where there are others.
+    left out where there are others. Estimates, which nothing adjusts, are told as such.
     """
     compared = table[table["against"] != ""]
     compared = compared.assign(label=[rows[name].in_words for name in compared["stage"]])
@@ -82,6 +92,8 @@ def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -
         return f"{where} has the rows, which are held against no other."
     if compared["effect_low"].isna().all():
         return ""
+    if not compared["adjusted"].all():
+        return _estimated(compared, where)
     resolved = compared[compared["resolved"]]
     groups = {"lower": resolved[resolved["effect"] < 0], "raise": resolved[resolved["effect"] > 0]}
     clauses = [
@@ -97,6 +109,32 @@ def effects_sentence(table: pd.DataFrame, rows: Mapping[str, Row], where: str) -
     verb = "is" if rest == 1 else "are"
     ending = f"; {count(rest)} further effect{'s' * (rest != 1)} {verb} not resolved" if rest else ""
     return f"In {where} {' and '.join(clauses)}{ending}."
+
+
+def _estimated(compared: pd.DataFrame, where: str) -> str:
+    """Tell estimates with their intervals, of more than MOST_TOLD the lowest and the highest."""
+    ordered = compared.sort_values("effect", kind="stable").to_dict("records")
+    if len(ordered) <= MOST_TOLD:
+        return f"In {where}, estimates without a verdict: {joined(map(_told, ordered))}."
+    ends = f"{_told(ordered[0])} is the lowest and {_told(ordered[-1])} the highest"
+    return f"Of the {count(len(ordered))} estimates in {where}, which have no verdict, {ends}."
+
+
+def families_sentence(ablation: Records) -> str:
+    """Say which effects are adjusted together, and what the others are."""
+    if all(record.plan is None for record in ablation.by_run.values()):
+        return (
+            f"The steps of the ablation form one family, held to {percentage(100 * FAMILY_ERROR, 0)}, and so do the "
+            "rows of each further table."
+        )
+    registered = read_plan()
+    tested = joined(f"“{STUDIES[one.study].title}”" for one in registered.studies if registered.is_primary(one.study))
+    return (
+        f"The plan has {count(len(registered.primary))} primary families, the effects of {tested}, each held to "
+        f"{percentage(100 * registered.error, 0)}. The rest is estimation: each effect has a "
+        f"{percentage(100 * (1 - FAMILY_ERROR), 0)} interval of its own, which is not adjusted, and no asterisk. "
+        "Where a published statement is judged by an estimated effect, all of its study's are adjusted for that."
+    )
 
 
 def stack_effect(records: Records) -> Effect:
@@ -190,7 +228,8 @@ def bases_sentence(settings: Settings, table: pd.DataFrame | None) -> str:
 def _on_base(base: str, row: pd.Series) -> str:
     """Say the effect on one base."""
     ends = f"{span(row['effect_low'], row['effect_high'])}; {fixed(row['bits_change'], 4)} bits a byte"
-    return f"{percentage(row['effect'])} of perplexity on {base} ({ends}{'' if row['resolved'] else ', not resolved'})"
+    open_ = ", not resolved" if row["adjusted"] and not row["resolved"] else ""
+    return f"{percentage(row['effect'])} of perplexity on {base} ({ends}{open_})"
 
 
 def _told(row: Mapping[str, object]) -> str:
