@@ -5,7 +5,7 @@ Numbers of half precision are float32 numbers too, so that
     y = half(sum over k of float32(a_k) · float32(b_k))
 
 is what bfloat16 units compute as well: float32 sums of exact products, rounded once. torch multiplies such tensors by
-plain loops where it has no units for them, some nine times slower than float32; copies in float32 cost little beside
+plain loops where it has no units for them; copies in float32 cost little beside
 the product that is made of them. Attention goes back the same way: its gradient is a chain of such products, here
 rounded once at its end. Other tensors and other devices are torch's as before.
 
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 HALVES = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}  # what torch asks
 ATTENTION_SLOPE = "_scaled_dot_product_flash_attention_for_cpu_backward"  # its sixth tensor is float32 anyway
@@ -36,10 +36,9 @@ def without_units() -> tuple[torch.dtype, ...]:
     return tuple(dtype for dtype, has_units in HALVES.items() if not getattr(torch.ops.mkldnn, has_units)())
 
 
-def widened(model: nn.Module) -> str | None:
-    """Return what multiplies a model's weights within `wide_products`, or None where that is torch as it is."""
-    weight = next(model.parameters())
-    return UNITS if weight.device.type == "cpu" and weight.dtype in without_units() else None
+def widened(dtype: torch.dtype, device: torch.device | str) -> str | None:
+    """Return what multiplies a type on a device within `wide_products`, or None where that is torch as it is."""
+    return UNITS if torch.device(device).type == "cpu" and dtype in without_units() else None
 
 
 @contextmanager

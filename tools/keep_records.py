@@ -39,14 +39,13 @@ def keep(scale: str, source: Path, target: Path, begun: bool = False) -> int:
         )
     if not runs:
         raise HyLoRADAError(f"{source} has no run of {scale}; make some first, with the code of this checkout.")
-    made_by = {read_record(run.folder(source) / "record.json").git.commit for run in runs}
+    records = {run.name: read_record(run.folder(source) / "record.json") for run in runs}
+    made_by = {record.git.commit for record in records.values()}
     if begun and len(made_by) > 1:
         raise HyLoRADAError(f"the runs of {scale} in {source} are of {len(made_by)} commits; go on with one of them.")
-    trained = 0
+    trained = sum(record.training.targets for record in records.values() if record.training)
     with written_beside(target) as beside:
         for run in runs:
-            training = read_record(run.folder(source) / "record.json").training
-            trained += training.targets if training else 0
             (beside / run.name).mkdir(parents=True)
             for file in FILES:
                 if (run.folder(source) / file).is_file():

@@ -42,7 +42,7 @@ def do_bench(options: argparse.Namespace) -> None:
     from hylorada.study.run.machine import describe_machine, device_name
     from hylorada.study.run.memory import told_when_full
     from hylorada.study.sources.identity import model_folder
-    from hylorada.wide_products import UNITS, without_units
+    from hylorada.wide_products import widened
 
     for name, most in (("tokens", 2**20), ("rounds", 100_000), ("threads", 1024)):
         if not 1 <= (given := getattr(options, name)) <= most:
@@ -62,8 +62,8 @@ def do_bench(options: argparse.Namespace) -> None:
         against=None if options.against is None else str(options.against),
     )
     machine = describe_machine() | {"threads": options.threads, "device": device_name(), "allocator": in_use()}
-    if setting.device == "cpu" and getattr(torch, setting.dtype) in without_units():
-        machine["half_products"] = UNITS
+    if units := widened(getattr(torch, setting.dtype), setting.device):
+        machine["half_products"] = units
     only = options.only or (["training"] if options.compile else [])  # what the compiler changes
     with told_when_full(f"lower --tokens (now {options.tokens}), or --only some of the tables."):
         record = run_benchmark(setting, machine, only)

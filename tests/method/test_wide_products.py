@@ -3,7 +3,6 @@
 import pytest
 import torch
 from bases import llama
-from torch import nn
 from torch.nn import functional as F
 
 from hylorada import HyLoRADAConfig, HyLoRADAModel, HyLoRADATrainer, TrainingConfig, wide_products
@@ -89,9 +88,9 @@ def test_nothing_is_set_where_the_processor_has_the_units(monkeypatch):
         assert wide_products._library is None
 
 
-def test_a_model_s_products_are_named_by_its_type():
-    assert widened(nn.Linear(2, 2)) is None
-    assert widened(nn.Linear(2, 2, dtype=torch.bfloat16)) == UNITS
+def test_what_multiplies_is_named_by_type_and_device():
+    assert widened(torch.bfloat16, "cpu") == UNITS
+    assert widened(torch.float32, "cpu") is widened(torch.bfloat16, "cuda:0") is None
 
 
 def test_training_and_scoring_take_them(monkeypatch):

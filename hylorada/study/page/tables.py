@@ -15,7 +15,7 @@ from hylorada.study.plan.rows import Row
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.results.columns import COLUMNS
 from hylorada.study.results.levels import LEVELS, level_of
-from hylorada.study.results.power import POWER
+from hylorada.study.results.power import FINDS
 from hylorada.study.results.protocols import share_run
 from hylorada.study.results.tables import read_csv
 from hylorada.study.results.words import fixed, percentage, why_none
@@ -27,18 +27,14 @@ SIDES = {  # of the table of both protocols
 }
 COSTS = {"step": "training step", "memory": "its memory", "inference": "inference", "merged": "inference, merged"}
 Runs = Mapping[str, Sequence[Record]]  # records by row
-FINDS = (
-    f"Finds: the smallest effect that so many seeds and articles find with a chance of {100 * POWER:g} %, in percent."
-)
 EFFECTS = (
     "Perplexity with its 95 % interval; the effect is the change in percent against the row named, below zero is "
     "better, with its Holm-adjusted interval. A star marks an effect that both its intervals tell from nothing. "
-    f"{FINDS}"
+    + FINDS
 )
 ESTIMATES = (
     "Perplexity with its 95 % interval; the effect is the change in percent against the row named, below zero is "
-    "better, with a 95 % interval of its own: an estimate, not adjusted for the others and without a verdict. "
-    f"{FINDS}"
+    "better, with a 95 % interval of its own: an estimate, not adjusted for the others and without a verdict. " + FINDS
 )
 BOTH = "Perplexity, then its change in percent against the stage before, with the interval; below zero is better."
 STEPS = "A step is against the stage before, below zero is better; in brackets the Holm-adjusted interval."

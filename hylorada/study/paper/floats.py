@@ -19,9 +19,9 @@ from hylorada.study.plan.specification import Specification
 from hylorada.study.plan.studies import STUDIES
 from hylorada.study.records.records import Records
 from hylorada.study.results.effects import is_adjusted
-from hylorada.study.results.power import POWER
+from hylorada.study.results.power import FINDS
 from hylorada.study.results.rows import BENCHMARK
-from hylorada.study.results.words import percentage, plural, thousands
+from hylorada.study.results.words import plural, thousands
 
 ONE, TWO = "", "*"  # columns of the page, as the environments are called
 PAPER_FIGURES = {  # drawn at the width that they have in print; the others are on the page
@@ -46,9 +46,6 @@ FEWEST_TOKENS = 32_768  # of a training below which nothing that a figure could 
 NOT_SHOWN = ("as_published", "rates", "part_rates")  # tables whose rows stand in another, or in a figure
 NARROWEST = 36  # characters of a label that a column of the page has room for beside the numbers
 FURTHER = 8  # of these go to a further column
-FINDS = (
-    f"Finds: the smallest effect that so many seeds and articles find with a chance of {percentage(100 * POWER, 0)}."
-)
 WHERE = {ONE: "!htb", TWO: "t"}
 NARROW = r"\scriptsize\setlength{\tabcolsep}{2.5pt}"
 WIDE = r"\scriptsize\setlength{\tabcolsep}{4pt}"

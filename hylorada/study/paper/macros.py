@@ -21,6 +21,7 @@ from hylorada.study.plan.settings import Settings
 from hylorada.study.plan.specification import Articles, LinesText, Specification
 from hylorada.study.records.records import Records
 from hylorada.study.results.effects import stage_means
+from hylorada.study.results.power import FINDS
 from hylorada.study.results.rates import best_rates, mean_rates, rates_table
 from hylorada.study.results.results import Results
 from hylorada.study.results.statistics import (
@@ -156,6 +157,7 @@ def _results(results: Results) -> dict[str, str]:
     return {
         "HySeeds": str(len(records.seeds(first))),
         "HyDraws": thousands(DRAWS),
+        "HyFindsSentence": FINDS,
         "HyFamiliesSentence": effects.families_sentence(records),
         "HyEquivalencePercent": f"{100 * (1 - EQUIVALENCE_ERROR):g}",
         "HyFewestArticles": count(FEWEST_ARTICLES),

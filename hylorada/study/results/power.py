@@ -8,11 +8,14 @@ from functools import cache
 import numpy as np
 from scipy import optimize, stats
 
+from hylorada.study.results.words import share_text
+
 FAMILY_ERROR = 0.05  # chance of one wrong step or more in the whole ablation
 POWER = 0.8
 SMALLEST_EFFECT = 0.01  # of perplexity; less is not of interest
 MARGINS = (0.005, SMALLEST_EFFECT)  # within which effects are called equivalent to none, the stricter first
 MOST_SEEDS = 1_000  # a plan beyond this is none
+FINDS = f"Finds: the smallest effect that so many seeds and articles find with a chance of {share_text(POWER)}."
 
 
 def smallest_detectable(sd: float, seeds: int, error: float = FAMILY_ERROR, power: float = POWER) -> float:

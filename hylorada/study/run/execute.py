@@ -86,7 +86,7 @@ def execute(
         ):
             used = {"threads": torch.get_num_threads(), "device": device_name(), "allocator": in_use()}
             compiled = (describe_pieces(base.model) or "nothing") if run.specification.compile else None
-            wide = widened(base.model)
+            wide = widened(base.model.dtype, base.model.device)
             machine = Machine(**describe_machine(), **used, compiled=compiled, half_products=wide)
             probe = scoring.probe(run.specification, text)
             trained, subject = None, base.model
